@@ -160,8 +160,8 @@ class EngineConfig:
     instances: int = field(
         default=1,
         metadata=flag(
-            "Passes of each model that a CPU computes beside each other; they share --threads and the weights. Models "
-            "that write have one, whose passes all their texts share.",
+            "Passes of each model that a CPU computes beside each other; they share --threads and the weights. Of "
+            "a generator all but one read prompts; an encoder-decoder that writes has one.",
             least=1,
             most=64,
         ),

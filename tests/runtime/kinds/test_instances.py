@@ -39,6 +39,13 @@ def test_what_ranks_sets_computes_in_instances(set_bundle: Callable[[str, str], 
     assert [in_instances(bundle, instances) for instances in (1, 2)] == [False, True]
 
 
-@pytest.mark.parametrize("fixture", ["generator_bundle", "seq2seq_bundle"])
-def test_what_writes_has_one(fixture: str, request: pytest.FixtureRequest) -> None:
-    assert not in_instances(request.getfixturevalue(fixture), 2)
+def test_what_writes_reads_prompts_in_instances(generator_bundle: Bundle) -> None:
+    assert [in_instances(generator_bundle, instances) for instances in (1, 2)] == [False, True]
+
+
+def test_an_encoder_decoder_has_one(seq2seq_bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    assert not in_instances(seq2seq_bundle, 2)
+    told = (
+        "computes one pass at a time, with all threads, not in 2 instances: all texts that an encoder-decoder"
+    )
+    assert f"bundle {seq2seq_bundle.manifest.name!r} {told}" in caplog.text

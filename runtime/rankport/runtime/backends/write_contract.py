@@ -1,4 +1,7 @@
-"""The seam between an engine that writes and a device: texts that grow by a token at a time, beside `contract`."""
+"""The seam between an engine that writes and a device: texts that grow by a token at a time, beside `contract`.
+
+A backend is driven by one thread at a time, but that on a CPU others may prefill meanwhile (`EngineConfig.instances`).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

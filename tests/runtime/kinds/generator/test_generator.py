@@ -33,15 +33,6 @@ def generator(generator_bundle: Bundle) -> Iterator[Generator]:
         yield loaded
 
 
-def test_instances_are_refused_by_name_and_change_no_text(
-    generator: Generator, generator_bundle: Bundle, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Generator.load(generator_bundle, config=EngineConfig(threads=2, instances=2)) as other:
-        told = "computes one pass at a time, with all threads, not in 2 instances: all texts that it writes share"
-        assert f"bundle {generator_bundle.manifest.name!r} {told}" in caplog.text
-        assert other.generate(PROMPTS[1], DRAWN).token_ids == generator.generate(PROMPTS[1], DRAWN).token_ids
-
-
 def test_texts_are_the_same_alone_and_beside_others(generator: Generator) -> None:
     alone = [generator.generate(prompt, DRAWN).token_ids for prompt in PROMPTS]
     together = [generator.submit_generate(prompt, DRAWN) for prompt in PROMPTS * 3]

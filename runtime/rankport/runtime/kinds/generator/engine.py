@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from rankport.runtime.kinds.generator.searches import Found, SearchRequest
 from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written, take_likeliest
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
@@ -52,56 +54,35 @@ class GenerationEngine(QueuedEngine):
         clock: Clock = time.monotonic,
     ) -> None:
         """Takes over a backend. A pass over items to be scored has at most `scored_tokens`; None: as any."""
-        self._work = _GenerationWork(backend, config, scored_tokens)
-        super().__init__(Worker(self._work, config, name="rankport-generation", clock=clock))
+        instances = Instances(config.instances)
+        self._work = _GenerationWork(backend, config, scored_tokens, instances)
+        name = "rankport-generation"
+        super().__init__(Worker(self._work, config, name=name, clock=clock, instances=instances))
         self._clock = clock
 
     def submit(
-        self,
-        prompt: TokenRun,
-        order: TextOrder,
-        timeout_s: float | None = None,
-        *,
-        spent_s: float = 0.0,
+        self, prompt: TokenRun, order: TextOrder, timeout_s: float | None = None, *, spent_s: float = 0.0
     ) -> "Future[Written]":
         """Queues a text behind a prompt of at least one token, `spent_s` of its `timeout_s` gone.
 
         The future can be cancelled until the text is complete. Raises `Overloaded`, `Unavailable`; the future raises
         `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
-        before, tokens = TokenRun(prompt.ids[:-1]), len(prompt.ids) + order.max_tokens
+        tokens = len(prompt.ids) + order.max_tokens
         request = TextRequest(
-            tokens=tokens,
-            to_compute=tokens,
-            submitted_s=self._clock(),
-            timeout_s=timeout_s,
-            spent_s=spent_s,
-            prefix=before,
-            key=prefix_key(before),
+            **self._common(prompt, tokens, timeout_s, spent_s),
             text=Text(order=order, next_token=int(prompt.ids[-1])),
         )
         self._worker.submit(request)
         return request.future
 
     def search(
-        self,
-        prompt: TokenRun,
-        beams: Beams,
-        timeout_s: float | None = None,
-        *,
-        spent_s: float = 0.0,
+        self, prompt: TokenRun, beams: Beams, timeout_s: float | None = None, *, spent_s: float = 0.0
     ) -> "Future[Found]":
         """Queues a search behind a prompt, as `submit` does a text."""
-        before = TokenRun(prompt.ids[:-1])
         tokens = len(prompt.ids) + beams.width * beams.trie.levels
         request = SearchRequest(
-            tokens=tokens,
-            to_compute=tokens,
-            submitted_s=self._clock(),
-            timeout_s=timeout_s,
-            spent_s=spent_s,
-            prefix=before,
-            key=prefix_key(before),
+            **self._common(prompt, tokens, timeout_s, spent_s),
             last_token=int(prompt.ids[-1]),
             beams=beams,
         )
@@ -121,16 +102,10 @@ class GenerationEngine(QueuedEngine):
 
         They are whole texts that one of the `ends` follows; without any their ends are open.
         """
-        before, runs = TokenRun(prompt.ids[:-1]), RunsByLength.of(items, "item")
+        runs = RunsByLength.of(items, "item")
         tokens = len(prompt.ids) + runs.tokens + len(runs.lengths)
         request = LikelihoodRequest(
-            tokens=tokens,
-            to_compute=tokens,
-            submitted_s=self._clock(),
-            timeout_s=timeout_s,
-            spent_s=spent_s,
-            prefix=before,
-            key=prefix_key(before),
+            **self._common(prompt, tokens, timeout_s, spent_s),
             last_token=int(prompt.ids[-1]),
             items=runs,
             ends=np.array(ends, np.int64),
@@ -146,18 +121,38 @@ class GenerationEngine(QueuedEngine):
         """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
 
+    def _common(
+        self, prompt: TokenRun, tokens: int, timeout_s: float | None, spent_s: float
+    ) -> dict[str, Any]:
+        """Makes what every request has, whose last token of the prompt is not among its prefix."""
+        before = TokenRun(prompt.ids[:-1])
+        return {
+            "tokens": tokens,
+            "to_compute": tokens,
+            "submitted_s": self._clock(),
+            "timeout_s": timeout_s,
+            "spent_s": spent_s,
+            "prefix": before,
+            "key": prefix_key(before),
+        }
+
 
 class _GenerationWork:
-    """Prefill, decode, search and score passes over the backend; lives in the worker's thread."""
+    """Prefill, decode, search and score passes over the backend; lives in the worker's thread.
 
-    def __init__(self, backend: DecodeBackend, config: EngineConfig, scored_tokens: int | None) -> None:
+    Of several instances prefill has all but one, which is the worker's own thread: texts share each step.
+    """
+
+    def __init__(
+        self, backend: DecodeBackend, config: EngineConfig, scored_tokens: int | None, instances: Instances
+    ) -> None:
         split = partial(on_device, "splitting KV", backend.split)
         self.cache = PrefixCache(config.prefix_cache_bytes, split)
-        self._backend = backend
+        self._backend, self._instances = backend, instances
         self._max_tokens = config.max_batch_tokens
         most = self._max_tokens if scored_tokens is None else min(scored_tokens, self._max_tokens)
         self._item_limits = PassLimits(most, config.max_padding_ratio)
-        self._prefixes = Prefixes[Asked](self.cache, prefill_tokens(backend.prefill), config)
+        self._prefixes = Prefixes[Asked](self.cache, prefill_tokens(backend.prefill), config, instances)
         self._turn = 0
 
     @property
@@ -166,8 +161,14 @@ class _GenerationWork:
         return self._backend.recordings
 
     def prepare(self, request: Asked) -> bool:
-        """Leases the prompt as far as it is cached by now, until a text has KV of its own."""
-        return _has_begun(request) or self._prefixes.prepare(request)
+        """Leases the prompt as far as it is cached by now, until a text has KV of its own.
+
+        False while a pass under way computes what comes next, or no instance has room for a prompt.
+        """
+        if _has_begun(request):
+            return True
+        has_room = not self._instances.side_by_side or self._instances.free > 1
+        return self._prefixes.prepare(request) and (has_room or self._prefixes.is_complete(request))
 
     def plan(self, active: Sequence[Asked], max_bulk_tokens: int | None) -> Pass[Asked]:
         """Plans prefill, decode, search and score passes in turn, as far as there is work for each."""

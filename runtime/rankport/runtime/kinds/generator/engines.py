@@ -45,7 +45,7 @@ class LocalWriting:
         cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int
     ) -> "LocalWriting":
         """Loads the engine of a bundle, by its kind, on a CPU or a GPU. Raises as `load_decode_backend`."""
-        config = _in_one_instance(config, bundle)
+        config = _own_config(config, bundle)
         generation = bundle.manifest.generation
         assert generation is not None, "a rule of both kinds"
         engine: GenerationEngine | Seq2SeqEngine
@@ -134,8 +134,13 @@ class LocalWriting:
         return self._engine
 
 
-def _in_one_instance(config: EngineConfig, bundle: Bundle) -> EngineConfig:
-    return in_one_instance(config, bundle.manifest.name, "all texts that it writes share its passes")
+def _own_config(config: EngineConfig, bundle: Bundle) -> EngineConfig:
+    generation = bundle.manifest.generation
+    if generation is None or generation.decoding is None:
+        return config
+    return in_one_instance(
+        config, bundle.manifest.name, "all texts that an encoder-decoder writes share its passes"
+    )
 
 
 WritingEngine = LocalWriting | RemoteWriting
@@ -145,5 +150,5 @@ WritingEngine = LocalWriting | RemoteWriting
 def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int) -> WritingEngine:
     """Loads the engine of a bundle for one device, here or where the settings say. Raises as `load_decode_backend`."""
     if config.engines_at:
-        return RemoteWriting(bundle, _in_one_instance(config, bundle), gpu)
+        return RemoteWriting(bundle, _own_config(config, bundle), gpu)
     return LocalWriting.load(bundle, config, tokenizer, gpu)

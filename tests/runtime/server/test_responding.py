@@ -38,3 +38,19 @@ def test_a_server_responds_but_for_while_something_holds_up_its_event_loop() -> 
         eventually(server.responds)
     assert [server.responds() for _ in range(3)] == [True] * 3
     model.close()
+
+
+def test_a_server_that_is_held_up_as_it_starts_does_not_respond() -> None:
+    model = HoldsUp()
+    model.goes_on.clear()
+    server = Server({"ranker": model}, LOCAL)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    assert model.held.wait(30.0)
+    server.responds()
+    assert [server.responds() for _ in range(3)] == [False] * 3
+    model.goes_on.set()
+    starting.join(30.0)
+    eventually(server.responds)
+    server.stop()
+    model.close()

@@ -70,6 +70,7 @@ class Server:
 
         Raises `Unavailable` if the address cannot be taken, `InvalidRequest` for a state file that cannot be used.
         """
+        self._responded = False  # until there is a loop
         self._thread.start()
         self._bound.result()
         self._switch_soon()
@@ -129,7 +130,7 @@ class Server:
         return asyncio.run_coroutine_threadsafe(self._core.lifecycle.take(order), self._loop)
 
     def responds(self) -> bool:
-        """Says whether the event loop has run since this was asked last; one thread may ask, from `start` on.
+        """Says whether the event loop has run since this was asked last; one thread may ask.
 
         True before its start and from its end on: nothing is to be answered then.
         """
@@ -199,6 +200,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._respond()
         self._loop.set_exception_handler(OpenFiles())
         with metrics_port(self._core) as self._metrics_port:
             try:

@@ -65,10 +65,9 @@ class Front:
                 )
             )
             models = loader.load_all(orders.bundles)
-            self._server = opened.enter_context(
-                Server(models, orders.server, loader, Others(self._ask, self._join, self._live))
-            )
+            self._server = Server(models, orders.server, loader, Others(self._ask, self._join, self._live))
             self._heart.goes_on = self._server.responds
+            opened.enter_context(self._server)
             self._open = opened.pop_all()
         return self
 

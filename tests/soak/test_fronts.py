@@ -1,4 +1,4 @@
-"""Front processes under all that clients do at once, one of them killed: every call answered or refused rightly.
+"""Front processes under all that clients do at once, one killed, one halted: every call answered or refused rightly.
 
 Half a minute a step of effort: ten minutes under `make test-full`. What dies is killed in every run by
 `runtime/server/processes`.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.sdk import Client
 from soak.books import assert_engine_books_balance, metric_sums, resident_bytes
@@ -22,12 +23,12 @@ from support.servers.supervised import eventually, supervised
 
 CALLERS = 6
 SECONDS, SWAP_S = 30.0 * FACTOR, 20.0
-KILLED, SETTLED = 0.2, 0.4  # of the time
+KILLED, SETTLED, HALTED = 0.2, 0.4, 0.6  # of the time
 GROWTH_BYTES = 3 * 24 * 2**20  # of three heaps that are broken in
 
 
 @full_effort
-def test_every_call_is_answered_or_refused_rightly_though_a_front_dies(
+def test_every_call_is_answered_or_refused_rightly_though_a_front_dies_and_one_hangs(
     mix_bundle: Bundle, store: Path, questions: Sequence[Question]
 ) -> None:
     config = ServerConfig(
@@ -38,6 +39,7 @@ def test_every_call_is_answered_or_refused_rightly_though_a_front_dies(
         max_pending_calls=64,
         max_request_items=1000,
         model_roots=(str(mix_bundle.path.parent),),
+        observing=ObservingConfig(hung_process_s=3.0),
     )
     ledger, stop = Ledger(), threading.Event()
     with supervised(f"ranker={mix_bundle.path}", config=config, store=store) as server:
@@ -61,13 +63,15 @@ def test_every_call_is_answered_or_refused_rightly_though_a_front_dies(
 
 
 def watched(server: Supervisor, bundle: str, threads: Sequence[threading.Thread]) -> int:
-    """Swaps versions and kills a front under the traffic. Returns the bytes that its processes grew by."""
-    begun, swaps, killed, settled_bytes = time.monotonic(), 0, 0, 0
+    """Swaps versions, kills a front and halts one under the traffic. Returns the bytes that its processes grew by."""
+    begun, swaps, killed, halted, settled_bytes = time.monotonic(), 0, 0, 0, 0
     with Client(server.address, timeout_s=60) as client:
         while (passed_s := time.monotonic() - begun) < SECONDS:
             assert all(thread.is_alive() for thread in threads)
             if not killed and passed_s > SECONDS * KILLED:
-                killed = killed_front(server)
+                killed = replaced_front(server, 0, signal.SIGKILL)
+            if not halted and passed_s > SECONDS * HALTED:
+                halted = replaced_front(server, 1, signal.SIGSTOP)
             if passed_s > swaps * SWAP_S:
                 swaps += 1
                 client.admin.load(bundle, "ranker", f"s{swaps}", alias="ranker", replace=True)
@@ -75,12 +79,13 @@ def watched(server: Supervisor, bundle: str, threads: Sequence[threading.Thread]
                 settled_bytes = resident_bytes(*server.front_pids, *server.engine_pids)
             threading.Event().wait(0.1)
     assert killed
+    assert halted
     return resident_bytes(*server.front_pids, *server.engine_pids) - settled_bytes
 
 
-def killed_front(server: Supervisor) -> int:
-    """Kills a front, and waits until another has its place. Returns its number."""
-    killed = server.front_pids[0]
-    os.kill(killed, signal.SIGKILL)
-    eventually(lambda: server.front_pids[0] != killed and server.all_answer)
-    return killed
+def replaced_front(server: Supervisor, index: int, by: signal.Signals) -> int:
+    """Sends a front a signal, and waits until another has its place. Returns its number."""
+    before = server.front_pids[index]
+    os.kill(before, by)
+    eventually(lambda: server.front_pids[index] != before and server.all_answer)
+    return before

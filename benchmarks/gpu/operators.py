@@ -1,6 +1,6 @@
 """Operators of ONNX Runtime on CUDA alone, at the sizes of a pass: which of them a graph should be made of.
 
-    python -m benchmarks.gpu.operators --out FILE [--device cpu --scale 100]
+    python -m benchmarks.gpu.operators --work DIR --out FILE [--device cpu --tiny]
 
 Attention of 100 items of 152 tokens on a prefix of 56 (text), and of 32 queries of 250 items of 2 tokens on 64 (mix),
 16 heads over 8 of 128, and what stands around it, in single operators and in chains of them (`single`): kernel
@@ -10,10 +10,8 @@ which have what the host does between kernels. A rehearsal on a CPU takes fp32, 
 in place of the profiler.
 """
 
-import argparse
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +20,14 @@ import torch
 from onnx import helper
 
 from benchmarks.gpu.ceilings import copy_tb_per_s
-from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.reports.part import arguments
 from benchmarks.gpu.single.candidates import chains
 from benchmarks.gpu.single.case import TYPES, Case, Sizes
 from benchmarks.gpu.single.nodes import attention_cases, row_cases
 
 _COPIED = {"cuda": 2**30, "cpu": 2**24}
 _ROUNDS = 5
+_TOY_SCALE = 100  # part of the tokens that a rehearsal takes
 
 
 def run(case: Case, dtype: torch.dtype, sizes: Sizes, copy_rate: float) -> dict[str, Any]:
@@ -126,25 +125,20 @@ def _read(value: onnxruntime.OrtValue, dtype: torch.dtype, device: str) -> torch
 
 
 def main() -> None:
-    """Every case in both half precisions; one that cannot run says why."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--scale", type=int, default=1, help="a fraction of the tokens: 1 / SCALE")
-    given = parser.parse_args()
+    """Every case in both half precisions as far as the time goes; one that cannot run says why."""
+    part = arguments(__doc__)
     onnxruntime.set_default_logger_severity(4)
-    figures = Figures(given.out)
-    sizes = Sizes(given.device, given.scale)
-    copy_rate = copy_tb_per_s(_COPIED[given.device], given.device)
+    figures, sizes = part.figures, Sizes(part.device, 1 if part.on_gpu else _TOY_SCALE)
+    copy_rate = copy_tb_per_s(_COPIED[part.device], part.device)
     figures.add("copy_tb_per_s", copy_rate)
-    for dtype in (torch.bfloat16, torch.float16) if given.device == "cuda" else (torch.float32,):
+    for dtype in (torch.float16, torch.bfloat16) if part.on_gpu else (torch.float32,):
         for kind in ("text", "mix", "rows", "chains"):
             made = {"rows": row_cases, "chains": chains}.get(kind)
             cases = attention_cases(dtype, kind, sizes) if made is None else made(dtype, sizes)
             for name, case in cases.items():
                 title = f"{str(dtype).removeprefix('torch.')} {name}"
+                if not part.enough(1, title):
+                    continue
                 try:
                     figures.add(title, run(case, dtype, sizes, copy_rate))
                 except Exception as error:  # told; the others are still measured

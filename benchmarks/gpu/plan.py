@@ -94,6 +94,7 @@ PLAN = (
     Planned("peers", "slm", 15, 30),
     Planned("set_ranking", "mixlm", 20, 60),
     Planned("set_peers", "mixlm", 20, 40),
+    Planned("operators", "mixlm", 15, 60),
     Planned("encoding", "mixlm", 20, 50),
     Planned("encode_job", "mixlm", 15, 40),
     Planned("text_kinds", "mixlm", 20, 60),

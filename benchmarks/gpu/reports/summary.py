@@ -12,6 +12,7 @@ _TOLD_WHOLE = (
     "self_test",
     "conformance",
     "fresh",
+    "operators",
     "build_plans",
     "encoding",
     "encode_job",

@@ -90,25 +90,40 @@ def attention_cases(dtype: torch.dtype, kind: str, sizes: Sizes) -> dict[str, Ca
             expected=expected[:, :real],
         )
 
-    keys = torch.cat([past_k.transpose(1, 2), k.reshape(batch, length, KV, DIM)], 1).repeat_interleave(2, 2)
-    values = torch.cat([past_v.transpose(1, 2), v.reshape(batch, length, KV, DIM)], 1).repeat_interleave(2, 2)
-    mha = Case(
-        "MultiHeadAttention",
-        {
-            "q": q,
-            "k": keys.reshape(batch, past + length, -1),
-            "v": values.reshape(batch, past + length, -1),
-            "b": None,
-            "m": None,
-            "bias": padded.to(dtype)[None, None].expand(batch, 1, -1, -1).contiguous(),
-        },
-        {"num_heads": HEADS, "scale": DIM**-0.5},
-    )
+    keys = torch.cat([past_k.transpose(1, 2), k.reshape(batch, length, KV, DIM)], 1)
+    values = torch.cat([past_v.transpose(1, 2), v.reshape(batch, length, KV, DIM)], 1)
+    group = HEADS // KV
+
+    def mha(copies: int) -> Case:
+        """KV heads copied for each of a group, or query heads by group as rows of one."""
+        rows = group // copies
+
+        def by_group(heads: torch.Tensor) -> torch.Tensor:
+            if rows == 1:
+                return heads
+            apart = heads.reshape(batch, -1, KV, group, DIM).transpose(2, 3)
+            return apart.reshape(batch, -1, KV * DIM).contiguous()
+
+        return Case(
+            "MultiHeadAttention",
+            {
+                "q": by_group(q),
+                "k": keys.repeat_interleave(copies, 2).reshape(batch, past + length, -1),
+                "v": values.repeat_interleave(copies, 2).reshape(batch, past + length, -1),
+                "b": None,
+                "m": None,
+                "bias": padded.to(dtype).repeat_interleave(rows, 0)[None, None].repeat(batch, 1, 1, 1),
+            },
+            {"num_heads": KV * copies, "scale": DIM**-0.5},
+            expected=by_group(plain[:, :real]),
+        )
+
     return {
         f"{kind} gqa norms rotary": gqa(rotary=True, norms=True, expected=with_norms),
         f"{kind} gqa rotary": gqa(rotary=True, norms=False, expected=with_rotary),
         f"{kind} gqa": gqa(rotary=False, norms=False, expected=plain),
-        f"{kind} mha": mha,
+        f"{kind} mha": mha(group),
+        f"{kind} mha by group": mha(1),
     }
 
 

@@ -154,7 +154,7 @@ def _measure(part: Part, engine: Engine, watch: Watch, request: RequestShape) ->
         seconds = contender.round("engine", fresh=fresh)
         queries = contender.queries
         counts = engine.counts()
-        found: dict[str, Value] = {"ms": round(seconds * 1e3, 4), "items_per_s": request.items / seconds}
+        found: dict[str, Value] = {"ms": round(seconds * 1e3, 4)} | contender.rates(seconds, fresh=fresh)
         for stage, passed in counts.stages.items():
             known = before.stages.get(stage)
             passes = passed.passes - (known.passes if known else 0)

@@ -13,7 +13,7 @@ from transformers import BertModel
 from benchmarks.gpu.reports.energy import metered
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.texts.encoding import export_encoder
-from benchmarks.gpu.workload.texts import FRAME, minilm_shape, pass_rates, save_tokenizer
+from benchmarks.gpu.workload.texts import FRAME, minilm_shape, pass_rates, save_tokenizer, text_flops
 from rankport.runtime.backends.choice import load_text_backend
 
 _TOKENS = 64
@@ -37,7 +37,7 @@ def main() -> None:
     finally:
         backend.close()
     catalogue = _write_items(part.work / "items.jsonl", items, tokens - FRAME, config.vocab_size)
-    _job(part, bundle.path, catalogue, items, own)
+    _job(part, bundle.path, catalogue, items, own, text_flops(config, tokens))
 
 
 def _write_items(file: Path, items: int, words: int, vocabulary: int) -> Path:
@@ -48,7 +48,7 @@ def _write_items(file: Path, items: int, words: int, vocabulary: int) -> Path:
     return file
 
 
-def _job(part: Part, bundle: Path, catalogue: Path, items: int, own: float) -> None:
+def _job(part: Part, bundle: Path, catalogue: Path, items: int, own: float, flops: float) -> None:
     report, store = part.work / "encode-job.json", part.work / "encode-job.lmdb"
     shutil.rmtree(store, ignore_errors=True)
     report.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def _job(part: Part, bundle: Path, catalogue: Path, items: int, own: float) -> N
     found = json.loads(report.read_text())
     part.figures.add("report", found)
     rate = items / float(found["seconds"])
-    figures = {"items_per_s": rate, "of_its_encoder": rate / own}
+    figures = {"items_per_s": rate, "of_its_encoder": rate / own} | part.share(rate * flops)
     # From start to end of the process: with what it takes to load.
     part.figures.add("job", figures | meter.figures(items))
 

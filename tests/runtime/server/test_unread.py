@@ -25,7 +25,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, line_of, new_token
 from support.servers.deterministic_models import Worker
 from support.servers.http import ask
-from support.servers.serving import HTTP, Serving, serving
+from support.servers.serving import GRPCIO, HTTP, Serving, serving
 from support.servers.statuses import Refusal, refusal
 from support.servers.supervised import eventually
 from support.servers.ways import way_to
@@ -215,6 +215,8 @@ def test_a_call_that_is_given_up_before_its_message_counts_as_nothing_and_one_wi
 @pytest.mark.parametrize("ahead", [2**16, 2**18])
 def test_a_refused_client_sends_no_more_than_it_may_ahead(ahead: int) -> None:
     large = wire.score_request("", "query", ["x" * 8_000_000], "error", "skip")
+    if ahead > 2**16 and GRPCIO < (1, 74):
+        pytest.skip("an older grpcio lets nobody go 64 KiB ahead")
     with full(replace(HTTP, max_unread_bytes=ahead)) as served, way_to(served.address) as way:
         with grpc.insecure_channel(way.address) as channel:
             told = refusal(lambda: pb_grpc.ScoringStub(channel).Score(large, timeout=20))

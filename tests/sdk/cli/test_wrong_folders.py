@@ -46,6 +46,7 @@ def test_a_bundle_where_a_checkpoint_is_asked_for(encoder_bundle: Bundle, tmp_pa
 
 @pytest.mark.parametrize("kind", [(), ("--kind", "ranker", "--label-ids", "7,8")], ids=["no kind", "ranker"])
 def test_the_name_of_a_model_on_a_hub(kind: tuple[str, ...], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     run = rankport("export", "Qwen/Qwen3-0.6B", "--out", tmp_path / "b", *kind)
     assert run.returncode == 1
     (line,) = [line for line in run.stderr.splitlines() if "Error" in line]

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
+import grpc
+
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from support.servers.deterministic_models import DeterministicEncoder, DeterministicRanker
@@ -15,6 +17,7 @@ from support.servers.deterministic_models import DeterministicEncoder, Determini
 RANKPORT = (sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()")
 LOCAL = ServerConfig(port=0, grace_s=5.0)
 HTTP = ServerConfig(port=0, http_port=0, grace_s=5.0)
+GRPCIO = tuple(map(int, grpc.__version__.split(".")[:2]))
 
 
 @dataclass(frozen=True, slots=True)

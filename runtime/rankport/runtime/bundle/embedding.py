@@ -49,6 +49,12 @@ class Embedding(Strict):
         """All poolings, whose states are joined in this order; none of tokens that a model takes."""
         return () if self.pooling is None else (self.pooling, *self.further_poolings)
 
+    @property
+    def making(self) -> list[str]:
+        """Names of the fields that are set and say how tokens are made."""
+        taken = Embedding(tokens=self.tokens, hidden_size=self.hidden_size, dtype=self.dtype)
+        return [name for name in Embedding.model_fields if getattr(self, name) != getattr(taken, name)]
+
 
 class ClassHead(Strict):
     """Head of a classifier: what its outputs mean, and what is pooled for it where the class has no head of its own."""

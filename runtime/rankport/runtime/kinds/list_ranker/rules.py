@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from rankport.runtime.backends.layouts.marked import POSITIONS
-from rankport.runtime.bundle.manifest import Embedding, Manifest, Role
+from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 
 NAME = "list-ranker"
@@ -73,9 +73,8 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
         return
     if manifest.lists is not None and manifest.lists.alone:
         yield f"embedding: a {NAME} that reads items alone takes texts and token ids: must be null"
-    for name in ("pooling", "normalize", "further_poolings", "skip_tokens", "dense", "cut_from"):
-        if getattr(embedding, name) != Embedding.model_fields[name].get_default(call_default_factory=True):
-            yield f"embedding.{name}: says how tokens are made, and a {NAME} takes them: must be left out"
+    for name in embedding.making:
+        yield f"embedding.{name}: says how tokens are made, and a {NAME} takes them: must be left out"
     if embedding.tokens > manifest.limits.max_item_tokens:
         yield (
             f"embedding.tokens: {embedding.tokens} do not fit "

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.embedding import AVERAGES
-from rankport.runtime.bundle.manifest import Embedding, Manifest
+from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 
 NAME = "ranker"
@@ -73,9 +73,8 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
         if manifest.pairing is not None:
             yield "pairing: belongs to a ranker that takes embedding tokens (embedding is set)"
         return
-    for name in ("pooling", "normalize", "further_poolings", "skip_tokens", "dense", "cut_from"):
-        if getattr(embedding, name) != Embedding.model_fields[name].get_default(call_default_factory=True):
-            yield f"embedding.{name}: says how tokens are made, and a {NAME} takes them: must be left out"
+    for name in embedding.making:
+        yield f"embedding.{name}: says how tokens are made, and a {NAME} takes them: must be left out"
     if embedding.tokens > manifest.limits.max_item_tokens:
         yield (
             f"embedding.tokens: {embedding.tokens} do not fit "

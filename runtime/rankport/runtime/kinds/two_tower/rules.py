@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from rankport.protos.types import Side
-from rankport.runtime.bundle.manifest import Embedding, GraphSpec, Manifest, Role, TensorSpec
+from rankport.runtime.bundle.manifest import GraphSpec, Manifest, Role, TensorSpec
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.bundle.wide import repeated_name
 
@@ -40,9 +40,8 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
         return
     if embedding.tokens != 1:
         yield f"embedding.tokens: is {embedding.tokens}, a representation is one"
-    for name in ("pooling", "normalize", "further_poolings", "skip_tokens", "dense", "cut_from"):
-        if getattr(embedding, name) != Embedding.model_fields[name].get_default(call_default_factory=True):
-            yield f"embedding.{name}: is the tower's own affair: must be left out"
+    for name in embedding.making:
+        yield f"embedding.{name}: is the tower's own affair: must be left out"
 
 
 def _prompt(manifest: Manifest) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The project's own tests that are marked `gpu`, on the GPU: every backend over every form of graph."""
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree  # pytest's own report
@@ -18,16 +19,35 @@ def main() -> None:
     report.unlink(missing_ok=True)
     # A newer torch warns of what an older one does not: that is no test of the GPU.
     command = [
-        *(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"),
+        *(sys.executable, "-m", "pytest", "-v", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"),
         *(f"--junitxml={report}", *_SUITES),
     ]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=part.left_s)
+    try:
+        done = subprocess.run(command, text=True, capture_output=True, timeout=part.left_s)
+    except subprocess.TimeoutExpired as late:
+        # pytest writes its report at the end.
+        said = (late.stdout or b"").decode(errors="replace")
+        print(said[-6000:], flush=True)
+        for name, value in told(said).items():
+            part.figures.add(name, value)
+        sys.exit("stopped: out of time")
     print((done.stdout + done.stderr)[-6000:], flush=True)
     found = counts(report)
     for name, value in found.items():
         part.figures.add(name, value)
     # pytest is content where all are skipped.
     sys.exit(done.returncode or (part.device == "cuda" and not found["passed"]))
+
+
+def told(said: str) -> dict[str, object]:
+    """Tests by outcome, of what pytest has said so far."""
+    ended = re.findall(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)", said, re.MULTILINE)
+    outcomes = [outcome for _, outcome in ended]
+    return {
+        "passed": outcomes.count("PASSED"),
+        "failed": [name for name, outcome in ended if outcome in ("FAILED", "ERROR")],
+        "skipped": outcomes.count("SKIPPED"),
+    }
 
 
 def counts(report: Path) -> dict[str, object]:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Self
 
 from rankport.protos.errors import InvalidRequest
@@ -162,7 +163,7 @@ class Server:
         if self._loop is None:
             return
         self._grace_s = self._core.config.grace_s if grace_s is None else grace_s
-        if self._thread.is_alive():
+        with suppress(RuntimeError):  # the loop is closed: it ended by itself
             self._loop.call_soon_threadsafe(self._stop_asked.set)
         self._thread.join()
         self._switch_as_before()

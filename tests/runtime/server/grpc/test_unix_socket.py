@@ -1,6 +1,7 @@
 """A server on a unix socket: what answers there, and what keeps it from being taken."""
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,20 @@ def test_a_socket_that_answers_or_cannot_be_is_an_error_at_start(tmp_path: Path)
             with pytest.raises(Unavailable, match=f"cannot listen on .*: .*{says}"):
                 server.start()
             server.stop()
+
+
+def test_a_socket_of_a_server_that_takes_no_connection_any_more_is_taken(tmp_path: Path) -> None:
+    path = str(tmp_path / "rank.sock")
+    with socket.socket(socket.AF_UNIX) as hung, ExitStack() as stack, serving() as served:
+        hung.bind(path)
+        hung.listen(0)
+        while True:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            if waiting.connect_ex(path):  # as many as wait for it
+                break
+        models: Any = {"ranker": served.ranker}
+        server = Server(models, ServerConfig(host=f"unix:{path}"))
+        with pytest.raises(Unavailable, match="Address already in use"):
+            server.start()
+        server.stop()

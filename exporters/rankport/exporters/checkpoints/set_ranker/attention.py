@@ -70,12 +70,15 @@ def pointwise_attention(
     """Attends with SiLU of scores and bias, over `length` or the rows that are seen. [heads, rows, head_dim]"""
     behind = F.silu(query @ past.keys.transpose(1, 2) + past.bias)
     beside = F.silu(_peer_scores(query, key, peers, 1.0))
-    # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing.
-    behind_all = torch.ones(past.keys.shape[1], dtype=torch.int64).sum()
-    seen = behind_all + 1
-    if peers.mask is not None:
+    count = past.keys.shape[1]
+    # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing. A sum of ones would
+    # not do, for CUDA refuses one of none.
+    seen = torch.arange(count + 1)[count:]
+    if peers.mask is None:
+        seen = seen + 1
+    else:
         beside = beside * peers.mask
-        seen = peers.mask.sum(dim=1, keepdim=True) + behind_all
+        seen = seen + peers.mask.sum(dim=1, keepdim=True)
     total = behind @ past.values + _peer_values(beside, value, peers)
     return total / (seen if length is None else length)
 

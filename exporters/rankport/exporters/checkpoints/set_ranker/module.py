@@ -70,7 +70,7 @@ class SetRankerModel(nn.Module):
         """See `SetsModule.history`."""
         old, new = past_times.shape[0], times.shape[0]
         places = torch.arange(new)
-        behind = old + places[:, None] - torch.arange(old)[None]
+        behind = places[:, None] + _places_back(old)
         back_s = times[:, None] - past_times[None]
         apart, apart_s = (places[:, None] - places[None]).clamp(min=0), times[:, None] - times[None]
         mask = places[:, None] >= places[None]
@@ -87,7 +87,7 @@ class SetRankerModel(nn.Module):
     ) -> Tensor:
         """See `SetsModule.rank`."""
         old = past_times.shape[0]
-        behind = torch.arange(old, 0, -1)[None]
+        behind = _places_back(old)
         back_s = now[:, None] - past_times[None]
         mask = None if sessions is None else sessions[:, None] == sessions[None]
         here = torch.zeros(1, 1, dtype=torch.int64)
@@ -178,3 +178,11 @@ def _mlp(size: int, tower: Tower) -> nn.Sequential:
         layers += [nn.Linear(size, inner), nn.SiLU()]
         size = inner
     return nn.Sequential(*layers, nn.Linear(size, len(tower.outputs)))
+
+
+def _places_back(old: int) -> Tensor:
+    """Counts events down to the last one, which is 1 place back. [1, old]
+
+    Counted so, the size itself stays on the host: copied to a GPU, it would keep a pass from being recorded.
+    """
+    return torch.arange(old, 0, -1)[None]

@@ -38,7 +38,9 @@ def averaged(
         weights = exists * exists.cumsum(1)
     # Sums and products apart, as a product would end what stays exact in half precision: see `exact_nodes`.
     before = (past[:, 0] * weights[:, :, None]).sum(1)
-    by_token = (sees @ own.reshape(-1, sees.shape[-1], width)).reshape(prefixes, slots, width)
+    rows = own.reshape(-1, sees.shape[-1], width)
+    # A matrix for each row: of one for all CUDA is sent the addresses of rows, from where they are gone at a replay.
+    by_token = (sees.expand(rows.shape[0], -1, -1) @ rows).reshape(prefixes, slots, width)
     total = (by_token + before[:, None]).reshape(prefixes * slots, width)
     count = (positions.index_select(0, last_tokens) + 1).to(hidden.dtype)
     read = total.index_select(0, shared.slots_of(last_tokens))

@@ -25,6 +25,7 @@ class CudaDriver:
         self.cudaMemPoolAttr = SimpleNamespace(cudaMemPoolAttrReleaseThreshold=4)
         self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
         self.cudaStreamNonBlocking = self.cudaHostAllocDefault = 1
+        self.cudaEventBlockingSync, self.cudaEventDisableTiming = 1, 2
         self.devices, self.failing, self.freed, self.cleared = devices, dict[str, Errors](), [], 0  # type: ignore[var-annotated]
         self._hosts: list[Any] = []
 

@@ -60,3 +60,20 @@ def test_a_buffer_that_another_thread_drops_is_freed_by_the_one_that_drives(driv
     memory.close()
     del kept  # later than the memory
     assert len(freed) == 2
+
+
+def test_events_are_destroyed_with_their_marks_waited_for_or_not(
+    driver: CudaDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destroyed: list[object] = []
+    monkeypatch.setattr(driver, "cudaEventDestroy", destroyed.append, raising=False)
+    memory = CudaMemory()
+    for waited in (True, False):
+        mark = memory.mark()
+        if waited:
+            mark()
+            mark()  # another who waits for the same pass
+        assert not destroyed
+        del mark
+        assert len(destroyed) == 1
+        destroyed.clear()

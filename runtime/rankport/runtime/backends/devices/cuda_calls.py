@@ -62,19 +62,25 @@ class CudaStream:
             return results[0] if results else None
         self._runtime.cudaGetLastError()  # else the next call would meet it again
         message = f"CUDA: {name} failed: {_reason(self._runtime, error)}"
+        self.check(message)
+        raise BackendError(message)
+
+    def check(self, message: str) -> None:
+        """Raises DeviceLost, with what somebody who failed on the device tells, if it answers nothing any more."""
         if self._is_lost():
             raise DeviceLost(message)
-        raise BackendError(message)
 
     def synchronize(self) -> None:
         """Waits for what is enqueued. Raises as `call`."""
         self.call("cudaStreamSynchronize", self._handle)
 
     def close(self) -> None:
-        """Waits for what is enqueued and ends the stream."""
-        self.synchronize()
-        self._handle, handle = 0, self._handle
-        self.call("cudaStreamDestroy", handle)
+        """Waits for what is enqueued and ends the stream, that of a lost device too."""
+        try:
+            self.synchronize()
+        finally:
+            self._handle, handle = 0, self._handle
+            self._runtime.cudaStreamDestroy(handle)
 
     def _is_lost(self) -> bool:
         """Says whether the device answers every call with an error: what it does not get over, it repeats."""

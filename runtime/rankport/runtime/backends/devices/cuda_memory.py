@@ -7,6 +7,7 @@ import ctypes
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,14 +104,9 @@ class CudaMemory:
     def mark(self) -> Callable[[], None]:
         """See `DeviceMemory.mark`."""
         flags = self._cuda.runtime.cudaEventDisableTiming | self._cuda.runtime.cudaEventBlockingSync
-        event = self._cuda.call("cudaEventCreateWithFlags", flags)
-        self._cuda.call("cudaEventRecord", event, self._cuda.handle)
-
-        def wait() -> None:
-            self._cuda.call("cudaEventSynchronize", event)
-            self._cuda.call("cudaEventDestroy", event)
-
-        return wait
+        mark = _Mark(self._cuda, self._cuda.call("cudaEventCreateWithFlags", flags))
+        self._cuda.call("cudaEventRecord", mark.event, self._cuda.handle)
+        return mark
 
     def close(self) -> None:
         """See `DeviceMemory.close`."""
@@ -132,3 +128,18 @@ class CudaMemory:
         pool = self._cuda.call("cudaDeviceGetDefaultMemPool", self._cuda.device)
         attribute = self._cuda.runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
         self._cuda.call("cudaMemPoolSetAttribute", pool, attribute, load_cuda_driver().cuuint64_t(2**63 - 1))
+
+
+class _Mark:
+    """Waits for an event, which is destroyed with it: nobody waits for the last ones before a memory is closed."""
+
+    __slots__ = ("_cuda", "event")
+
+    def __init__(self, cuda: CudaStream, event: Any) -> None:
+        self._cuda, self.event = cuda, event
+
+    def __call__(self) -> None:
+        self._cuda.call("cudaEventSynchronize", self.event)
+
+    def __del__(self) -> None:
+        self._cuda.runtime.cudaEventDestroy(self.event)

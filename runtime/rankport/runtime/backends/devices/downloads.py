@@ -66,5 +66,7 @@ class Downloads(Generic[FloatT]):
         return Started(answer.read, done=False)
 
     def release(self) -> None:
-        """Gives the block back."""
+        """Gives the block back, and the host memory; answers that were fetched may be read yet."""
         self._block.release()
+        self._staged.release()
+        self._under_way.clear()

@@ -40,5 +40,6 @@ class Uploads:
         return placed
 
     def release(self) -> None:
-        """Gives the block back."""
+        """Gives the block back, and the host memory."""
         self._block.release()
+        self._staged.release()

@@ -67,6 +67,10 @@ class Ring:
         """Notes that the copy of the last piece is enqueued: it may be filled again when that is done."""
         self._done[self._turn] = self._memory.mark()
 
+    def release(self) -> None:
+        """Gives the pieces back, for good; those that somebody has yet to read go with their views."""
+        self._pieces, self._done = [], []
+
 
 _MOST_RARE = 4096
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +22,7 @@ from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, Scori
 from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
+from rankport.runtime.backends.ort.cuda_errors import lacks_memory, reason_of
 from rankport.runtime.backends.set_contract import StoredRows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
@@ -63,9 +64,9 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
         table = token_table(bundle.manifest, config, memory)
-    backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
-    backend.hold(config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes)
-    return backend
+        backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+        backend.hold(config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes)
+        return backend
 
 
 def record_cuda_prefills(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
@@ -97,15 +98,13 @@ def _run_largest(backend: DevicePrefixBackend, manifest: Manifest, config: Engin
 def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceTextBackend:
     """Loads a graph of texts on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        graph = _load(bundle, role, memory)
-    return DeviceTextBackend(bundle, role, graph, memory)
+        return DeviceTextBackend(bundle, role, _load(bundle, role, memory), memory)
 
 
 def cuda_marked_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceMarkedBackend:
     """Loads a graph of texts that are read at markers on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        graph = _load(bundle, role, memory)
-    return DeviceMarkedBackend(bundle, role, graph, memory)
+        return DeviceMarkedBackend(bundle, role, _load(bundle, role, memory), memory)
 
 
 def cuda_set_backend(
@@ -152,10 +151,18 @@ class BoundGraph:
     """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, device: str, number: int = 0, *, records: bool
+        self,
+        session: onnxruntime.InferenceSession,
+        device: str,
+        number: int = 0,
+        *,
+        records: bool,
+        check_device: Callable[[str], None] = lambda message: None,
     ) -> None:
+        """Takes a session over. `check_device` raises where what failed, in words, is a device that is lost."""
         self._session: onnxruntime.InferenceSession | None = session
         self._place, self._records = (device, number), records
+        self._check_device = check_device
         self._names = frozenset(value.name for value in session.get_inputs())
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
         self._recorded: set[int] = set()
@@ -231,7 +238,9 @@ class BoundGraph:
         try:
             self._session.run_with_iobinding(binding, options)
         except Exception as error:  # onnxruntime's exception classes share no other base
-            raise BackendError(f"ONNX Runtime failed: {error}") from error
+            message = f"ONNX Runtime failed: {reason_of(error)}"
+            self._check_device(message)
+            raise BackendError(message) from error
 
     def close(self) -> None:
         """See `DeviceGraph.close`."""
@@ -288,8 +297,10 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
                     "%s cannot be recorded, each pass launches its kernels anew: %s", graph.file, error
                 )
                 continue
-            raise BundleError(f"ONNX Runtime cannot load {path.name} on CUDA: {error}") from error
+            message = f"ONNX Runtime cannot load {path.name} on CUDA: {reason_of(error)}"
+            raise (BackendError if lacks_memory(error) else BundleError)(message) from error
         if PROVIDER not in session.get_providers():
             raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
-        return BoundGraph(session, "cuda", memory.device, records=records)
+        check = memory.cuda.check
+        return BoundGraph(session, "cuda", memory.device, records=records, check_device=check)
     raise AssertionError("a session without recording was tried")

@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ test: checks unit ## Lint, types, import contracts, stubs, all tests
 
 test-full: export RANKPORT_TEST_EFFORT = 20
 test-full: TEST_TIMEOUT_S = 2400
-test-full: $(VENV)/.demo test ## The same with twenty times the random examples and kills, and more of each kind
+test-full: $(VENV)/.demo test test-stub-cuda ## The same with twenty times the random examples and kills, and more of each kind
 
 # mypy takes a minute on one core; the others run beside it.
 checks: $(VENV)/.dev
@@ -160,14 +160,21 @@ build/genai/.made:
 
 # ONNX Runtime's GPU build over a CUDA whose kernels do nothing: it loads, places and records graphs without a GPU.
 STUB := benchmarks/gpu/without_gpu/stub_cuda
-build/stub_cuda/.made: $(STUB).cpp $(STUB).map $(VENV)/.dev
-	rm -rf build/stub_cuda && mkdir -p build/stub_cuda/lib
+build/stub_cuda/.packages: $(VENV)/.dev
+	rm -rf build/stub_cuda && mkdir -p build/stub_cuda
 	$(BIN)/pip install -q $(PIP_FLAGS) --no-deps --target build/stub_cuda/packages 'onnxruntime-gpu>=1.31'
 	$(BIN)/pip install -q $(PIP_FLAGS) --no-deps --target build/stub_cuda/headers nvidia-cuda-runtime nvidia-cuda-crt
-	$(CXX) -O1 -std=c++17 -shared -fPIC -fvisibility=hidden -I build/stub_cuda/headers/nvidia/cu13/include \
-		-Wl,--version-script=$(STUB).map -Wl,-soname,libcudart.so.13 -o build/stub_cuda/lib/libcudart.so.13 $(STUB).cpp
-	cd build/stub_cuda/lib && for name in libcublas.so.13 libcublasLt.so.13 libcuda.so.1 libcudnn.so libcudnn.so.9 libcurand.so.10; \
+	@touch $@
+
+# cuDNN apart: ONNX Runtime goes without it where it may.
+build/stub_cuda/.made: $(wildcard $(STUB)/*) build/stub_cuda/.packages
+	rm -rf build/stub_cuda/lib build/stub_cuda/cudnn && mkdir build/stub_cuda/lib build/stub_cuda/cudnn
+	$(CXX) -O1 -std=c++17 -Wall -shared -fPIC -fvisibility=hidden -I build/stub_cuda/headers/nvidia/cu13/include \
+		-Wl,--version-script=$(STUB)/exports.map -Wl,-soname,libcudart.so.13 \
+		-o build/stub_cuda/lib/libcudart.so.13 $(STUB)/*.cpp
+	cd build/stub_cuda/lib && for name in libcublas.so.13 libcublasLt.so.13 libcuda.so.1 libcurand.so.10; \
 		do ln -s libcudart.so.13 $$name; done
+	cd build/stub_cuda/cudnn && for name in libcudnn.so libcudnn.so.9; do ln -s ../lib/libcudart.so.13 $$name; done
 	@touch $@
 
 format: $(VENV)/.dev ## Format the code

@@ -26,7 +26,7 @@ from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend, RecordingCounts
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.ort.cuda import BoundGraph
+from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.table import open_bundle

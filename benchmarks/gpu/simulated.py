@@ -23,7 +23,7 @@ from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
-from rankport.runtime.backends.ort.cuda import BoundGraph
+from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec, TensorSpec
 from rankport.runtime.config import CUDA_DEFAULTS

@@ -11,7 +11,7 @@ import pytest
 from onnxruntime import RunOptions
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.ort.cuda import BoundGraph
+from rankport.runtime.backends.ort.bound_graph import BoundGraph
 
 
 class PlayedSession:

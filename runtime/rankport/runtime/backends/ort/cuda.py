@@ -1,13 +1,11 @@
 """ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
@@ -16,38 +14,25 @@ from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.gpus import list_gpus
-from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
+from rankport.runtime.backends.ort.bound_graph import UNDISTURBED, BoundGraph
 from rankport.runtime.backends.ort.cuda_errors import lacks_memory, reason_of
 from rankport.runtime.backends.set_contract import StoredRows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
-from rankport.runtime.bundle.manifest import DType, Manifest, Role
+from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
 log = logging.getLogger(__name__)
 
 PROVIDER = "CUDAExecutionProvider"
-_NOT_RECORDED = "-1"
-_ON_HOST = frozenset(["kv_slots"])
 _PASSES_SHARE = 8
 """Part of the prefix cache's bytes that a pass has room for from the start, and what it leaves in turn."""
-_ELEMENT_TYPES: dict[DType, int] = {
-    "float32": 1,
-    "int8": 3,
-    "int32": 6,
-    "int64": 7,
-    "float16": 10,
-    "bfloat16": 16,
-}
-"""Numbers of ONNX's TensorProto.DataType."""
-_UNDISTURBED = threading.Lock()
-"""Held while a pass is recorded, and while a session is made: that waits for the device, which breaks a recording."""
 
 
 def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DevicePrefixBackend:
@@ -147,129 +132,6 @@ def require_provider() -> None:
         )
 
 
-class BoundGraph:
-    """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        device: str,
-        number: int = 0,
-        *,
-        records: bool,
-        check_device: Callable[[str], None] = lambda message: None,
-    ) -> None:
-        """Takes a session over. `check_device` raises where what failed, in words, is a device that is lost."""
-        self._session: onnxruntime.InferenceSession | None = session
-        self._place, self._records = (device, number), records
-        self._check_device = check_device
-        self._names = frozenset(value.name for value in session.get_inputs())
-        self._bindings: dict[int, onnxruntime.IOBinding] = {}
-        self._recorded: set[int] = set()
-        self._refused: set[int] = set()  # numbers that could not be recorded
-
-    @property
-    def input_names(self) -> frozenset[str]:
-        """See `DeviceGraph.input_names`."""
-        return self._names
-
-    @property
-    def host_names(self) -> frozenset[str]:
-        """See `DeviceGraph.host_names`."""
-        return self._names & _ON_HOST
-
-    def run(
-        self,
-        inputs: Mapping[str, DeviceArray],
-        host: Mapping[str, NDArray[np.int64]],
-        outputs: Mapping[str, DeviceArray],
-        *,
-        fixed: int | None = None,
-    ) -> None:
-        """See `DeviceGraph.run`. A pass that cannot be recorded runs without."""
-        if fixed in self._refused:
-            fixed = None
-        if fixed is None or not self._records or fixed in self._recorded:
-            return self._run(inputs, host, outputs, fixed)
-        if not self._record(inputs, host, outputs, fixed):
-            self._run(inputs, host, outputs, None)
-        return None
-
-    def _record(
-        self,
-        inputs: Mapping[str, DeviceArray],
-        host: Mapping[str, NDArray[np.int64]],
-        outputs: Mapping[str, DeviceArray],
-        fixed: int,
-    ) -> bool:
-        """Runs and records a pass. Says whether it did: not while a session is made, and never again what failed."""
-        if not _UNDISTURBED.acquire(blocking=False):
-            return False
-        try:
-            self._run(inputs, host, outputs, fixed)
-            self._recorded.add(fixed)
-        except BackendError as error:
-            log.log(
-                logging.DEBUG if self._refused else logging.WARNING,
-                "a pass is not recorded and launches its kernels anew each time: %s",
-                error,
-            )
-            self._refused.add(fixed)
-            self._bindings.pop(fixed, None)
-        finally:
-            _UNDISTURBED.release()
-        return fixed in self._recorded
-
-    def _run(
-        self,
-        inputs: Mapping[str, DeviceArray],
-        host: Mapping[str, NDArray[np.int64]],
-        outputs: Mapping[str, DeviceArray],
-        fixed: int | None,
-    ) -> None:
-        assert self._session is not None, "closed"
-        binding = self._bound(inputs, host, outputs, fixed)
-        options = onnxruntime.RunOptions()
-        if self._records:
-            number = _NOT_RECORDED if fixed is None else str(fixed)
-            options.add_run_config_entry("gpu_graph_id", number)
-        # Whoever reads the results waits for the stream.
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        try:
-            self._session.run_with_iobinding(binding, options)
-        except Exception as error:  # onnxruntime's exception classes share no other base
-            message = f"ONNX Runtime failed: {reason_of(error)}"
-            self._check_device(message)
-            raise BackendError(message) from error
-
-    def close(self) -> None:
-        """See `DeviceGraph.close`."""
-        self._bindings.clear()
-        self._session = None
-
-    def _bound(
-        self,
-        inputs: Mapping[str, DeviceArray],
-        host: Mapping[str, NDArray[np.int64]],
-        outputs: Mapping[str, DeviceArray],
-        fixed: int | None,
-    ) -> onnxruntime.IOBinding:
-        known = None if fixed is None else self._bindings.get(fixed)
-        if known is not None:
-            return known
-        assert self._session is not None
-        binding = self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_input(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
-        for name, values in host.items():
-            binding.bind_cpu_input(name, values)
-        for name, array in outputs.items():
-            binding.bind_output(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
-        if fixed is not None:
-            self._bindings[fixed] = binding
-        return binding
-
-
 def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
     graph = bundle.graph(role)
     if graph.fp8_products:
@@ -289,7 +151,7 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             "enable_cuda_graph": str(int(records)),
         }
         try:
-            with _UNDISTURBED:
+            with UNDISTURBED:
                 session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
         except Exception as error:  # onnxruntime's exception classes share no other base
             if records and "graph" in str(error).lower() and "cuda" in str(error).lower():

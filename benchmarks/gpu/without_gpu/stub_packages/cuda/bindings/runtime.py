@@ -24,6 +24,7 @@ class cudaError_t(enum.IntEnum):
     cudaErrorInvalidResourceHandle = 400
     cudaErrorIllegalState = 401
     cudaErrorNotReady = 600
+    cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureUnsupported = 900
     cudaErrorStreamCaptureInvalidated = 901
 
@@ -110,7 +111,8 @@ def cudaGetDeviceProperties(device: int) -> tuple[cudaError_t, Any]:
 
 def cudaGetErrorString(error: int) -> tuple[cudaError_t, bytes]:
     """See CUDA."""
-    return cudaError_t.cudaSuccess, f"{error!r} of the stub".encode()
+    _library.cudaGetErrorString.restype = ctypes.c_char_p
+    return cudaError_t.cudaSuccess, _library.cudaGetErrorString(int(error))
 
 
 def cudaMemGetInfo() -> tuple[cudaError_t, int, int]:

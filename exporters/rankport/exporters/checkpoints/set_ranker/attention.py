@@ -71,8 +71,8 @@ def pointwise_attention(
     behind = F.silu(query @ past.keys.transpose(1, 2) + past.bias)
     beside = F.silu(_peer_scores(query, key, peers, 1.0))
     count = past.keys.shape[1]
-    # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing. A sum of ones would
-    # not do, for CUDA refuses one of none.
+    # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing. A sum of ones
+    # would not do, for CUDA refuses one of none.
     seen = torch.arange(count + 1)[count:]
     if peers.mask is None:
         seen = seen + 1

@@ -72,24 +72,27 @@ class BoundGraph:
         *,
         fixed: int | None = None,
     ) -> None:
-        """See `DeviceGraph.run`. A pass that cannot be recorded runs without."""
+        """See `DeviceGraph.run`. A pass that cannot be recorded, or replayed, runs without."""
         if fixed in self._refused:
             fixed = None
-        if fixed is None or not self._records or fixed in self._recorded:
-            return self._run(inputs, host, outputs, fixed)
-        if not self._record(inputs, host, outputs, fixed):
+        if fixed is None or not self._records:
+            self._run(inputs, host, outputs, fixed)
+        elif not self._run_recorded(inputs, host, outputs, fixed):
             self._run(inputs, host, outputs, None)
-        return None
 
-    def _record(
+    def _run_recorded(
         self,
         inputs: Mapping[str, DeviceArray],
         host: Mapping[str, NDArray[np.int64]],
         outputs: Mapping[str, DeviceArray],
         fixed: int,
     ) -> bool:
-        """Runs and records a pass. Says whether it did: not while a session is made, and never again what failed."""
-        if not UNDISTURBED.acquire(blocking=False):
+        """Records a pass, or replays it. Says whether it did: not while a session is made, and never again what failed.
+
+        ONNX Runtime keeps recordings by thread: one that comes to a pass anew records it again.
+        """
+        first = fixed not in self._recorded
+        if first and not UNDISTURBED.acquire(blocking=False):
             return False
         try:
             self._run(inputs, host, outputs, fixed)
@@ -102,9 +105,11 @@ class BoundGraph:
             )
             self._refused.add(fixed)
             self._bindings.pop(fixed, None)
+            return False
         finally:
-            UNDISTURBED.release()
-        return fixed in self._recorded
+            if first:
+                UNDISTURBED.release()
+        return True
 
     def _run(
         self,

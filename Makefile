@@ -74,6 +74,10 @@ test-lowest: build/lowest/.made ## What needs no torch, at the lowest versions t
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q -p support.without_torch --timeout $(TEST_TIMEOUT_S) \
 		-n auto --maxprocesses 4 --dist worksteal tests/protos tests/runtime tests/sdk
 
+test-stub-cuda: $(VENV)/.dev build/stub_cuda/.made ## Every kind on ONNX Runtime's own CUDA provider without a GPU: all but numbers
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.without_gpu.stub $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) \
+		-n auto --maxprocesses 4 --dist worksteal tests/stub_cuda
+
 test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo
 

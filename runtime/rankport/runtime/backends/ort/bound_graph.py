@@ -101,7 +101,7 @@ class BoundGraph:
             log.log(
                 logging.DEBUG if self._refused else logging.WARNING,
                 "a pass is not recorded and launches its kernels anew each time: %s",
-                error,
+                str(error),  # what keeps records would keep the session with the error itself
             )
             self._refused.add(fixed)
             self._bindings.pop(fixed, None)

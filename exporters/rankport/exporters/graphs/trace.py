@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.graphs.decompose import decomposed_in_place
 from rankport.exporters.graphs.imported import inline_imported
+from rankport.exporters.graphs.masks import masks_by_index
 from rankport.exporters.graphs.optimize import optimize
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
@@ -41,7 +42,14 @@ def trace(
     """
     dynamic, names = _dynamic_shapes(arguments, axes)
     try:
-        with torch.no_grad(), _quiet(), _lean(), decomposed_in_place(), promoted_from_notes():
+        with (
+            torch.no_grad(),
+            _quiet(),
+            _lean(),
+            masks_by_index(),
+            decomposed_in_place(),
+            promoted_from_notes(),
+        ):
             program = torch.onnx.export(
                 module,
                 kwargs=dict(arguments),

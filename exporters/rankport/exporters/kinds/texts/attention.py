@@ -49,8 +49,14 @@ def masked_seen(
         return None
     if mask_function is bidirectional_mask_function:
         return attention_mask.to(torch.bool)[:, None, None, :]
+    by_index = {**kwargs, "use_vmap": False}  # which cannot be traced
     mask: Tensor | None = sdpa_mask(
-        batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
+        batch_size,
+        q_length,
+        kv_length,
+        mask_function=mask_function,
+        attention_mask=attention_mask,
+        **by_index,
     )
     return mask
 

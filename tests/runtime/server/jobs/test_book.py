@@ -1,6 +1,7 @@
 """`JobBook`: jobs in a file."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="file is not a database"):
         JobBook(str(tmp_path / "text"))
     other = tmp_path / "other.sqlite"
-    with sqlite3.connect(other) as db:
+    with closing(sqlite3.connect(other)) as db, db:
         db.execute("CREATE TABLE t (x)")
     with pytest.raises(InvalidRequest, match="it is a database of something else"):
         JobBook(str(other))
@@ -89,7 +90,7 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_of_a_newer_release_is_refused(path: str) -> None:
     JobBook(path).close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version = 2")
     with pytest.raises(InvalidRequest, match="it has format 2, and this release reads 1"):
         JobBook(path)

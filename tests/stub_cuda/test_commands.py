@@ -51,7 +51,7 @@ def test_a_device_with_too_little_memory_is_one_line(ranker_on_cuda: Bundle) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=240)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("rankport: ")]
-    assert line == (
+    assert line.startswith(
         "rankport: BackendError: ONNX Runtime cannot load prefix.onnx on CUDA: the GPU has no memory left: lower "
-        "--prefix-cache-bytes, or serve less on it (Failed to allocate memory for requested buffer of size 256)"
+        "--prefix-cache-bytes, or serve less on it (Failed to allocate memory for requested buffer of size "
     )

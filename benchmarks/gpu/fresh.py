@@ -22,7 +22,7 @@ from benchmarks.gpu.reports.figures import Value
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.simulated import SimulatedGraph, SimulatedMemory
 from benchmarks.gpu.workload.shapes import RequestShape
-from rankport.runtime.backends.choice import load_prefix_backend
+from rankport.runtime.backends.choice import load_prefix_backend, record_passes
 from rankport.runtime.backends.contract import PrefixBackend, RecordingCounts
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
@@ -133,9 +133,11 @@ def main() -> None:
     with watch.on_device(memory, _STEPS), watch.on_device(graph, ("run",)), watch.stages():
         begun = time.monotonic()
         backend = load_prefix_backend(bundle, part.engine) if on_cuda else _simulated(bundle)
+        engine = Engine(backend, part.engine)
+        if on_cuda:
+            engine.call(lambda: record_passes(backend, bundle, part.engine)).result()
         load_s = time.monotonic() - begun
         part.figures.add("load", {"load_s": load_s} | _started(backend.recordings))
-        engine = Engine(backend, part.engine)
         try:
             for request in part.requests:
                 if part.enough(6 if on_cuda else 0, request.name):

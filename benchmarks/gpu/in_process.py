@@ -19,8 +19,8 @@ from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.queries import random_prefix, random_query
 from benchmarks.gpu.workload.runs import run_of
 from benchmarks.gpu.workload.shapes import RequestShape
-from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.on_devices import engine_of
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
@@ -44,7 +44,7 @@ def main() -> None:
     begun = time.monotonic()
     bundle = open_bundle(part.bundle)
     opened = time.monotonic()
-    engine = Engine(load_prefix_backend(bundle, part.engine), part.engine)
+    engine, _ = engine_of(bundle, part.engine)
     prompt, keyed = PromptEncoder.from_bundle(bundle), KeyedItems(bundle.manifest, None)
     ranker = Ranker(bundle.manifest, prompt, Replicas({0: engine}), keyed)
     part.figures.add("load", {"hash_s": opened - begun, "load_s": time.monotonic() - opened})

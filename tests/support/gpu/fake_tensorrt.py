@@ -38,6 +38,9 @@ class FakeCuda:
     def cudaSetDevice(self, device: int) -> tuple[int]:  # noqa: N802
         return (0,)
 
+    def cudaThreadExchangeStreamCaptureMode(self, mode: int) -> tuple[int, int]:  # noqa: N802
+        return 0, 0
+
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:  # noqa: N802
         return 0, 7
 

@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 from rankport.exporters.options.presets import BARE, PRESET_WORDS
 from rankport.exporters.options.reference_file import TRANSFORMS, ReferenceTransform
 from rankport.exporters.options.targets import ExportTargets
-from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance, require_tolerance
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 from rankport.runtime.backends.tensorrt.build import BuildTarget
@@ -130,6 +130,7 @@ class ExportOptions:
     overwrite: bool = field(default=False, metadata=flag("Replace a bundle that is already at --out."))
 
     def __post_init__(self) -> None:
+        require_tolerance(self.tolerance)
         require_choice("quantize", self.quantize, RECIPE_NAMES)
         require_transform(self.reference, self.reference_transform)
         require_choice("precision", self.precision, (*get_args(Precision), *RECIPE_NAMES))

@@ -13,7 +13,7 @@ from rankport.exporters.options.options import (
 )
 from rankport.exporters.options.reference_file import Reference, ReferenceTransform
 from rankport.exporters.options.requests_file import JudgedRequest
-from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance, require_tolerance
 from rankport.protos.flags import flag
 from rankport.runtime.config import Device
 
@@ -78,6 +78,7 @@ class VerifyOptions:
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
+        require_tolerance(self.tolerance)
         require_transform(self.reference, self.reference_transform)
 
     @property

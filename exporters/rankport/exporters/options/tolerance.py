@@ -98,3 +98,13 @@ class Tolerance:
     def exact_kendall_tau(self) -> float:
         """Least rank agreement where nothing is rounded."""
         return EXACT_KENDALL_TAU if self.min_kendall_tau is None else self.min_kendall_tau
+
+
+def require_tolerance(value: object) -> None:
+    """Raises InvalidRequest for what is no `Tolerance`, with how to make one."""
+    if not isinstance(value, Tolerance):
+        limits = ", ".join(limit.name for limit in fields(Tolerance))
+        raise InvalidRequest(
+            f"tolerance is {value!r}: give a rankport.exporters.options.tolerance.Tolerance of {limits}, "
+            "as Tolerance(max_abs_error=1e-3)"
+        )

@@ -37,7 +37,7 @@ LoadT = TypeVar("LoadT")
 def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> PrefixBackend:
     """Loads the backend of a bundle that scores behind prefixes on `config.device`.
 
-    On a GPU, the one of that number, it is warmed up.
+    On a GPU, the one of that number, it is warmed up; who drives it has `record_passes` called.
 
     Raises:
         InvalidRequest: the bundle's graphs are not for that device; the message says what is.
@@ -45,12 +45,17 @@ def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu:
         BackendError: there is no such device, or what drives it is not installed.
     """
     view, backends = _backends(bundle, config.device)
+    return warmed_up(backends.prefix(view, config, gpu), view, config, warm_up_prefixes)
 
-    def warm_up(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
-        warm_up_prefixes(backend, manifest, config)
-        backends.record(backend, manifest, config)
 
-    return warmed_up(backends.prefix(view, config, gpu), view, config, warm_up)
+def record_passes(backend: PrefixBackend, bundle: Bundle, config: EngineConfig) -> None:
+    """Records the passes that will come, of a backend that was loaded so, where its device can.
+
+    Call it in the thread that drives the backend: ONNX Runtime keeps recordings by thread.
+    Raises BackendError if the largest passes cannot be computed.
+    """
+    view, backends = _backends(bundle, config.device)
+    backends.record(backend, view.manifest, config)
 
 
 def load_text_backend(

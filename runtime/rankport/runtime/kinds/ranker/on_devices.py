@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.backends.contract import TokenTable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
@@ -46,11 +47,7 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
                 engines[gpu] = RemoteRankerEngine(bundle, config, gpu)
                 opened.callback(engines[gpu].close)
                 continue
-            from rankport.runtime.backends.choice import load_prefix_backend
-
-            backend = load_prefix_backend(bundle, config, gpu=gpu)
-            table = backend.table
-            engine = Engine(backend, config)
+            engine, table = engine_of(bundle, config, gpu)
             opened.callback(engine.close)
             engines[gpu] = engine
             if table is not None:
@@ -64,6 +61,23 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
         resident,
         lambda: None if resident is None else resident.close(),
     )
+
+
+def engine_of(bundle: Bundle, config: EngineConfig, gpu: int = 0) -> tuple[Engine, TokenTable | None]:
+    """Loads an engine on one device, its passes recorded, and gives the table of tokens there, if there is one.
+
+    Raises as `load_prefix_backend`.
+    """
+    from rankport.runtime.backends.choice import load_prefix_backend, record_passes
+
+    backend = load_prefix_backend(bundle, config, gpu=gpu)
+    table = backend.table
+    engine = Engine(backend, config)
+    with ExitStack() as failed:
+        failed.callback(engine.close)
+        engine.call(lambda: record_passes(backend, bundle, config)).result()
+        failed.pop_all()
+    return engine, table
 
 
 def _resident(

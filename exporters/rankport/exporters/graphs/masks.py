@@ -1,4 +1,4 @@
-"""How transformers makes masks while a model is traced."""
+"""Masks of a model that is traced: how transformers makes them meanwhile."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -60,7 +60,8 @@ class OpenCall:
             admission.leave(self._admitted_bytes)
         if error is None:
             admission.answered()
-        elif isinstance(error, asyncio.CancelledError):
+        elif isinstance(error, asyncio.CancelledError | grpc.aio.InternalError):
+            # The latter is what a write meets whose client has left a moment before the call hears of it.
             admission.given_up(why_given_up(self._allowed_s, self._context.time_remaining()))
         elif isinstance(error, Exception):
             await self._fail(error)

@@ -69,8 +69,8 @@ class ObservingConfig:
         check_ranges(self)
         if 0 < self.hung_process_s < _LEAST_HUNG_S:
             raise InvalidRequest(
-                f"hung_process_s is {self.hung_process_s:g}: it must be 0 for never, or at least {_LEAST_HUNG_S:g}, "
-                "which is several signs of life"
+                f"hung_process_s (--hung-process-s) is {self.hung_process_s:g}: it must be 0 for never, or at least "
+                f"{_LEAST_HUNG_S:g}, which is several signs of life"
             )
 
 

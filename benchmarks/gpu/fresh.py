@@ -135,7 +135,7 @@ def main() -> None:
         backend = load_prefix_backend(bundle, part.engine) if on_cuda else _simulated(bundle)
         engine = Engine(backend, part.engine)
         if on_cuda:
-            engine.call(lambda: record_passes(backend, bundle, part.engine)).result()
+            engine.call(lambda: record_passes(backend)).result()
         load_s = time.monotonic() - begun
         part.figures.add("load", {"load_s": load_s} | _started(backend.recordings))
         try:

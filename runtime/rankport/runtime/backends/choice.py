@@ -48,14 +48,16 @@ def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu:
     return warmed_up(backends.prefix(view, config, gpu), view, config, warm_up_prefixes)
 
 
-def record_passes(backend: PrefixBackend, bundle: Bundle, config: EngineConfig) -> None:
+def record_passes(backend: PrefixBackend) -> None:
     """Records the passes that will come, of a backend that was loaded so, where its device can.
 
     Call it in the thread that drives the backend: ONNX Runtime keeps recordings by thread.
     Raises BackendError if the largest passes cannot be computed.
     """
-    view, backends = _backends(bundle, config.device)
-    backends.record(backend, view.manifest, config)
+    from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
+
+    if isinstance(backend, DevicePrefixBackend) and backend.record_ahead is not None:
+        backend.record_ahead(backend)
 
 
 def load_text_backend(
@@ -162,7 +164,6 @@ class _Backends:
     sets: Callable[[Bundle, StoredRows, EngineConfig, int], SetBackend] | None = None
     decode: Callable[[Bundle, EngineConfig, int], DecodeBackend] | None = None  # None: it writes nothing yet
     marked: Callable[[Bundle, Role, EngineConfig, int], MarkedBackend] | None = None  # None: no lists yet
-    record: Callable[[PrefixBackend, Manifest, EngineConfig], None] = lambda *_: None  # what will come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,6 @@ def _cuda_backends(_: Bundle) -> _Backends:
         sets=lambda bundle, stored, config, gpu: cuda.cuda_set_backend(bundle, stored, config, device=gpu),
         decode=lambda bundle, config, gpu: cuda.cuda_decode_backend(bundle, config, device=gpu),
         marked=lambda bundle, role, _, gpu: cuda.cuda_marked_backend(bundle, role, device=gpu),
-        record=cuda.record_cuda_prefills,
     )
 
 

@@ -8,7 +8,7 @@ stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; a
 import logging
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -63,6 +63,8 @@ class DevicePrefixBackend:
         `recordings` number the passes of the graphs, where others run them too.
         """
         self.table = table
+        self.record_ahead: Callable[[DevicePrefixBackend], None] | None = None
+        """Records passes that will come, once, in the thread that drives the backend; None: nothing."""
         self._graphs = graphs
         self._memory = memory
         # A generator has a logit for each token.

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import onnxruntime
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.capability import require_fp8
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
@@ -51,15 +52,15 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
         table = token_table(bundle.manifest, config, memory)
         backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
         backend.hold(config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes)
+        backend.record_ahead = partial(_record_prefills, manifest=bundle.manifest, config=config)
         return backend
 
 
-def record_cuda_prefills(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
+def _record_prefills(backend: DevicePrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Records the prefill passes of short prefixes that will come, of a ranker on CUDA.
 
     Raises BackendError if the largest passes cannot be computed.
     """
-    assert isinstance(backend, DevicePrefixBackend)
     longest = manifest.limits.max_prefix_tokens
     _run_largest(backend, manifest, config)
     # A product of fp8 by fp8 stops the stream, which ends a recording.

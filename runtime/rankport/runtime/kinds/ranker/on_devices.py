@@ -75,7 +75,7 @@ def engine_of(bundle: Bundle, config: EngineConfig, gpu: int = 0) -> tuple[Engin
     engine = Engine(backend, config)
     with ExitStack() as failed:
         failed.callback(engine.close)
-        engine.call(lambda: record_passes(backend, bundle, config)).result()
+        engine.call(lambda: record_passes(backend)).result()
         failed.pop_all()
     return engine, table
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.gpu.reports.figures import Value
 from benchmarks.gpu.reports.part import Part, arguments
-from benchmarks.gpu.workload.runs import run_of
+from benchmarks.gpu.workload.runs import Passes
 from benchmarks.gpu.workload.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.kinds.table import open_bundle
 
 _ROUNDS = 8
@@ -39,14 +39,8 @@ def main() -> None:
 
 def measure(part: Part, backend: PrefixBackend, request: RequestShape, *, prefix: str = "") -> None:
     """Passes of as many queries of the shape as fit; figures are named after `prefix`."""
-    queries = max(1, part.engine.max_batch_tokens // (request.items * request.item))
-    runs = [run_of(part.workload.model, request, seed) for seed in range(queries)]
-    prefixes = tuple(run.prefix for run in runs)
-    nothing: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in runs)
-    prefill = PrefixBatch.of(nothing, prefixes, np.arange(queries))
-    kv = backend.prefill(prefill)
-    items = tuple(item for run in runs for item in run.items)
-    score = PrefixBatch.of(tuple((one,) for one in kv), items, np.repeat(np.arange(queries), request.items))
+    made = Passes.of(backend, part.workload.model, request, part.engine.max_batch_tokens)
+    queries, prefill, score = made.queries, made.prefill, made.score
     # The first run of a shape allocates, and the third may record what later ones replay.
     for _ in range(4):
         backend.prefill(prefill)

@@ -36,7 +36,7 @@ INSTALLED = frozenset(
         *("protobuf", "rich", "safetensors", "tokenizers", "torch", "transformers", "typer"),
     ]
 )
-"""What the GPU machine's own Python has of what the session imports, ONNX Runtime's GPU build apart."""
+"""Packages of the GPU machine's own Python that the session imports, ONNX Runtime's GPU build apart."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 MAX_BYTES = 62 * 2**20
 

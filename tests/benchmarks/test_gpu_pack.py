@@ -1,4 +1,4 @@
-"""What travels to the GPU machine in which call: slices fit beside what travels in each."""
+"""Calls to the GPU machine: slices fit beside what travels in each."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""What a pass asks of a GPU, counted without one: kernels by name, copies, recordings, and the host's part in time.
+"""Launches of a pass, counted without a GPU: kernels by name, copies, recordings, and the host's part in time.
 
-    make bench-gpu-launches                                  # build/gpu/launches.json
+    make bench-gpu-host                                      # among others; build/gpu-host/host.json
     python -m benchmarks.gpu.without_gpu.launches --model mixlm --work DIR --out FILE
 
 ONNX Runtime's own CUDA provider runs the bundle as it would on a GPU, over a CUDA whose kernels do nothing. Passes are
@@ -14,17 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-import numpy as np
-
 from benchmarks.gpu.reports.figures import Value
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.without_gpu import stub
-from benchmarks.gpu.workload.runs import run_of
+from benchmarks.gpu.workload.runs import Passes
 from benchmarks.gpu.workload.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
+from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.kinds.table import open_bundle
-from rankport.runtime.tokens import TokenRun
 
 _ROUNDS = 20
 _SHOWN = 30
@@ -36,8 +33,7 @@ def main() -> None:
     part = arguments(__doc__)
     begun = time.monotonic()
     backend = load_prefix_backend(open_bundle(part.bundle), part.engine)
-    loaded = stub.take_launches()
-    part.figures.add("load", {"seconds": time.monotonic() - begun, "recordings": loaded["recordings"]})
+    part.figures.add("load", {"seconds": time.monotonic() - begun})
     try:
         for request in part.requests:
             _measure(part, backend, request)
@@ -48,20 +44,15 @@ def main() -> None:
 
 
 def _measure(part: Part, backend: PrefixBackend, request: RequestShape) -> None:
-    queries = max(1, part.engine.max_batch_tokens // (request.items * request.item))
-    runs = [run_of(part.workload.model, request, seed) for seed in range(queries)]
-    nothing: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in runs)
-    prefill = PrefixBatch.of(nothing, tuple(run.prefix for run in runs), np.arange(queries))
-    kv = backend.prefill(prefill)
-    items: tuple[TokenRun, ...] = tuple(item for run in runs for item in run.items)
-    owners = np.repeat(np.arange(queries), request.items)
-    score = PrefixBatch.of(tuple((one,) for one in kv), items, owners)
+    made = Passes.of(backend, part.workload.model, request, part.engine.max_batch_tokens)
     stub.take_launches()
     for name, run in {
-        "prefill": lambda: backend.prefill(prefill),
-        "score": lambda: backend.score(score),
+        "prefill": lambda: backend.prefill(made.prefill),
+        "score": lambda: backend.score(made.score),
     }.items():
-        part.figures.add(f"{request.name} x {queries}, {name}", _counted(part.workload.model.layers, run))
+        part.figures.add(
+            f"{request.name} x {made.queries}, {name}", _counted(part.workload.model.layers, run)
+        )
 
 
 def _counted(layers: int, run: Callable[[], object]) -> dict[str, Value]:

@@ -1,11 +1,10 @@
-"""What the host alone can reach: the session of a GPU over the stub of CUDA, whose kernels take no time.
+"""Bounds that the host sets: the session of a GPU over the stub of CUDA, whose kernels take no time.
 
-    make bench-gpu-host                       # after `benchmarks.gpu.bundles`; build/gpu-host/host.json
+    make bench-gpu-host                       # exports first; build/gpu-host/host.json
 
 ONNX Runtime's CUDA provider, device layer, scheduling and server are those of a GPU; what they ask of it is counted and
-takes nothing. So items/s are bounds that the host sets. `items_per_busy_core` is what the process that has most to do
-could answer with a whole core, at least: with time to spare it makes smaller passes, which cost more an item. Numbers
-that need a device are left out.
+takes nothing. `items_per_busy_core` is what the process that has most to do could answer with a whole core, at least:
+with time to spare it makes smaller passes, which cost more an item. Numbers that need a device are left out.
 """
 
 import argparse

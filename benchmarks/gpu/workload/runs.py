@@ -1,6 +1,8 @@
 """Requests as the engine takes them, for parity and for throughput without the request's way there."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from benchmarks.gpu.workload.queries import item_ids, random_query
 from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
 from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
 from rankport.runtime.bundle.manifest import Limits
 from rankport.runtime.tokens import TokenRun
 
@@ -38,3 +41,24 @@ def run_of(model: ModelShape, shape: RequestShape, seed: int) -> SampleRequest:
     rows = query.items.astype(np.float32) if shape.mixed else [None] * len(ids)
     items = tuple(TokenRun(run, row) for run, row in zip(ids, rows, strict=True))
     return SampleRequest(TokenRun(query.prefix), items, shape.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Passes over as many queries of a shape as the engine would take into one."""
+
+    queries: int
+    prefill: PrefixBatch
+    score: PrefixBatch
+
+    @classmethod
+    def of(cls, backend: PrefixBackend, model: ModelShape, shape: RequestShape, most_tokens: int) -> Self:
+        """Makes them, straight for a backend; the KV that the items are behind is computed."""
+        queries = max(1, most_tokens // (shape.items * shape.item))
+        runs = [run_of(model, shape, seed) for seed in range(queries)]
+        nothing: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in runs)
+        prefill = PrefixBatch.of(nothing, tuple(run.prefix for run in runs), np.arange(queries))
+        kv = backend.prefill(prefill)
+        items = tuple(item for run in runs for item in run.items)
+        owners = np.repeat(np.arange(queries), shape.items)
+        return cls(queries, prefill, PrefixBatch.of(tuple((one,) for one in kv), items, owners))

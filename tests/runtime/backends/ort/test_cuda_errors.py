@@ -1,4 +1,4 @@
-"""What ONNX Runtime says on CUDA, as it says it, in words for whoever serves."""
+"""Errors of ONNX Runtime on CUDA, as it says them, in words for whoever serves."""
 
 import pytest
 

@@ -19,7 +19,7 @@ def states_of(*events: int) -> States:
 
 
 def kept(states: HistoryStates, *events: int) -> list[float]:
-    """What is kept of the start of a history."""
+    """State that is kept of the start of a history."""
     lease = states.match(states.tokens(bytes_of(*events)))
     values = [piece.values[:, 0] for piece in lease.pieces()]  # type: ignore[attr-defined]
     states.release(lease)

@@ -57,7 +57,7 @@ def test_a_hash_gives_every_id_a_row(tmp_path: Path) -> None:
 
 
 def test_a_remainder_is_that_of_the_ids_as_they_are_and_never_negative(tmp_path: Path) -> None:
-    """As `%` of Python, and of torch over int64; unsigned ids are not read as negative ones."""
+    """Remainders as `%` of Python, and of torch over int64; unsigned ids are not read as negative ones."""
     ids = np.array([-1, -6, 9, 2**62 + 3, -(2**63)], np.int64)
     signed = opened(tmp_path, row_file_bytes(ROWS), lookup="modulo")
     assert signed.places(ids, "x").tolist() == [each % 4 for each in ids.tolist()]

@@ -100,7 +100,7 @@ def test_what_hangs_while_it_stops_does_not_keep_the_others(mix_bundle: Bundle) 
 
 
 def test_processes_that_were_halted_all_together_go_on(mix_bundle: Bundle) -> None:
-    """As those of a machine that was suspended, or of a container that was frozen."""
+    """Processes as of a machine that was suspended, or of a container that was frozen."""
     with serve(f"mix={mix_bundle.path}", "--fronts", 1, "--hung-process-s", HUNG_S) as command:
         pid = command.process.pid
         pids = children(pid)

@@ -6,7 +6,6 @@ the part of the request in the message: "prefix", "item 3".
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from typing import Any, NoReturn, TypeGuard, TypeVar
 
@@ -66,9 +65,9 @@ def number_array(values: Any) -> NDArray[Any]:
         and isinstance(values, list | tuple)
         and values
         and all(map(_is_whole, values))
+        and min(values) >= 0  # of another numpy before 2 would make a large one
     ):
-        with suppress(OverflowError):  # one is negative, too
-            return np.array(values, np.uint64)
+        return np.array(values, np.uint64)
     return array
 
 

@@ -51,7 +51,7 @@ def score_checkpoint(
     scores = []
     for query in queries:
         logits = ranker.logits(query.text, item_tokens[[rows[id] for id in query.item_ids]])
-        scores.append(1 / (1 + np.exp(logits[:, 1] - logits[:, 0])))
+        scores.append(np.reciprocal(1 + np.exp(logits[:, 1] - logits[:, 0])))
     return scores
 
 

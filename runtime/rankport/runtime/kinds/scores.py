@@ -38,8 +38,8 @@ def label_probabilities(logits: NDArray[np.float32], *, exclusive: bool) -> NDAr
         decay = np.exp(-np.abs(logits))  # never overflows
         alone: NDArray[np.float32] = np.where(logits < 0, decay, np.float32(1)) / (1 + decay)
         return alone
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = weights / weights.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
     return shares
 
 

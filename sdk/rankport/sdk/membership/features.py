@@ -66,11 +66,10 @@ def _of_user(own: Floats, strangers: Floats, distance: Distance) -> Floats:
     centre = own.mean(axis=0, keepdims=True)
     to_centre = distances(own, _scaled(centre, distance), distance)[:, 0]
     compact = [pairs.mean(), pairs.min(), pairs.max(), pairs.std(), to_centre.mean(), to_centre.max()]
-    compact += _spread(own - centre)
     reference = np.quantile(distances(own, strangers, distance), SHARES, axis=1).mean(axis=1)
     near, middle = reference[0], reference[SHARES.index(0.5)]
     relative = [pairs.mean() / max(middle, _TINY), pairs.mean() / max(near, _TINY)]
-    return np.array([*compact, *reference, *relative])
+    return np.array([*compact, *_spread(own - centre), *reference, *relative])
 
 
 def _spread(offsets: Floats) -> list[float]:

@@ -49,7 +49,8 @@ class CosineScorer:
         """See `RowScorer.logits`. One output."""
         norms = np.maximum(np.linalg.norm(items, axis=1), _LEAST_NORM)
         norms *= max(np.linalg.norm(query), _LEAST_NORM)
-        cosines: Rows = (items @ query) / norms
+        cosines: Rows = items @ query
+        cosines /= norms
         return cosines[:, None]
 
     def close(self) -> None:

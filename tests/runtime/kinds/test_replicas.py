@@ -20,7 +20,7 @@ from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine
-from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.reference_backend import ReferenceBackend, ReferenceEncodingBackend, token_run
 

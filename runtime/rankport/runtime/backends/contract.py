@@ -27,6 +27,8 @@ class PrefixKV(Protocol):
         """Device bytes held."""
 
 
+SplitKV = Callable[[PrefixKV, int], tuple[PrefixKV, PrefixKV]]
+
 PrefixPieces = tuple[PrefixKV, ...]
 """Consecutive pieces of one prefix; () is the empty prefix."""
 
@@ -118,8 +120,12 @@ class PrefixBackend(Protocol):
     def start(self, batch: PrefixBatch) -> Started[np.float32]:
         """Starts `score`. Several may be under way; they end in order."""
 
-    def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
-        """Splits into the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
+    @property
+    def split(self) -> SplitKV | None:
+        """Splits into the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again.
+
+        None: a prefix also keeps states of all its tokens together, so that it is used whole or not at all.
+        """
 
     def close(self) -> None:
         """Frees the device."""

@@ -33,8 +33,7 @@ from rankport.protos.types import (
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 

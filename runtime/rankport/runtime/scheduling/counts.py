@@ -5,7 +5,7 @@ Plain numbers that the worker's thread writes and any thread reads; who exports 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 from rankport.protos.wording import counted
 from rankport.runtime.backends.contract import RecordingCounts
@@ -31,6 +31,26 @@ class StageCounts:
             self.tokens + size.tokens,
             self.padded_tokens + size.padded_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counters of a prefix cache since its construction, and what is held now."""
+
+    lookups: int
+    hits: int  # lookups that found at least one token
+    tokens_reused: int
+    tokens_computed: int
+    evictions: int  # nodes dropped for room
+    nodes: int
+    bytes: int
+    budget_bytes: int
+
+    @classmethod
+    def total(cls, stats: "Sequence[CacheStats]") -> "CacheStats":
+        """Adds up the counters of several caches."""
+        nothing = (0,) * len(fields(cls))
+        return cls(*(sum(values) for values in zip(nothing, *map(astuple, stats), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,42 +3,26 @@
 Owns which tokens' KV exists, who holds it, and what is dropped first. Knows nothing of requests, of batches,
 or of what a KV handle is made of. Driven by one thread.
 
-Every node but the root is a run of consecutive tokens with their KV; a path from the root spells a prefix.
+Every node but the root is a run of consecutive tokens with their KV; a path from the root spells a prefix. KV that
+cannot be split is used whole or not at all: then children of a node may begin alike.
 Tokens are int64: ids, or negative stand-ins for injected embeddings. They are always compared themselves,
 never by a hash of them.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixKV
+from rankport.runtime.backends.contract import PrefixKV, SplitKV
+from rankport.runtime.scheduling.counts import CacheStats
 
 Tokens = NDArray[np.int64]
-SplitKV = Callable[[PrefixKV, int], tuple[PrefixKV, PrefixKV]]
 
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """Counters since construction, and what is held now."""
-
-    lookups: int
-    hits: int  # lookups that found at least one token
-    tokens_reused: int
-    tokens_computed: int
-    evictions: int  # nodes dropped for room
-    nodes: int
-    bytes: int
-    budget_bytes: int
-
-    @classmethod
-    def total(cls, stats: "Sequence[CacheStats]") -> "CacheStats":
-        """Adds up the counters of several caches."""
-        nothing = (0,) * len(fields(cls))
-        return cls(*(sum(values) for values in zip(nothing, *map(astuple, stats), strict=True)))
+_LEAST_STEP = 16
+"""Tokens that are worth a KV of their own where it cannot be split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +38,12 @@ class _Node:
     tokens: Tokens
     kv: PrefixKV
     parent: "_Node | None"
-    children: "dict[int, _Node]" = field(default_factory=dict)  # by first token
+    children: "dict[int | bytes, _Node]" = field(
+        default_factory=dict
+    )  # by first token, or by all where KV is whole
+    lengths: Counter[int] = field(default_factory=Counter)  # of the children, where KV is whole
+    latest: "_Node | None" = None  # child
     leases: int = 0  # that end here; a node with children needs no pin, only leaves are dropped
-
-    @property
-    def first(self) -> int:
-        return int(self.tokens[0])
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +71,8 @@ class Lease:
 class PrefixCache:
     """The tree. `budget_bytes` bounds what it stores; KV that finds no room lives as long as its lease."""
 
-    def __init__(self, budget_bytes: int, split_kv: SplitKV) -> None:
+    def __init__(self, budget_bytes: int, split_kv: SplitKV | None) -> None:
+        """Takes the way to split KV; None: it is whole."""
         self._budget_bytes = budget_bytes
         self._split_kv = split_kv
         self._root = _Node(np.empty(0, np.int64), _NoKV(), None)
@@ -122,6 +107,17 @@ class PrefixCache:
             self._reused += matched
         return matched
 
+    def step(self, lease: Lease, tokens: Tokens) -> int:
+        """Counts the first of the `tokens` after the lease to be computed by themselves, at best all.
+
+        Where KV is whole, what the latest prefix behind the same tokens begins with too is: others will.
+        """
+        latest = lease.node.latest
+        if self._split_kv is not None or latest is None or lease.private:
+            return tokens.size
+        shared = common_length(latest.tokens, tokens)
+        return shared if shared >= _LEAST_STEP else tokens.size
+
     def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
         """Adds the KV of the `tokens` right after the lease, which covers them from now on."""
         assert kv.length == tokens.size > 0, (kv.length, tokens.size)
@@ -130,11 +126,14 @@ class PrefixCache:
             self._keep_private(lease, kv)
             return
         node, known = self._walk(lease.node, tokens)  # a request of the same pass may have brought a part
+        if self._split_kv is None and known < tokens.size:
+            node, known = lease.node, 0
         if known:
             self._move(lease, node, known)
         if known == tokens.size:
             return
         if known:
+            assert self._split_kv is not None
             _, kv = self._split_kv(kv, known)
         if self._make_room(kv.nbytes):
             self._move(lease, self._add_leaf(node, tokens[known:], kv), kv.length)
@@ -176,7 +175,9 @@ class PrefixCache:
         assert set(nodes) == set(rank), "nodes of the tree and of the order differ"
         for node in nodes:
             assert node.parent is not None
-            assert node.parent.children[node.first] is node
+            assert node.parent.children[self._key(node.tokens)] is node
+            lengths = Counter(child.tokens.size for child in node.children.values())
+            assert self._split_kv is not None or node.lengths == lengths
             assert node.kv.length == node.tokens.size > 0
             assert node.parent is self._root or rank[node] < rank[node.parent], (
                 "a parent is older than its child"
@@ -188,7 +189,7 @@ class PrefixCache:
         """Follows `tokens` down from `node`, splitting where they leave a node midway."""
         matched = 0
         while matched < tokens.size:
-            child = node.children.get(int(tokens[matched]))
+            child = self._child(node, tokens[matched:])
             if child is None:
                 break
             shared = common_length(child.tokens, tokens[matched:])
@@ -196,15 +197,28 @@ class PrefixCache:
             matched += shared
         return node, matched
 
+    def _key(self, tokens: Tokens) -> int | bytes:
+        """Makes what a child is found by."""
+        return tokens.tobytes() if self._split_kv is None else int(tokens[0])
+
+    def _child(self, node: _Node, tokens: Tokens) -> _Node | None:
+        """Finds the child that `tokens` begin alike, or where KV is whole the longest that they begin with."""
+        if self._split_kv is not None:
+            return node.children.get(self._key(tokens))
+        lengths = sorted((length for length in node.lengths if length <= tokens.size), reverse=True)
+        children = (node.children.get(self._key(tokens[:length])) for length in lengths)
+        return next((child for child in children if child is not None), None)
+
     def _split(self, node: _Node, length: int) -> _Node:
         """Cuts a node in two and returns the upper, new one; leases stay with the lower, where they end."""
         assert node.parent is not None
+        assert self._split_kv is not None
         whole_bytes = node.kv.nbytes
         upper_kv, lower_kv = self._split_kv(node.kv, length)  # may raise: nothing has changed yet
         upper = _Node(node.tokens[:length], upper_kv, node.parent)
-        node.parent.children[upper.first] = upper
+        node.parent.children[self._key(upper.tokens)] = upper
         node.tokens, node.kv, node.parent = node.tokens[length:], lower_kv, upper
-        upper.children[node.first] = node
+        upper.children[self._key(node.tokens)] = node
         self._bytes += upper_kv.nbytes + lower_kv.nbytes - whole_bytes
         self._order[upper] = None
         self._touch(upper)
@@ -212,7 +226,8 @@ class PrefixCache:
 
     def _add_leaf(self, parent: _Node, tokens: Tokens, kv: PrefixKV) -> _Node:
         leaf = _Node(tokens.copy(), kv, parent)  # a view would keep the request's whole array alive
-        parent.children[leaf.first] = leaf
+        parent.children[self._key(leaf.tokens)] = parent.latest = leaf
+        parent.lengths[leaf.tokens.size] += 1
         self._bytes += kv.nbytes
         self._order[leaf] = None
         return leaf
@@ -245,7 +260,12 @@ class PrefixCache:
 
     def _drop(self, leaf: _Node) -> None:
         assert leaf.parent is not None
-        del leaf.parent.children[leaf.first]
+        parent = leaf.parent
+        del parent.children[self._key(leaf.tokens)]
+        parent.lengths[leaf.tokens.size] -= 1
+        parent.lengths += Counter()  # without those that none has
+        if parent.latest is leaf:
+            parent.latest = None
         del self._order[leaf]
         self._bytes -= leaf.kv.nbytes
         self._evictions += 1

@@ -84,6 +84,9 @@ class Cache(Protocol):
     def extend(self, lease: Lease, tokens: Tokens) -> int:
         """See `PrefixCache.extend`."""
 
+    def step(self, lease: Lease, tokens: Tokens) -> int:
+        """See `PrefixCache.step`."""
+
     def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
         """See `PrefixCache.insert`."""
 
@@ -120,8 +123,7 @@ class Prefixes(Generic[RequestT]):
             request.to_compute -= lease.length
         elif lease.length < request.key.size:
             self._cache.extend(lease, request.key[lease.length :])
-        end = lease.length + self._limits.max_tokens
-        rest = request.key[lease.length : end]
+        rest = self._next(request)[: self._limits.max_tokens]
         alike = (
             tokens for other, tokens in self._computing.items() if self._leases[other].branch == lease.branch
         )
@@ -140,8 +142,7 @@ class Prefixes(Generic[RequestT]):
         work = []
         for request in requests:
             lease = self._leases[request]
-            rest = request.key[lease.length :]
-            work.append(PrefixWork(rest, lease.length, lease.branch, request.large))
+            work.append(PrefixWork(self._next(request), lease.length, lease.branch, request.large))
         takes = plan_prefill(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens))
         return taking_part(requests, takes, takes, self._compute, prefill_size(takes))
 
@@ -164,6 +165,12 @@ class Prefixes(Generic[RequestT]):
         row_of = {branch: row for row, branch in enumerate(leases)}
         placed = ((row_of[self.lease(request).branch], request, count) for request, count in shares)
         return tuple(lease.pieces() for lease in leases.values()), sorted(placed, key=itemgetter(0))
+
+    def _next(self, request: RequestT) -> Tokens:
+        """Gives the tokens to be computed next, those behind the lease, or the first of them."""
+        lease = self._leases[request]
+        rest = request.key[lease.length :]
+        return rest[: self._cache.step(lease, rest)]
 
     def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> UnderWay[RequestT] | None:
         """Computes the next `share` tokens of each request's prefix; where that is done, stores them."""

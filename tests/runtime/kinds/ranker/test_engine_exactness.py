@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.prefix_cache import PrefixCache, SplitKV
+from rankport.runtime.backends.contract import SplitKV
+from rankport.runtime.scheduling.prefix_cache import PrefixCache
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.effort import scale
 from support.engines import (

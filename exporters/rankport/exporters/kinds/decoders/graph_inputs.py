@@ -25,6 +25,9 @@ class GraphInputs:
     layers: tuple[LayerKV, ...]
     hidden: int | None
     states: int | None = None  # width of the last states, where a prefix keeps them
+    carried: tuple[
+        tuple[str, tuple[int, ...]], ...
+    ] = ()  # by recurrent layers: name, and shape of a prefix's
 
     def _past_axes(self) -> Axes:
         axes: Axes = {
@@ -56,6 +59,7 @@ class PackedInputs(GraphInputs):
             "past_lengths": ["prefixes"],
             "last_tokens": ["items_total"],
             **self._past_axes(),
+            **{f"past_{name}": ["prefixes", *shape] for name, shape in self.carried},
         }
         if self.hidden is not None:
             axes |= {"embeddings": ["embedding_count", self.hidden], "embedding_rows": ["tokens"]}
@@ -84,6 +88,8 @@ class PackedInputs(GraphInputs):
             "last_tokens": torch.tensor(last),
             "past": self._past(),
         }
+        if self.carried:
+            arguments["carried"] = [torch.zeros(len(_PASTS), *shape) for _, shape in self.carried]
         if self.hidden is not None:
             arguments["embeddings"] = torch.zeros(7, self.hidden)
             arguments["embedding_rows"] = torch.full((len(positions),), -1)

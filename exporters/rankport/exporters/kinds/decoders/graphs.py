@@ -56,8 +56,11 @@ def export_decoder_graphs(
     The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
     """
     hidden = module.embed_tokens.embedding_dim if module.takes_embeddings else None
+    hybrid = facts.hybrid
+    module.mixers = None if hybrid is None else hybrid.mixers
+    carried = () if hybrid is None else tuple(zip(hybrid.mixers.carried, hybrid.shapes, strict=True))
     inputs = (RowInputs if isinstance(module, RowDecoder) else PackedInputs)(
-        facts.layers, hidden, facts.states
+        facts.layers, hidden, facts.states, carried
     )
     kv: Shapes = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
@@ -66,6 +69,7 @@ def export_decoder_graphs(
     }
     if facts.states is not None:
         kv["new_states"] = ["prefixes", 1, "slots_per_prefix", facts.states]
+    kv |= {f"new_{name}": ["prefixes", *shape] for name, shape in carried}
     logits: Shapes = {"logits": ["items_total", module.outputs]}
     with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
@@ -103,7 +107,7 @@ def export_grouped_score(module: GroupedDecoder, facts: Survey, *, precision: Pr
 
 def _joint(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
     ranker = _scoring(cut(traced, logits | kv), module)
-    _limit_kv(ranker, tuple(kv))
+    _limit_kv(ranker, tuple(name for name, shape in kv.items() if "slots_per_prefix" in shape))
     return {"ranker": RoleGraph(ranker, {"prefix": tuple(kv), "score": ("logits",)})}
 
 

@@ -6,6 +6,7 @@ such function.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,20 @@ from torch import Tensor, nn
 from rankport.exporters.kinds.decoders.averages import averaged
 from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.recurrence import going_on_from_prefix
 from rankport.exporters.kinds.decoders.row_attention import RowPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, SharedPrefix, attending_to_prefix
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.embedding import Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class Mixers:
+    """Layers of a hybrid decoder by how they mix tokens."""
+
+    attention: tuple[int, ...]  # numbers of the layers that keep keys and values, in order
+    carried: tuple[str, ...]  # what recurrent layers carry on: see `SharedPrefix.carried`
 
 
 class DecoderModule(nn.Module):
@@ -27,9 +37,11 @@ class DecoderModule(nn.Module):
         last_tokens [items] int64: index of each item's last token,
         past: 2 * layers tensors (key, value, key, ...), each [prefixes, kv_heads, past, head_dim], and where all states
         are averaged the last states of the prefix [prefixes, 1, past, hidden],
+        carried: a tensor [prefixes, ...] for each of `mixers.carried`, if there are any,
         embeddings [rows, hidden] float and embedding_rows [a token] int64 (-1: a text token) if it takes embeddings,
     and returns
-        [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ..., likewise the states].
+        [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ..., likewise the states,
+        what is carried on].
     """
 
     def __init__(
@@ -51,6 +63,7 @@ class DecoderModule(nn.Module):
         self.outputs = len(readout.ids)
         self.pooling: Pooling = pooling
         self.by_group: frozenset[int] = frozenset()  # layers whose query heads stand so, see `head_order`
+        self.mixers: Mixers | None = None  # None: attention alone
 
     def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
         """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
@@ -106,11 +119,14 @@ class PackedDecoder(DecoderModule):
         past_lengths: Tensor,
         last_tokens: Tensor,
         past: list[Tensor],
+        carried: list[Tensor] | None = None,
         embeddings: Tensor | None = None,
         embedding_rows: Tensor | None = None,
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
         shared = self._attention(slots, token_slots, past_lengths, past, self.by_group)
+        if self.mixers is not None and carried is not None:
+            shared.resume(self.mixers.attention, dict(zip(self.mixers.carried, carried, strict=True)))
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 
@@ -176,7 +192,8 @@ class GroupedDecoder(DecoderModule):
 
 def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
     kept = [states for layer in sorted(shared.new) for states in shared.new[layer]]
-    return [logits, *kept] if shared.states is None else [logits, *kept, shared.states]
+    states = [] if shared.states is None else [shared.states]
+    return [logits, *kept, *states, *shared.carried.values()]
 
 
 @contextmanager
@@ -194,7 +211,7 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
-        with attending_to_prefix(model):
+        with attending_to_prefix(model), going_on_from_prefix(model):
             yield
     finally:
         for rotary, kind in switching.items():

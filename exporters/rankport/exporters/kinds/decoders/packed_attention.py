@@ -115,6 +115,41 @@ class PackedPrefix(SharedPrefix):
         """See `SharedPrefix.seeing`."""
         return _is_causal(self.slots.shape[2]).to(torch.float32)
 
+    def item_rows(self, states: Tensor) -> Tensor:
+        """Puts [1, tokens, width] by item: [prefixes * items, item_tokens, width]."""
+        prefixes, items, length = self.slots.shape
+        return states[0].index_select(0, self.slots.reshape(-1)).reshape(prefixes * items, length, -1)
+
+    def item_tokens(self, rows: Tensor) -> Tensor:
+        """Packs [prefixes * items, item_tokens, width] again: [1, tokens, width]."""
+        return rows.flatten(0, 1).index_select(0, self.token_slots)[None]
+
+    def item_exists(self) -> Tensor:
+        """Tells which slots hold a token. [prefixes * items, item_tokens]"""
+        prefixes, items, length = self.slots.shape
+        # A padded slot names any token, and that token another slot.
+        at = self.token_slots.index_select(0, self.slots.reshape(-1))
+        return (at == torch.arange(prefixes * items * length)).reshape(prefixes * items, length)
+
+    def item_gates(self, gates: Tensor) -> Tensor:
+        """Puts [1, tokens, width] as `item_rows`, zeros where there is no token."""
+        return torch.where(self.item_exists()[..., None], self.item_rows(gates), 0.0)
+
+    def item_lengths(self) -> Tensor:
+        """Counts the tokens of each item. [prefixes * items]"""
+        return self.item_exists().to(torch.int64).sum(1)
+
+    def by_item(self, carried: Tensor) -> Tensor:
+        """Hands what prefixes carry [prefixes, ...] to each of their items: [prefixes * items, ...]."""
+        prefixes, items, _ = self.slots.shape
+        shape = carried.shape[1:]
+        return carried[:, None].expand(prefixes, items, *shape).reshape(prefixes * items, *shape)
+
+    def first_items(self, rows: Tensor) -> Tensor:
+        """Takes the first item of each prefix of [prefixes * items, ...]: [prefixes, ...]."""
+        prefixes, items, _ = self.slots.shape
+        return rows.reshape(prefixes, items, *rows.shape[1:])[:, 0]
+
     def _unpacked(self, states: Tensor) -> Tensor:
         """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""
         prefixes, items, length = self.slots.shape

@@ -6,7 +6,7 @@ its prefix and causally to itself under one softmax, the two subclasses know: `p
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -34,14 +34,23 @@ class SharedPrefix(ABC):
         whose query heads come, and are given back, in the order of `head_order`.
         """
         self.by_group = by_group
-        self.past = None if past is None else list(zip(past[::2], past[1::2], strict=False))
+        self.past = None if past is None else dict(enumerate(zip(past[::2], past[1::2], strict=False)))
         self.past_states = past[-1] if past and len(past) % 2 else None
         self.states: Tensor | None = (
             None  # [prefixes, 1, slots, width] that follow them, where they are averaged
         )
         self.new: dict[int, KV] = {}  # by layer
+        # What recurrent layers carry on, of a prefix as a whole: part and layer -> [prefixes, ...].
+        self.past_carried: dict[str, Tensor] = {}
+        self.carried: dict[str, Tensor] = {}
         self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
         self.uncapped: dict[int, AttentionHeads] = {}  # by layer, where no score is capped
+
+    def resume(self, attention: Sequence[int], carried: Mapping[str, Tensor]) -> None:
+        """Goes on in a model whose layers are not all of attention: `attention` numbers those that the past is of."""
+        if self.past is not None:
+            self.past = dict(zip(attention, self.past.values(), strict=True))
+        self.past_carried = dict(carried)
 
     @abstractmethod
     def attend(

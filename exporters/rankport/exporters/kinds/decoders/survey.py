@@ -4,20 +4,39 @@ Widths are read off a real run, never from a family's name. What the run shows n
 reason; fields of configs are refused where they are read, in `checkpoints`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.kinds.decoders.module import DecoderModule, shared_prefix_mode, switching_rotary
+from rankport.exporters.kinds.decoders.module import (
+    DecoderModule,
+    Mixers,
+    shared_prefix_mode,
+    switching_rotary,
+)
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.recurrence import carrying_layer
 from rankport.exporters.kinds.decoders.shared_prefix import SharedPrefix
 from rankport.protos.errors import CheckpointError, RankportError
-from rankport.runtime.bundle.manifest import LayerKV
+from rankport.runtime.bundle.manifest import LayerKV, Target
 
 _STATEFUL = ("mamba", "ssm", "recurrent", "rwkv", "lightning", "gateddelta", "linearattention", "conv")
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid:
+    """Facts of a decoder with recurrent layers."""
+
+    mixers: Mixers
+    shapes: tuple[tuple[int, ...], ...]  # of what is carried on, of one prefix
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the recurrent layers."""
+        return tuple(dict.fromkeys(carrying_layer(name) for name in self.mixers.carried))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,18 @@ class Survey:
     window: int | None  # the shortest sliding window of any layer
     max_positions: int | None  # beyond this the checkpoint has no (or other) position encodings
     states: int | None = None  # width of the last states, where a prefix keeps them for their average
+    hybrid: Hybrid | None = None  # where not all layers are of attention
+
+    def require_packed(self, targets: Sequence[Target]) -> None:
+        """Raises CheckpointError for recurrent layers and a target whose graphs have no packed tokens."""
+        if self.hybrid is None:
+            return
+        other = next((target for target in targets if target != "onnx-cpu"), None)
+        if other is not None:
+            raise CheckpointError(
+                f"layers {list(self.hybrid.layers)} are recurrent, which graphs for {other} do not compute yet: export "
+                "for --target onnx-cpu alone"
+            )
 
     def check_length(self, max_prefix_tokens: int, max_item_tokens: int) -> None:
         """Raises CheckpointError if prefix + item exceed a window or the position encodings."""
@@ -56,7 +87,14 @@ def survey(module: DecoderModule) -> Survey:
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
     windows = [*shared.windows.values(), *stated_windows(model)]
     width = None if shared.states is None else shared.states.shape[-1]
-    return Survey(layers, min(windows, default=None), _max_positions(model), width)
+    return Survey(layers, min(windows, default=None), _max_positions(model), width, _hybrid(shared))
+
+
+def _hybrid(shared: SharedPrefix) -> Hybrid | None:
+    if not shared.carried:
+        return None
+    shapes = tuple(tuple(states.shape[1:]) for states in shared.carried.values())
+    return Hybrid(Mixers(tuple(sorted(shared.new)), tuple(shared.carried)), shapes)
 
 
 def run_items(
@@ -116,7 +154,8 @@ def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     # A layer may hold several attention modules, each numbered as a layer of its own.
     numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
     expected = set(range(config.num_hidden_layers)) | {layer for layer in numbered if isinstance(layer, int)}
-    missing = sorted(expected - shared.new.keys())
+    carrying = {carrying_layer(name) for name in shared.carried}
+    missing = sorted(expected - shared.new.keys() - carrying)
     if not missing:
         return
     types = getattr(config, "layer_types", None)

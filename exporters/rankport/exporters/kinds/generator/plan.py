@@ -68,6 +68,11 @@ def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions
 def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: GeneratorOptions) -> ExportPlan:
     """Plans a generator. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     facts = survey(_module(source, "onnx-cpu"))
+    if facts.hybrid is not None:
+        raise CheckpointError(
+            f"layers {list(facts.hybrid.layers)} of {source.architecture} are recurrent, which a generator does not "
+            "write with yet: only --kind ranker takes them"
+        )
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)

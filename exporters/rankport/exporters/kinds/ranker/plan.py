@@ -65,6 +65,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         source.model, readout_of(labels), embeddings=False, head=dense, pooling=_pooling(head)
     )
     facts = survey(module)
+    facts.require_packed(options.targets)
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
     embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     return ExportPlan(

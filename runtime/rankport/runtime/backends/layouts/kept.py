@@ -1,10 +1,10 @@
-"""`KeptTensor`: what a prefix keeps of each of its tokens, as the `prefix` graph of a bundle lists it."""
+"""What a prefix keeps, as the `prefix` graph of a bundle lists it: of each of its tokens, and of it as a whole."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.bundle.manifest import DType, GraphSpec
+from rankport.runtime.bundle.manifest import DType, GraphSpec, TensorSpec
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
 
 
@@ -20,16 +20,41 @@ class KeptTensor:
 
     @classmethod
     def of(cls, prefix: GraphSpec) -> tuple[Self, ...]:
-        """Lists the outputs of a `prefix` graph, in its order. Raises BundleError for one that is no such tensor."""
+        """Lists those of a `prefix` graph, in its order. Raises BundleError for an output that is of no prefix."""
         kept = []
         for output in prefix.outputs:
             match output.shape:
-                case [_, int(heads), _, int(width)]:
-                    past = output.name.replace("new_", "past_", 1)
-                    kept.append(cls(output.name, past, heads, width, output.dtype))
+                case [_, int(heads), str(), int(width)]:
+                    kept.append(cls(output.name, _past_name(output), heads, width, output.dtype))
+                case [str(), *sizes] if sizes and all(isinstance(size, int) for size in sizes):
+                    continue
                 case _:
                     raise BundleError(
                         f"{MANIFEST_NAME}: graphs: output {output.name!r} of {prefix.file!r} has shape {output.shape}: "
-                        "what a prefix keeps is [prefixes, heads, tokens, width], heads and width as numbers"
+                        "what a prefix keeps is [prefixes, heads, tokens, width], heads and width as numbers, or, of a "
+                        "recurrent layer, [prefixes, numbers]"
                     )
         return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptState:
+    """State that a prefix as a whole ends in, of a recurrent layer: [prefixes, *shape]."""
+
+    new: str  # output that gives it
+    past: str  # input that takes it
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, prefix: GraphSpec) -> tuple[Self, ...]:
+        """Lists those of a `prefix` graph, in its order."""
+        kept = []
+        for output in prefix.outputs:
+            sizes = [size for size in output.shape if isinstance(size, int)]
+            if sizes and len(sizes) == len(output.shape) - 1 and isinstance(output.shape[0], str):
+                kept.append(cls(output.name, _past_name(output), tuple(sizes)))
+        return tuple(kept)
+
+
+def _past_name(output: TensorSpec) -> str:
+    return output.name.replace("new_", "past_", 1)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, Started
+from rankport.runtime.backends.contract import PrefixBatch, Started
 from rankport.runtime.backends.layouts.padded import RowForm, pad
 from rankport.runtime.backends.ort.host_kv import HostKV
 from rankport.runtime.backends.ort.prefixes import PrefixGraph, split_kv
@@ -28,6 +28,7 @@ class OnnxRuntimePrefixBackend:
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
         self._score = self._prefix.of_role("score")
+        self.split = split_kv if self._prefix.splits else None
 
     def prefill(self, batch: PrefixBatch) -> tuple[HostKV, ...]:
         """See `PrefixBackend.prefill`."""
@@ -42,10 +43,6 @@ class OnnxRuntimePrefixBackend:
         """See `PrefixBackend.start`. Nothing goes on beside it on a CPU."""
         logits = self.score(batch)
         return Started(lambda: logits, done=True)
-
-    def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
-        """See `PrefixBackend.split`."""
-        return split_kv(kv, length)
 
     def close(self) -> None:
         """Frees the sessions."""

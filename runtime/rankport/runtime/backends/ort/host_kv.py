@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixPieces
-from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 
 Array = NDArray[np.generic]
 
@@ -20,6 +20,7 @@ class HostKV:
     layers: tuple[
         NDArray[np.float32], ...
     ]  # key 0, value 0, key 1, ..., as a graph gives them: each [1, kv_heads, length, head_dim]
+    states: tuple[NDArray[np.float32], ...] = ()  # that recurrent layers end in: each [1, ...]
 
     @property
     def length(self) -> int:
@@ -29,7 +30,7 @@ class HostKV:
     @property
     def nbytes(self) -> int:
         """Host bytes held."""
-        return sum(layer.nbytes for layer in self.layers)
+        return sum(array.nbytes for array in (*self.layers, *self.states))
 
 
 def past_names(layers: int, of: str = "past") -> list[str]:
@@ -55,4 +56,15 @@ def joined_past(
                 row[:, start : start + piece.length] = piece.layers[i][0]
                 start += piece.length
         result[tensor.past] = layer
+    return result
+
+
+def joined_states(batch_prefixes: Sequence[PrefixPieces], kept: Sequence[KeptState]) -> dict[str, Array]:
+    """Joins the states that prefixes end in, each [prefixes, ...]: of the last piece, zeros where there is none."""
+    prefixes = cast(Sequence[tuple[HostKV, ...]], batch_prefixes)
+    result: dict[str, Array] = {}
+    for i, state in enumerate(kept):
+        nothing = np.zeros((1, *state.shape), np.float32)
+        ends = [pieces[-1].states[i] if pieces else nothing for pieces in prefixes]
+        result[state.past] = ends[0] if len(ends) == 1 else np.concatenate(ends)
     return result

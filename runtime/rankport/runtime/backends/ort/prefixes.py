@@ -4,9 +4,9 @@ import numpy as np
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
 from rankport.runtime.backends.layouts.by_target import layout_of
-from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm
-from rankport.runtime.backends.ort.host_kv import Array, HostKV, joined_past
+from rankport.runtime.backends.ort.host_kv import Array, HostKV, joined_past, joined_states
 from rankport.runtime.backends.ort.session import Session
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role
@@ -25,6 +25,7 @@ class PrefixGraph:
         # Graphs for a GPU run here in fp32, as a proof has them.
         graphs = {graph.role: graph for graph in reversed(bundle.manifest.graphs)}
         self._kept = KeptTensor.of(graphs["prefix"])
+        self._states = KeptState.of(graphs["prefix"])
         last = graphs.get("score", graphs["prefix"])
         self._lay_out = layout_of(last, EmbeddingsForm(shape.hidden_size))
         self._session = Session(bundle, "prefix", config)
@@ -38,13 +39,24 @@ class PrefixGraph:
         assert len(batch.runs) == len(batch.prefixes)
         inputs, slots = self.inputs(batch)
         outputs = self._session.run(inputs | {"kv_slots": np.array([slots])})
+        by_name = dict(zip(self._session.output_names, outputs, strict=True))
+        layers = tuple(by_name[tensor.new] for tensor in self._kept)
+        states = tuple(by_name[state.new] for state in self._states)
         lengths = batch.runs.lengths.tolist()
         if len(lengths) == 1:
-            return (HostKV(tuple(outputs)),)
+            return (HostKV(layers, states),)
         return tuple(
-            HostKV(tuple(np.ascontiguousarray(layer[i : i + 1, :, :length]) for layer in outputs))
+            HostKV(
+                tuple(np.ascontiguousarray(layer[i : i + 1, :, :length]) for layer in layers),
+                tuple(state[i : i + 1].copy() for state in states),
+            )
             for i, length in enumerate(lengths)
         )
+
+    @property
+    def splits(self) -> bool:
+        """Says whether what it gives can be split: a state is that of all tokens before its end."""
+        return not self._states
 
     def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name, and counts the slots of a prefix."""
@@ -52,7 +64,8 @@ class PrefixGraph:
         sizes = layout.sizes
         arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
         past = joined_past(batch.prefixes, batch.past_lengths, self._kept)
-        return arrays | past | {IN_PLACE: np.zeros(1, np.int64)}, sizes.rows * sizes.row_tokens
+        states = joined_states(batch.prefixes, self._states)
+        return arrays | past | states | {IN_PLACE: np.zeros(1, np.int64)}, sizes.rows * sizes.row_tokens
 
     def close(self) -> None:
         """Frees the session."""

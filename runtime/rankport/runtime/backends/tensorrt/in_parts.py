@@ -13,9 +13,9 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import (
     PrefixBackend,
     PrefixBatch,
-    PrefixKV,
     PrefixPieces,
     RecordingCounts,
+    SplitKV,
     Started,
 )
 from rankport.runtime.backends.layouts.packed import axes_of, rounded_packed, sizes_of
@@ -58,9 +58,10 @@ class BackendInParts:
             lambda: np.concatenate([part.results() for part in parts]), done=all(part.done for part in parts)
         )
 
-    def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
+    @property
+    def split(self) -> SplitKV | None:
         """See `PrefixBackend.split`."""
-        return self._backend.split(kv, length)
+        return self._backend.split
 
     def close(self) -> None:
         """See `PrefixBackend.close`."""

@@ -21,9 +21,8 @@ from rankport.runtime.kinds.generator.seq2seq.engine import Seq2SeqEngine
 from rankport.runtime.kinds.generator.texts import OnPart, TextOrder, Written
 from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.prompt.tokenizer import Tokenizer
-from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.futures import converted
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.queue_limit import Watcher
 from rankport.runtime.tokens import TokenRun, TokenRuns
 

@@ -35,8 +35,8 @@ from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted, result_within
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 
 GREEDY = Sampling()
 RULES: KindRules = MappingProxyType({**OWN_RULES, **seq2seq.RULES})

@@ -20,8 +20,8 @@ from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.kinds.remote.messages import run_columns, runs_columns
 from rankport.runtime.kinds.remote.remote_engine import RemoteEngine
 from rankport.runtime.links.columns import Columns
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 

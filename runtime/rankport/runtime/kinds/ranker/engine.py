@@ -18,15 +18,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, RecordingCounts, Started
+from rankport.runtime.backends.contract import (
+    PrefixBackend,
+    PrefixBatch,
+    RecordingCounts,
+    SplitKV,
+    Started,
+)
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_pace import PassPace
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items, spread
 from rankport.runtime.scheduling.pass_results import Spans, take_spans
-from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
+from rankport.runtime.scheduling.prefix_cache import PrefixCache
 from rankport.runtime.scheduling.prefixes import Prefixes, TokenPrefixRequest, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, UnderWay, on_device, taking_part
@@ -55,7 +61,7 @@ class Engine(QueuedEngine):
         config: EngineConfig = DEFAULTS,
         *,
         clock: Clock = time.monotonic,
-        new_cache: Callable[[int, SplitKV], PrefixCache] = PrefixCache,
+        new_cache: Callable[[int, SplitKV | None], PrefixCache] = PrefixCache,
     ) -> None:
         instances = Instances(config.instances)
         self._work = _ScoringWork(backend, config, new_cache, clock, instances)
@@ -144,11 +150,11 @@ class _ScoringWork:
         self,
         backend: PrefixBackend,
         config: EngineConfig,
-        new_cache: Callable[[int, SplitKV], PrefixCache],
+        new_cache: Callable[[int, SplitKV | None], PrefixCache],
         clock: Clock,
         instances: Instances,
     ) -> None:
-        split = partial(on_device, "splitting KV", backend.split)
+        split = None if backend.split is None else partial(on_device, "splitting KV", backend.split)
         self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
         self._instances = instances

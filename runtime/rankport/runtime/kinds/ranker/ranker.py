@@ -50,8 +50,8 @@ from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.chained import retried
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.prefixes import prefix_key
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens

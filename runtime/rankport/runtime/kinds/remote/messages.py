@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.backends.set_contract import RowCounts
 from rankport.runtime.histogram import HistogramCounts
-from rankport.runtime.scheduling.counts import EngineCounts, Queue, Room, StageCounts
-from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts, Queue, Room, StageCounts
 from rankport.runtime.tokens import TableRows, TokenRun, TokenRuns
 
 Arrays = dict[str, NDArray[Any]]

@@ -24,11 +24,10 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.states import HistoryStates
-from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_plan import part_tokens
 from rankport.runtime.scheduling.pass_results import start_call
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.prefixes import Part, Prefixes, PrefixRequest
 from rankport.runtime.scheduling.work import Pass, PassSize, UnderWay, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker

@@ -7,8 +7,8 @@ from rankport.runtime.backends.set_contract import FeatureRows
 from rankport.runtime.kinds.remote.remote_engine import RemoteEngine
 from rankport.runtime.kinds.set_ranker.engine import SetInput, SetLogits
 from rankport.runtime.links.columns import Columns
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 
 _INPUTS = ("identity", "times", "sessions", "weights")
 

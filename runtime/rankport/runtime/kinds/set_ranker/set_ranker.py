@@ -34,8 +34,8 @@ from rankport.runtime.kinds.set_ranker.gather import Gatherer, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
 from rankport.runtime.kinds.set_ranker.rules import RULES
 from rankport.runtime.kinds.set_ranker.tables import RowTables
+from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted, result_within
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import paired_tokens

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixKV
-from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV, Tokens
+from rankport.runtime.backends.contract import PrefixKV, SplitKV
+from rankport.runtime.scheduling.counts import CacheStats
+from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache, Tokens
 
 
 class HistoryStates:
@@ -41,6 +42,10 @@ class HistoryStates:
     def extend(self, lease: Lease, tokens: Tokens) -> int:
         """See `PrefixCache.extend`."""
         return self._cache_of[lease].extend(lease, tokens)
+
+    def step(self, lease: Lease, tokens: Tokens) -> int:
+        """See `PrefixCache.step`."""
+        return self._cache_of[lease].step(lease, tokens)
 
     def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
         """See `PrefixCache.insert`."""

@@ -6,8 +6,7 @@ from html import escape
 
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelAlias, ModelState, ModelVersion
-from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.health import Health
 from rankport.runtime.server.http.page import page

@@ -82,11 +82,11 @@ def _prefix_reuse(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> 
 
 
 def _prefix_extension(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
-    """Computes the prefix in three pieces, each continuing the one before; the first split once more afterwards."""
+    """Computes the prefix in three pieces, each continuing the one before; the first split afterwards, if it can be."""
     result = []
     for request in requests:
         pieces = _prefill(backend, request.prefix, 3)
-        if pieces and pieces[0].length > 1:
+        if backend.split is not None and pieces and pieces[0].length > 1:
             pieces = (*backend.split(pieces[0], 1), *pieces[1:])
         result.append(_score(backend, pieces, request.items))
     return result

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixKV
+from rankport.runtime.backends.contract import PrefixKV, SplitKV
 from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
 from support.effort import scale
 
@@ -176,6 +176,55 @@ def test_stats_count_lookups_reused_and_computed_tokens() -> None:
     assert (stats.nodes, stats.bytes, stats.budget_bytes) == (4, 50, 1000)
 
 
+def whole_cache(budget_tokens: int, *prefixes: NDArray[np.int64]) -> PrefixCache:
+    cache = PrefixCache(budget_tokens * TOKEN_BYTES, None)
+    for prefix in prefixes:
+        cache.release(stored(cache, prefix))
+    return cache
+
+
+def test_kv_that_cannot_be_split_is_found_whole_or_not_at_all() -> None:
+    cache = whole_cache(100, tokens(1, 2, 3), tokens(1, 2, 4), tokens(1, 2))
+    assert matched(cache, tokens(1, 2, 3, 9)) == 3
+    assert matched(cache, tokens(1, 2, 4)) == 3
+    assert matched(cache, tokens(1, 2, 9)) == 2
+    assert matched(cache, tokens(1, 9)) == 0
+    assert cache.stats().bytes == 8 * TOKEN_BYTES
+    cache.check_integrity()
+
+
+def test_kv_that_cannot_be_split_is_kept_once_where_a_pass_brings_it_twice() -> None:
+    cache = whole_cache(100)
+    first, second, third = (cache.match(tokens(1)) for _ in range(3))
+    cache.insert(first, tokens(1, 2), SpelledKV(tokens(1, 2)))
+    cache.insert(second, tokens(1, 2, 3), SpelledKV(tokens(1, 2, 3)))
+    cache.insert(third, tokens(1, 2), SpelledKV(tokens(1, 2)))
+    assert first.branch == third.branch
+    assert [spelled(lease) for lease in (first, second, third)] == [[1, 2], [1, 2, 3], [1, 2]]
+    assert cache.stats().bytes == 5 * TOKEN_BYTES
+    cache.check_integrity()
+
+
+def test_what_the_latest_prefix_begins_with_too_is_a_step_of_its_own_where_kv_is_whole() -> None:
+    instruction = list(range(20))
+    cache = whole_cache(1000, tokens(*instruction, 30))
+    lease = cache.match(tokens(*instruction, 31))
+    assert cache.step(lease, tokens(*instruction, 31)) == 20
+    assert cache.step(lease, tokens(*instruction[:15], 31)) == 16, "too few to be worth it: all"
+    assert cache.step(lease, tokens(*instruction)) == 20
+    assert cache_of(1000, tokens(*instruction, 30)).step(lease, tokens(*instruction, 31)) == 21
+    assert whole_cache(1000).step(whole_cache(1000).match(tokens(1)), tokens(1, 2)) == 2
+
+
+def test_a_step_forgets_a_prefix_that_was_dropped() -> None:
+    cache = whole_cache(20, tokens(*range(20)))
+    cache.release(stored(cache, tokens(*range(100, 120))))
+    assert cache.stats().evictions == 1
+    lease = cache.match(tokens(*range(16), 7))
+    assert cache.step(lease, tokens(*range(16), 7)) == 17
+    cache.check_integrity()
+
+
 prefixes = st.lists(st.integers(-2, 2), max_size=8)
 
 
@@ -183,10 +232,11 @@ class CacheUnderUse(RuleBasedStateMachine):
     """Leases taken, extended, filled and released in any order, under a budget of a few tokens."""
 
     leases = Bundle("leases")
+    split: SplitKV | None = staticmethod(split)
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = PrefixCache(12 * TOKEN_BYTES, split)
+        self.cache = PrefixCache(12 * TOKEN_BYTES, self.split)
         self.live: dict[Lease, NDArray[np.int64]] = {}
 
     @rule(target=leases, prefix=prefixes)
@@ -229,3 +279,13 @@ class CacheUnderUse(RuleBasedStateMachine):
 
 TestCacheUnderUse = CacheUnderUse.TestCase
 TestCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_count=30)
+
+
+class WholeCacheUnderUse(CacheUnderUse):
+    """The same of KV that cannot be split."""
+
+    split = None
+
+
+TestWholeCacheUnderUse = WholeCacheUnderUse.TestCase
+TestWholeCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_count=30)

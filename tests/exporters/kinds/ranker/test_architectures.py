@@ -103,14 +103,14 @@ def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
     "recurrent": ("mamba", {}, r"layers \[0, 1\].*Mamba"),
-    "convolutional": (
-        "lfm2",
-        {"layer_types": ["conv", "full_attention"]},
-        r"layers \[0\] \(conv.*Lfm2ShortConv",
+    "recurrent by a rule of its own": (
+        "minimax",
+        {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2},
+        r"layers \[0\] \(linear_attention.*MiniMaxLightningAttention",
     ),
-    "attention beside a recurrent mixer": (
-        "falcon_h1",
-        {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8},
+    "recurrent beside its convolution": (
+        "kimi_linear",
+        {},
         "changing one item moved another's logits",
     ),
     "attention sinks": ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1}, "attention sinks"),

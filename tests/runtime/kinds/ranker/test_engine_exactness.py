@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.contract import PrefixBatch, SplitKV
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.backends.contract import SplitKV
 from rankport.runtime.scheduling.prefix_cache import PrefixCache
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.effort import scale

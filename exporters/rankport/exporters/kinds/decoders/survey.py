@@ -23,6 +23,8 @@ from rankport.exporters.kinds.decoders.shared_prefix import SharedPrefix
 from rankport.protos.errors import CheckpointError, RankportError
 from rankport.runtime.bundle.manifest import LayerKV, Target
 
+_KEEPS_NOTHING = ("mlp", "moe")
+"""Kinds of layers that compute each token by itself."""
 _STATEFUL = ("mamba", "ssm", "recurrent", "rwkv", "lightning", "gateddelta", "linearattention", "conv")
 
 
@@ -155,11 +157,12 @@ def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
     expected = set(range(config.num_hidden_layers)) | {layer for layer in numbered if isinstance(layer, int)}
     carrying = {carrying_layer(name) for name in shared.carried}
-    missing = sorted(expected - shared.new.keys() - carrying)
+    types = dict(enumerate(getattr(config, "layer_types", None) or ()))
+    by_token = {layer for layer, kind in types.items() if kind in _KEEPS_NOTHING}
+    missing = sorted(expected - shared.new.keys() - carrying - by_token)
     if not missing:
         return
-    types = getattr(config, "layer_types", None)
-    named = {types[layer] for layer in missing if layer < len(types)} if types else set()
+    named = {types[layer] for layer in missing if layer in types}
     kinds = f" ({', '.join(sorted(named))})" if named else ""
     raise CheckpointError(
         f"layers {missing}{kinds} of {type(model).__name__} do not go through transformers' attention interface"

@@ -1,0 +1,156 @@
+"""Decoders whose layers are not all of attention: recurrent ones go on from the state that a prefix ends in."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rankport.exporters.export import export
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.backends.choice import load_prefix_backend
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine, Scored
+from rankport.runtime.tokens import TokenRun, TokenRuns
+from support import checkpoints
+from support.effort import every_run
+
+_DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+_DELTA |= {"linear_key_head_dim": 8, "linear_value_head_dim": 6, "head_dim": 8}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_MAMBA = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 4,
+}
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+_SHARED = {"shared_expert_intermediate_size": 16}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3.5": ("qwen3_5_text", _DELTA | _LINEAR),  # gated delta rule, gates beside the queries
+    "qwen3-next": ("qwen3_next", _DELTA | _LINEAR | _EXPERTS | _SHARED),
+    "qwen3.5-moe": ("qwen3_5_moe_text", _DELTA | _LINEAR | _EXPERTS | _SHARED),
+    "olmo-hybrid": ("olmo_hybrid", {**_DELTA, "linear_value_head_dim": 8} | _LINEAR),  # three convolutions
+    "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"]}),  # a convolution alone
+    "granite4": (
+        "granitemoehybrid",
+        _MAMBA | {"layer_types": ["mamba", "attention"], "num_local_experts": 0},
+    ),
+    "bamba": ("bamba", _MAMBA | {"attn_layer_indices": [1]}),
+    "falcon-h1": ("falcon_h1", _MAMBA | {"mamba_d_ssm": 64}),  # both in one layer
+}
+EVERY_RUN = ("qwen3.5", "granite4")
+
+LABELS = (9, 17)
+
+
+def hybrid(folder: Path, family: str, **overrides: Any) -> Path:
+    model_type, of_family = FAMILIES[family]
+    known = {"num_local_experts": 0} if model_type == "granitemoehybrid" else {}
+    return checkpoints.causal_lm(folder, model_type, **{**of_family, **known, **overrides})
+
+
+@pytest.fixture(scope="module", params=every_run(FAMILIES, EVERY_RUN))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
+    """A checkpoint and its bundle."""
+    folder = tmp_path_factory.mktemp("hybrid")
+    checkpoint = hybrid(folder / "checkpoint", request.param)
+    limits = {"max_prefix_tokens": 60, "max_item_tokens": 16}
+    bundle = export(checkpoint, folder / "bundle", kind="ranker", label_ids=LABELS, **limits)
+    return checkpoint, bundle
+
+
+def test_an_export_equals_its_source_in_every_mode(exported: tuple[Path, Bundle]) -> None:
+    parity = exported[1].manifest.parity
+    assert parity is not None
+    assert len(parity.modes) == 5
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
+
+
+def test_states_are_kept_as_wholes_beside_the_tokens_keys_and_values(exported: tuple[Path, Bundle]) -> None:
+    manifest = exported[1].manifest
+    (prefix,) = (graph for graph in manifest.graphs if graph.role == "prefix")
+    states = [output for output in prefix.outputs if "slots_per_prefix" not in output.shape]
+    assert states
+    assert all(state.name.startswith(("new_conv_state.", "new_recurrent_state.")) for state in states)
+    assert all(state.shape[0] == "prefixes" for state in states)
+    assert 2 * len(manifest.shape.layers) + len(states) == len(prefix.outputs)
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_prefixes_that_begin_alike_share_what_they_can_and_answer_as_the_source(
+    exported: tuple[Path, Bundle], instances: int
+) -> None:
+    checkpoint, bundle = exported
+    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    random = np.random.default_rng(5)
+    instruction = random.integers(3, 100, 30)
+    queries = [random.integers(3, 100, size) for size in (9, 4, 12, 9)]
+    items = [random.integers(3, 100, size) for size in (5, 1, 16, 7)]
+
+    def expected(prefix: np.ndarray) -> np.ndarray:
+        rows = []
+        for item in items:
+            with torch.no_grad():
+                ids = torch.tensor(np.concatenate([prefix, item]))[None]
+                rows.append(model(ids).logits[0, -1, list(LABELS)].numpy())
+        return np.array(rows)
+
+    config = EngineConfig(instances=instances)
+    with closing(Engine(load_prefix_backend(bundle, config), config)) as engine:
+
+        def score(prefix: np.ndarray) -> Scored:
+            runs = TokenRuns.of([TokenRun(item) for item in items])
+            return engine.submit(TokenRun(prefix), runs).result(60)
+
+        computed = []
+        for query in queries:
+            prefix = np.concatenate([instruction, query])
+            scored = score(prefix)
+            np.testing.assert_allclose(scored.logits, expected(prefix), atol=1e-4)
+            computed.append(scored.prefix_tokens_computed)
+        # The second computes the instruction by itself, for all those to come; states cannot be split.
+        assert computed == [39, 34, 12, 9]
+        again = score(np.concatenate([instruction, queries[0]]))
+        assert again.prefix_tokens_computed == 0
+        longer = np.concatenate([instruction, queries[0], queries[1]])
+        scored = score(longer)
+        np.testing.assert_allclose(scored.logits, expected(longer), atol=1e-4)
+        assert scored.prefix_tokens_computed == 4
+        bare = score(np.empty(0, np.int64))
+        np.testing.assert_allclose(bare.logits, expected(np.empty(0, np.int64)), atol=1e-4)
+
+
+def test_low_bits_and_one_graph_for_both_roles_go_with_it(tmp_path: Path) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", "qwen3.5")
+    bundle = export(
+        checkpoint,
+        tmp_path / "bundle",
+        kind="ranker",
+        label_ids=LABELS,
+        max_prefix_tokens=40,
+        max_item_tokens=16,
+        quantize="int8",
+    )
+    assert len({graph.file for graph in bundle.manifest.graphs}) == 1
+    assert bundle.manifest.parity is not None
+
+
+@pytest.mark.parametrize("target", ["onnx-cuda", "tensorrt", "onnx-cpu,onnx-cuda"])
+def test_a_gpu_is_refused_with_the_layers(target: str, tmp_path: Path) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", "lfm2")
+    with pytest.raises(CheckpointError, match=r"layers \[0\] are recurrent, .* --target onnx-cpu alone"):
+        export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=LABELS, target=target)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_generator_is_refused_with_the_layers(tmp_path: Path) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", "lfm2", tie_word_embeddings=False)
+    with pytest.raises(CheckpointError, match=r"layers \[0\] of Lfm2ForCausalLM are recurrent"):
+        export(checkpoint, tmp_path / "bundle", kind="generator", stop_ids=(2,))

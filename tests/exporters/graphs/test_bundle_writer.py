@@ -10,6 +10,7 @@ from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.manifest import Parity
 from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
+from support.file_limits import files_of_at_most
 
 PARITY = Parity(
     backend="onnxruntime-cpu", precision="fp32", max_abs_tolerance=1e-4, min_kendall_tau=0.999, modes=[]
@@ -158,7 +159,7 @@ def test_a_file_or_a_link_at_the_output_path_is_left_alone(tmp_path: Path) -> No
 def test_a_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     out = tmp_path / "out"
     old = write_bundle(out, ranker_draft(), RANKER_FILES)
-    with pytest.raises(InvalidRequest, match="is a bundle already: ask to overwrite"):
+    with pytest.raises(InvalidRequest, match="is a bundle already: say --overwrite"):
         write_bundle(out, encoder_draft(), ENCODER_FILES)
     assert open_bundle(out) == old
     new = write_bundle(out, encoder_draft(), ENCODER_FILES, overwrite=True)
@@ -201,3 +202,20 @@ def test_a_replacement_that_cannot_be_put_in_place_brings_the_old_bundle_back(tm
         replace_bundle(tmp_path / "vanished", tmp_path / "out")
     assert open_bundle(tmp_path / "out") == old
     assert names_in(tmp_path) == ["out"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_the_path_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"cannot be made: .*/file is no folder") as failure:
+        write_bundle(tmp_path / "file" / "deep" / "out", ranker_draft(), RANKER_FILES)
+    assert failure.value.filename == str(tmp_path / "file" / "deep" / "out")
+    with pytest.raises(OSError, match="cannot be made: No such file or directory") as failure:
+        write_bundle("/proc/out", ranker_draft(), RANKER_FILES)
+    assert failure.value.filename == "/proc/out"
+
+
+def test_a_full_disk_is_told_by_the_path_that_was_given(tmp_path: Path) -> None:
+    with files_of_at_most(1000), pytest.raises(OSError, match="cannot be written: File too large") as failure:
+        write_bundle(tmp_path / "out", encoder_draft(), {**ENCODER_FILES, "weights.bin": bytes(1001)})
+    assert failure.value.filename == str(tmp_path / "out")
+    assert names_in(tmp_path) == []

@@ -4,14 +4,17 @@ Owns the directory's life and the manifest's header and file list; what the grap
 """
 
 import os
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rankport.exporters.disk_refusals import disk_refusal
+from rankport.exporters.graphs.staging_folder import clear_abandoned, make_locked, sibling
 from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.bundle import Bundle, is_bundle
 from rankport.runtime.bundle.files import file_entry, path_problem, regular_files
 from rankport.runtime.bundle.fingerprint import fingerprint
@@ -32,7 +35,8 @@ class BundleStaging:
             staging.finalize(measured_draft)     # the fingerprint stays: measurements are not in it
             staging.publish()
 
-    Leaving the block without `publish` removes everything. A killed process leaves `.<out>.staging-*` behind.
+    Leaving the block without `publish` removes everything. A killed process leaves `.<out>.staging-*` behind, which the
+    next staging of this place on this machine removes. What the disk refuses in the block is told of `out`.
     """
 
     def __init__(
@@ -42,14 +46,22 @@ class BundleStaging:
 
         Raises:
             InvalidRequest: `out` is taken: by a bundle and `overwrite` is False, or by anything else.
+            OSError: no folder can be made there; it names `out`.
         """
         self.out = Path(os.path.abspath(out))
         self._overwrite = overwrite
         self._kinds = kinds
         _check_place(self.out, overwrite)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.path = _sibling(self.out, "staging")
-        self.path.mkdir()
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            clear_abandoned(self.out, "staging")
+            self.path, lock = make_locked(self.out, "staging")
+        except (FileExistsError, NotADirectoryError) as error:
+            blocking = next(parent for parent in self.out.parents if parent.exists())
+            raise OSError(error.errno, f"cannot be made: {blocking} is no folder", str(self.out)) from error
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be made: {reason_of(error)}", str(self.out)) from error
+        self._lock: int | None = lock
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +69,10 @@ class BundleStaging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        refused = disk_refusal(error, self.path, self.out)
         self.discard()
+        if refused is not None:
+            raise refused from error
 
     def add(self, name: str, content: Path | bytes) -> Path:
         """Copies a file into the bundle as `name`, or writes the bytes given; returns where it lies."""
@@ -101,12 +116,17 @@ class BundleStaging:
         else:
             self.path.rename(self.out)
         _sync(self.out.parent)
+        clear_abandoned(self.out, "old")
         return Bundle(path=self.out.resolve(), manifest=manifest)
 
     def discard(self) -> None:
         """Removes what is staged; does nothing after `publish`, or a second time."""
+        if self._lock is None:
+            return
         if self.path.exists():
             shutil.rmtree(self.path)
+        os.close(self._lock)
+        self._lock = None
 
 
 def write_bundle(
@@ -148,12 +168,14 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if not is_bundle(out):
         raise InvalidRequest(f"{out} exists and is not a bundle: it is left alone, choose another path")
     if not overwrite:
-        raise InvalidRequest(f"{out} is a bundle already: ask to overwrite it, or choose another path")
+        raise InvalidRequest(
+            f"{out} is a bundle already: say --overwrite (overwrite=True), or choose another path"
+        )
 
 
 def replace_bundle(staged: Path, out: Path) -> None:
     """Puts the folder `staged` in the place of `out`, which is brought back if that fails."""
-    aside = _sibling(out, "old")
+    aside = sibling(out, "old")
     out.rename(aside)
     try:
         staged.rename(out)
@@ -161,11 +183,8 @@ def replace_bundle(staged: Path, out: Path) -> None:
         if not out.exists():
             aside.rename(out)
         raise
-    shutil.rmtree(aside)
-
-
-def _sibling(out: Path, purpose: str) -> Path:
-    return out.with_name(f".{out.name}.{purpose}-{secrets.token_hex(6)}")
+    with suppress(FileNotFoundError):  # another process that publishes here clears it too
+        shutil.rmtree(aside)
 
 
 def _sync_tree(root: Path) -> None:

@@ -28,6 +28,7 @@ from rankport.runtime.backends.tensorrt.status import check_plans
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from support.file_limits import files_of_at_most
 
 PLAN = memoryview(bytes(range(256)) * 4)
 
@@ -252,3 +253,11 @@ def test_a_writer_that_fails_leaves_what_was_there(
         write_plan(bundle, key_of(bundle), memoryview(b"newer"))
     assert stored_plans(bundle) == {plan.path: plan}
     assert sorted(path.name for path in plan.path.parent.iterdir()) == ["encode"]
+
+
+def test_a_full_disk_is_told_by_the_place_of_the_plan_and_leaves_nothing(bundle: Bundle) -> None:
+    place = plan_directory(bundle, key_of(bundle))
+    with files_of_at_most(100), pytest.raises(OSError, match="cannot be written: File too large") as failure:
+        write_plan(bundle, key_of(bundle), PLAN)
+    assert failure.value.filename == str(place)
+    assert list(place.parent.iterdir()) == []

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
+from rankport.exporters.disk_refusals import refusals_told
 from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics, diagnose
 from rankport.exporters.vocabulary.grounding.extended_checkpoint import NewValues, write_checkpoint
 from rankport.exporters.vocabulary.grounding.extension import (
@@ -90,15 +91,16 @@ def ground(
         "tokens": hashlib.sha256("\n".join(map(str, vocabulary.rows.names)).encode()).hexdigest(),
         **asdict(options),
     }
-    values, figures = _train(
-        source, vocabulary, split, options, StateFile(out / _STATE, identity), tables, on_progress
-    )
-    on_progress("writing the checkpoint")
-    diagnosed = _diagnose(tables, values)
-    figures |= {"identity": identity, "diagnostics": [table.figures() for table in diagnosed]}
-    (out / REPORT).write_text(json.dumps(figures, indent=2) + "\n")
-    write_checkpoint(folder, tables, values, vocabulary.tokenizer, out)
-    shutil.rmtree((out / _STATE).parent, ignore_errors=True)
+    with refusals_told(out):
+        values, figures = _train(
+            source, vocabulary, split, options, StateFile(out / _STATE, identity), tables, on_progress
+        )
+        on_progress("writing the checkpoint")
+        diagnosed = _diagnose(tables, values)
+        figures |= {"identity": identity, "diagnostics": [table.figures() for table in diagnosed]}
+        (out / REPORT).write_text(json.dumps(figures, indent=2) + "\n")
+        write_checkpoint(folder, tables, values, vocabulary.tokenizer, out)
+        shutil.rmtree((out / _STATE).parent, ignore_errors=True)
     return GroundReport(out, figures, diagnosed)
 
 

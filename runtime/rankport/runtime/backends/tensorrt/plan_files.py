@@ -155,7 +155,10 @@ def open_plan(plan: StoredPlan) -> Iterator[memoryview]:
 
 
 def write_plan(bundle: Bundle, key: PlanKey, content: memoryview) -> StoredPlan:
-    """Writes plan and record beside their place and renames them there, over a plan that was there before."""
+    """Writes plan and record beside their place and renames them there, over a plan that was there before.
+
+    Raises `OSError` that names the place.
+    """
     place = plan_directory(bundle, key)
     record = PlanRecord(
         format="rankport-plan",
@@ -164,12 +167,14 @@ def write_plan(bundle: Bundle, key: PlanKey, content: memoryview) -> StoredPlan:
         file=PlanFile(size=content.nbytes, sha256=hashlib.sha256(content).hexdigest()),
     )
     staging = _sibling(place, "staging")
-    staging.mkdir(parents=True)
     try:
+        staging.mkdir(parents=True)
         _write(staging / PLAN_NAME, content)
         text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n"
         _write(staging / RECORD_NAME, memoryview(text.encode()))
         _exchange(staging, place)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {reason_of(error)}", str(place)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return StoredPlan(place, record)

@@ -1,5 +1,9 @@
 """One rule for the whole command line: a mistake is one line on stderr, and its exit code says whose it is."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +100,27 @@ def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
         assert rankport().stdout.split() == [completed]
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "code"),
+    [(signal.SIGTERM, False, 143), (signal.SIGHUP, False, 129), (signal.SIGHUP, True, 2)],
+    ids=["terminated", "terminal closed", "terminal closed under nohup"],
+)
+def test_a_command_that_is_told_to_end_does_so_with_the_code_of_its_signal(
+    number: signal.Signals, ignored: bool, code: int, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "texts")
+    words = ["tag", "--texts", str(tmp_path / "texts"), "--bundle", str(tmp_path / "nowhere")]
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rankport.sdk.cli", *words], stderr=subprocess.DEVNULL
+        )
+    finally:
+        signal.signal(number, before)
+    with process, (tmp_path / "texts").open("w"):  # opened once the command reads it
+        process.send_signal(number)
+        if not ignored:
+            process.wait(timeout=60)
+    assert process.returncode == code

@@ -33,7 +33,7 @@ rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 
 Errors are one line on stderr. Exit codes: 0 done; 2 what was asked is wrong (the command line, an option, an input that
 breaks a rule); 1 anything else failed (a file, bundle, checkpoint, store or server cannot be used, a proof misses its
-limits); 130 and 143 interrupted and terminated.
+limits); 130, 143 and 129 interrupted, terminated, and its terminal closed.
 """
 
 
@@ -124,8 +124,10 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> None:
 
 
 def _run(command: Callable[..., object]) -> None:
-    # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has a handler of its own.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has handlers of its own.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with _failures_told():
         status = command(standalone_mode=False)
         _flush()

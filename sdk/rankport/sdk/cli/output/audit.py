@@ -5,7 +5,6 @@ import html
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from rankport.exporters.vocabulary.audit import AuditReport
@@ -114,7 +113,7 @@ def _print_rows(
         right = number > 0 and len(headings) == 3
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))  # tokens such as [BOS] are no markup
+        table.add_row(*row)
     console.print(table)
 
 

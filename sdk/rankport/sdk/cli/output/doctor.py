@@ -1,7 +1,6 @@
 """Tables of `rankport doctor`."""
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from rankport.runtime.doctor import Diagnosis
@@ -16,19 +15,17 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     machine.add_column(style="bold")
     machine.add_column(overflow="fold")
     for name, value in _facts(diagnosis):
-        machine.add_row(name, escape(value))
+        machine.add_row(name, value)
     console.print(machine)
     targets = Table(title="Targets", title_justify="left")
     for heading in ("target", "build here", "run here"):
         targets.add_column(heading, overflow="fold")
     for target in diagnosis.targets:
-        targets.add_row(
-            target.name, *(escape(why or "yes") for why in (target.build_problem, target.run_problem))
-        )
+        targets.add_row(target.name, *(why or "yes" for why in (target.build_problem, target.run_problem)))
     console.print(targets)
     for target in diagnosis.targets:
         if target.install:
-            console.print(f"{target.name}: {escape(target.install)}", soft_wrap=True, highlight=False)
+            console.print(f"{target.name}: {target.install}", soft_wrap=True, highlight=False)
 
 
 def print_self_test(console: Console, lines: tuple[Line, ...]) -> None:
@@ -38,14 +35,16 @@ def print_self_test(console: Console, lines: tuple[Line, ...]) -> None:
         table.add_column(heading, overflow="fold")
     for line in lines:
         table.add_row(
-            *(escape(text) for text in (line.step, line.version, line.gpu)),
+            line.step,
+            line.version,
+            line.gpu,
             *("" if value is None else f"{value:.1e}" for value in (line.largest_difference, line.limit)),
             f"[{_STYLES[line.verdict]}]{line.verdict}[/]" if _STYLES[line.verdict] else line.verdict,
         )
     console.print(table)
     for line in lines:
         words = "; ".join(part for part in (line.ran, line.reason) if part)
-        console.print(f"{line.step}: {escape(words)} ({line.seconds:.1f} s)", soft_wrap=True, highlight=False)
+        console.print(f"{line.step}: {words} ({line.seconds:.1f} s)", soft_wrap=True, highlight=False)
 
 
 def _facts(diagnosis: Diagnosis) -> list[tuple[str, str]]:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-
 from rankport.protos.jobs import Job, JobState
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.encoding.encode import show_progress
 from rankport.sdk.cli.output.values import one_line
 from rankport.sdk.cli.output.writing import write_json, writing
@@ -78,7 +77,7 @@ def _with_a_bar(states: Iterable[Job]) -> Job | None:
         last = next(states, last)
     if last is None or last.state.ended:
         return last
-    with show_progress(Console(stderr=True), last.total_rows) as on_progress:
+    with show_progress(plain_console(stderr=True), last.total_rows) as on_progress:
         for last in states:
             counts = last.counts
             on_progress(EncodeProgress(counts.encoded, counts.unchanged, counts.bad_rows, counts.deleted))

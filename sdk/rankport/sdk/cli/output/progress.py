@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.text import Text
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def steps(console: Console) -> Iterator[Callable[[str], None]]:
 
             def show(step: str) -> None:
                 if not _warn(console, step):
-                    status.update(step)
+                    status.update(Text(step))  # a text as it is, no markup
 
             yield show
         return

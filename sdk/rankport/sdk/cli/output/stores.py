@@ -20,6 +20,7 @@ from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copying import CopyProgress, CopyReport
 from rankport.runtime.store.inspection import StoredEncoder
 from rankport.runtime.store.lmdb_store.compaction import Compaction
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.writing import write_json, writing
 
 _INTERVAL_S = 5.0  # between lines of progress
@@ -104,7 +105,7 @@ def _opened_list(file: Path, opened: ExitStack) -> TextIO:
 @contextmanager
 def show_copy() -> Iterator[Callable[[CopyProgress], None]]:
     """Gives what tells now and then how far a copy is, its rate and the time left."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     progress = _CopyLines(console)
     yield progress.show
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, cast
 
 import typer
@@ -92,13 +93,12 @@ def encode(
     Exit codes: 0 done, bad rows included unless --max-bad-rows says otherwise; 1 no row could be used, too many bad
     rows, or the bundle, the store or the file failed; 2 what was asked is wrong, such as a column that is not there.
     """
-    from rich.console import Console
-
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.history import JobHistory
     from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.encoding.encode import (
         both,
         failure_of,
@@ -113,7 +113,7 @@ def encode(
 
     if (store is None) == (dataset is None):
         raise typer.BadParameter("give --store, or --dataset")
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     device: Device = given["device"]
     if dataset is not None:
         if token_dtype is not None or publish != "now" or html is not None:
@@ -156,7 +156,7 @@ def encode(
     print_report(console, report, stored)
     if hidden:
         console.print(
-            f"not published yet: `rankport store publish {source.fingerprint} --store {store}`",
+            f"not published yet: `rankport store publish {source.fingerprint} --store {quote(str(store))}`",
             soft_wrap=True,
         )
     write_report(json_file, report, stored, source.fingerprint, failure)
@@ -175,11 +175,10 @@ def _to_dataset(
     max_bad_rows: int | None,
 ) -> str:
     """Makes a dataset, tells what became of it, and returns why it counts as failed, if it does."""
-    from rich.console import Console
-
     from rankport.runtime.bundle.fingerprint import side_fingerprint
     from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import open_bundle
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.encoding.encode import (
         failure_of,
         print_report,
@@ -189,7 +188,7 @@ def _to_dataset(
     )
     from rankport.sdk.datasets import encode_dataset
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     known = {name: value for name, value in options.items() if value is not None}
     names = ItemSources.find(items, filled(FileColumns, options)).names
     with (
@@ -210,10 +209,10 @@ def _to_dataset(
 
 def _end(failure: str) -> None:
     """Exits with 1 where the job counts as failed."""
-    from rich.console import Console
+    from rankport.sdk.cli.output.consoles import plain_console
 
     if failure:
-        Console(stderr=True).print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
+        plain_console(stderr=True).print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
         raise typer.Exit(1)
 
 

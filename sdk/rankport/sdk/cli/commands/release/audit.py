@@ -64,7 +64,7 @@ def tokens(
 
     Reads the embedding tables where they lie in the safetensors; builds no model.
     """
-    from rich.console import Console
+    from rankport.sdk.cli.output.consoles import plain_console
 
     limits = filled(CollapseLimits, given)
     from rankport.exporters.vocabulary.audit import audit_tokens
@@ -73,7 +73,7 @@ def tokens(
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with steps(console) as on_step:
         report = audit_tokens(
             checkpoint,
@@ -145,13 +145,12 @@ def membership(
     Exit codes: 0 measured, and not above --max-auc if that is given; 1 above it, or the bundle failed; 2 what was asked
     is wrong, such as a user in both files.
     """
-    from rich.console import Console
-
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.membership.report import print_membership, write_membership
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.membership.audit import audit_membership
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with steps(console) as on_step:
         report = audit_membership(
             bundle,

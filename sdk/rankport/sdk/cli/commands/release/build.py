@@ -47,17 +47,16 @@ def build(
 
     Example: `rankport build ranker.bundle --target tensorrt-rtx:sm89 --max-batch-tokens 8192`
     """
-    from rich.console import Console
-
     from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.bundle.plans import built_as_json, print_built
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json
 
     chosen = BuildTarget.parse(target)
     limits, options = filled(ProfileLimits, given), filled(BuildOptions, given)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with steps(console) as on_step:
         opened = open_bundle(bundle)
         built = build_plans(

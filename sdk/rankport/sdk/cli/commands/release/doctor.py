@@ -41,19 +41,18 @@ def doctor(
         raise typer.BadParameter("--device and --allow-unsupported-gpu go with --self-test")
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from rankport.runtime.doctor import diagnose
     from rankport.runtime.self_test.self_test import Line, has_failed, run_self_test
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.doctor import print_diagnosis, print_self_test
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json
 
     diagnosis, lines = diagnose(), tuple[Line, ...]()
-    console = Console(stderr=str(json_file) == "-")
+    console = plain_console(stderr=str(json_file) == "-")
     print_diagnosis(console, diagnosis)
     if self_test:
-        with steps(Console(stderr=True)) as on_step:
+        with steps(plain_console(stderr=True)) as on_step:
             lines = run_self_test(
                 device or "all", allow_unsupported_gpu=allow_unsupported_gpu, on_step=on_step
             )

@@ -62,11 +62,10 @@ def export(
 
     Example: `rankport export RANKER --kind ranker --labels yes,no --target onnx-cpu,tensorrt-rtx:sm86,sm89 --out DIR`
     """
-    from rich.console import Console
-
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.sdk.cli.output.bundle.manifest import print_manifest, print_run
     from rankport.sdk.cli.output.bundle.plans import print_plans
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.report.page import write_html
     from rankport.sdk.cli.output.report.report import ProofReport
@@ -80,7 +79,7 @@ def export(
         from rankport.exporters.kinds.claims import claimed_kind
 
         claimed = claimed_kind(checkpoint, given["base"])
-        Console(stderr=True).print(str(claimed), highlight=False, markup=False, soft_wrap=True)
+        plain_console(stderr=True).print(str(claimed), highlight=False, markup=False, soft_wrap=True)
         kind = claimed.kind
     # Checked before torch is imported where the kind is named: a slip should not cost seconds.
     options = options_of(kind, chosen)
@@ -88,7 +87,7 @@ def export(
     from rankport.exporters.proof.prove import Proof
     from rankport.runtime.bundle.manifest import Target
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     proofs: dict[Target, Proof] = {}
     with steps(console) as on_step:
         bundle = run_export(checkpoint, out, kind, options, on_step, proofs.update)

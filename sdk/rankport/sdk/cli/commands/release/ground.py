@@ -42,7 +42,7 @@ def ground(
     Appends the tokens of --add-tokens, or takes new rows that exist, and trains only them, in both directions, text to
     tokens and tokens to text. Killed at any moment, it goes on with --resume.
     """
-    from rich.console import Console
+    from rankport.sdk.cli.output.consoles import plain_console
 
     options = filled(GroundingOptions, given)
     from rankport.exporters.vocabulary.grounding.ground import ground as run
@@ -50,7 +50,7 @@ def ground(
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with steps(console) as on_step:
         report = run(
             checkpoint,

@@ -18,17 +18,16 @@ def inspect(
     ] = None,
 ) -> None:
     """Show what a bundle is, what was measured of it, and its plans. Every file's hash is checked on the way."""
-    from rich.console import Console
-
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.bundle.manifest import print_manifest
     from rankport.sdk.cli.output.bundle.plans import plans_as_json, print_plans
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.writing import write_json
 
     opened = open_bundle(bundle)
     plans = check_plans(opened)
-    console = Console(stderr=str(json_file) == "-")
+    console = plain_console(stderr=str(json_file) == "-")
     print_manifest(console, opened.manifest)
     print_plans(console, plans)
     write_json(json_file, opened.manifest.model_dump(mode="json") | {"plans": plans_as_json(plans)})

@@ -19,9 +19,8 @@ def verify(
     **given: Any,
 ) -> None:
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
-    from rich.console import Console
-
     from rankport.sdk.cli.output.bundle.manifest import print_measured, print_parity, print_run
+    from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.report.page import write_html
     from rankport.sdk.cli.output.report.report import ProofReport
@@ -31,7 +30,7 @@ def verify(
     options = filled(VerifyOptions, given)
     from rankport.exporters.verify import run_verify
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with steps(console) as on_step:
         verdict = run_verify(bundle, checkpoint, options, on_step)
     report = ProofReport(verdict.bundle.manifest, verdict.proofs, verdict.failures, RunFacts.of_this())

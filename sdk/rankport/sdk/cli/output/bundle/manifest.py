@@ -1,5 +1,6 @@
 """Tables of measurements and of what a bundle is, as commands show them to people."""
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -105,14 +106,23 @@ def print_quality(console: Console, quality: Quality) -> None:
     console.print(table)
 
 
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+
+
 def print_manifest(console: Console, manifest: Manifest) -> None:
     """Prints what the bundle is, then what was measured."""
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    whole = []  # fingerprints, that are to be copied and found in logs, are cut by no column
     for name, value in manifest_facts(manifest):
-        table.add_row(name, value)
+        if _FINGERPRINT.fullmatch(value):
+            whole.append(f"{name}: {value}")
+        else:
+            table.add_row(name, value)
     console.print(table)
+    for line in whole:
+        console.print(line, soft_wrap=True, highlight=False)
     if manifest.parity is not None:
         print_parity(console, manifest.parity, manifest.targets[0])
     for target, parity in (manifest.target_parity or {}).items():

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from rankport.runtime.backends.tensorrt.build import BuiltPlan
@@ -18,10 +17,10 @@ def print_built(console: Console, built: Sequence[BuiltPlan]) -> None:
     for plan in built:
         key, file = plan.plan.record.key, plan.plan.record.file
         state = f"built in {plan.seconds:.1f} s" if plan.state == "built" else "there, fits"
-        table.add_row(escape(key.graph), _machine(key), _size(file.size), state)
+        table.add_row(key.graph, _machine(key), _size(file.size), state)
         if plan.replaced:
             console.print(
-                escape(f"replaced the plan of {key.graph}: {plan.replaced}"),
+                f"replaced the plan of {key.graph}: {plan.replaced}",
                 style="yellow",
                 soft_wrap=True,
             )
@@ -53,12 +52,12 @@ def print_plans(console: Console, plans: Sequence[PlanStatus]) -> None:
             continue
         key = plan.record.key
         table.add_row(
-            escape(key.graph),
+            key.graph,
             _machine(key),
-            escape(", ".join((f"{key.module} {key.module_version}", *_options(key)))),
-            escape(", ".join(profile.name for profile in key.profiles)),
+            ", ".join((f"{key.module} {key.module_version}", *_options(key))),
+            ", ".join(profile.name for profile in key.profiles),
             _size(plan.record.file.size),
-            escape(plan.misfit or plan.other_version or "fits"),
+            plan.misfit or plan.other_version or "fits",
             style="bold red" if plan.misfit else "yellow" if plan.other_version else None,
         )
     console.print(table)
@@ -86,7 +85,7 @@ def _table(title: str, headings: Sequence[str]) -> Table:
 
 
 def _machine(key: PlanKey) -> str:
-    return escape(f"{key.gpu} ({key.architecture})" if key.gpu else key.architecture)
+    return f"{key.gpu} ({key.architecture})" if key.gpu else key.architecture
 
 
 def _size(nbytes: int) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.status import Status
 
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.loadtest.words import rate_in_words, statuses_in_words, time_in_words
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.result import LoadResult
@@ -38,7 +39,7 @@ class ShownProgress:
 @contextmanager
 def load_progress(config: LoadConfig) -> Iterator[ShownProgress]:
     """Shows progress during the block."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if not console.is_terminal:
         seconds = config.warm_up_s + config.duration_s
         console.print(f"{seconds:g} s a rate, from {rate_in_words(config.rate)} on", highlight=False)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from rankport.protos.wording import counted
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.loadtest.page import page
 from rankport.sdk.cli.output.loadtest.words import (
     classes_in_words,
@@ -116,7 +116,7 @@ def write_report(report: LoadReport, html: Path | None, json_file: Path | None) 
 
 
 def _print(report: LoadReport) -> None:
-    console = Console()
+    console = plain_console()
     shown = report.best or report.runs[-1]
     console.print(report.verdict, soft_wrap=True, highlight=False)
     table = Table("rate", "answered", *(_name(percent) for percent in PERCENTILES))

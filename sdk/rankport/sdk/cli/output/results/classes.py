@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rankport.protos.classes import ClassifyResult, ClassText
 from rankport.protos.wording import counted
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.values import csv_values, number, one_line, write_out
 
 Format = Literal["table", "csv", "json"]
@@ -95,7 +95,7 @@ def _write_table(classified: Classified, stream: TextIO) -> None:
         shown = "-" if probability != probability else f"{probability:.4f}"
         text = Text(one_line(name), no_wrap=True, overflow="ellipsis")
         table.add_row(one_line(label) or "-", shown, text, str(status))
-    console = Console(file=stream)
+    console = plain_console(file=stream)
     console.print(table)
     told = [f"{classified.names[row]}: {message}" for row, message in enumerate(result.messages) if message]
     means = "labels exclude each other" if result.exclusive else "each label stands by itself"

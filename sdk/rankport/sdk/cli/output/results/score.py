@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rankport.protos.ranking import Ranking
 from rankport.protos.tables import TableColumn
 from rankport.protos.wording import counted
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.values import csv_values, number, one_line, write_out
 
 Format = Literal["table", "csv", "json"]
@@ -63,7 +63,7 @@ def write_table(ranking: Ranking, stream: TextIO) -> None:
         cells = ("-", "-") if rank is None else (str(rank), f"{ranking.scores[row]:.6f}")
         label = Text(one_line(names[row]), no_wrap=True, overflow="ellipsis")
         table.add_row(*cells, label, str(ranking.status[row]), style="yellow" if rank is None else None)
-    console = Console(file=stream)
+    console = plain_console(file=stream)
     console.print(table)
     meaning = f"a score is a {ranking.score_kind}: {ranking.read_out}"
     for line in (*_messages(ranking, names), meaning, _cost(ranking)):

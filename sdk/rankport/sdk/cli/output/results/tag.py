@@ -5,12 +5,12 @@ import re
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rankport.protos.tagging import TagResult
 from rankport.protos.wording import counted
+from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.writing import writing
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -65,7 +65,7 @@ def write_table(texts: Sequence[str], result: TagResult) -> None:
         f"compute {usage.compute_s * 1e3:.1f} ms"
     )
     with writing("standard output"):
-        console = Console()
+        console = plain_console()
         console.print(table)
         for line in (*told, cost):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

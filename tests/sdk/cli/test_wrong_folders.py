@@ -1,11 +1,15 @@
 """A folder of the wrong kind, given to any command, is named in one line with what to do, and the exit code is 1."""
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import Ranker
 from support.cli import rankport
 
@@ -34,6 +38,32 @@ def test_a_checkpoint_where_a_bundle_is_asked_for(
 def test_a_checkpoint_where_python_asks_for_a_bundle(ranker_checkpoint: Path) -> None:
     with pytest.raises(BundleError, match="not a bundle but a checkpoint"):
         Ranker.load(ranker_checkpoint)
+
+
+def test_the_command_that_is_shown_runs_as_it_stands(ranker_checkpoint: Path, tmp_path: Path) -> None:
+    spaced = tmp_path / "a model's folder"
+    shutil.copytree(ranker_checkpoint, spaced)
+    with pytest.raises(BundleError) as failure:
+        open_bundle(spaced)
+    [command] = re.findall("`(.*)`", str(failure.value))
+    assert shlex.split(command) == ["rankport", "export", str(spaced), "--out", "a model's folder.bundle"]
+
+
+def test_the_folder_of_a_model_in_a_cache_of_hugging_face(ranker_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    model = tmp_path / "models--org--tiny"
+    (model / "blobs").mkdir(parents=True)
+    for revision in ("0a", "1b"):
+        (model / "snapshots" / revision).mkdir(parents=True)
+        for file in ranker_checkpoint.iterdir():
+            (model / "snapshots" / revision / file.name).symlink_to(file)
+    for named, revision in ((False, "0a"), (True, "1b")):
+        if named:
+            (model / "refs").mkdir()
+            (model / "refs" / "main").write_text("1b")
+        run = rankport("export", model, "--kind", "ranker", "--out", tmp_path / "b")
+        assert run.returncode == 1
+        assert f"give that of a revision, {str(model / 'snapshots' / revision)!r}" in run.stderr
 
 
 def test_a_bundle_where_a_checkpoint_is_asked_for(encoder_bundle: Bundle, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from rankport.protos.errors import BundleError, InvalidRequest
@@ -97,9 +98,8 @@ def _what_else(root: Path) -> str:
     if not root.exists():
         return ", and no such directory"
     if any((root / name).is_file() for name in ("config.json", "adapter_config.json", "modules.json")):
-        return (
-            f" but a checkpoint: make a bundle of it with `rankport export {root} --out {root.name}.bundle`"
-        )
+        source, out = quote(str(root)), quote(f"{root.name}.bundle")
+        return f" but a checkpoint: make a bundle of it with `rankport export {source} --out {out}`"
     return ""
 
 

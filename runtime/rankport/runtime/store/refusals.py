@@ -1,5 +1,7 @@
 """Errors that every kind of store words alike."""
 
+from shlex import quote
+
 from rankport.protos.errors import StoreError
 
 
@@ -12,5 +14,5 @@ def corrupt_spec(fingerprint: str, value: bytes, location: str) -> StoreError:
 
 def not_published(fingerprint: str, location: str) -> str:
     """Words why the tokens of an encoder are not there for who reads, and how they come to be."""
-    way_out = f"`rankport store publish {fingerprint} --store {location}`"
+    way_out = f"`rankport store publish {fingerprint} --store {quote(location)}`"
     return f"the tokens of encoder {fingerprint} are not published yet: when they are complete, {way_out}"

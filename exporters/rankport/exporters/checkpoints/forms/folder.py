@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import transformers
@@ -82,8 +83,13 @@ def require_checkpoint(path: Path) -> None:
     if path.is_dir():
         if is_bundle(path):
             raise CheckpointError(
-                f"{str(path)!r} is a bundle, which was exported already: `rankport inspect {path}` shows it; give the "
-                "folder of the checkpoint that it was made of"
+                f"{str(path)!r} is a bundle, which was exported already: `rankport inspect {quote(str(path))}` "
+                "shows it; give the folder of the checkpoint that it was made of"
+            )
+        revision = _cached_revision(path)
+        if revision is not None:
+            raise CheckpointError(
+                f"{str(path)!r} is a model's folder of a Hugging Face cache: give that of a revision, {str(revision)!r}"
             )
         return
     hub = ""
@@ -93,6 +99,15 @@ def require_checkpoint(path: Path) -> None:
         f"checkpoint {str(path)!r} is not a folder here, and nothing is ever downloaded: give a Hugging Face "
         f"checkpoint on disk{hub}"
     )
+
+
+def _cached_revision(path: Path) -> Path | None:
+    """Finds the folder of a revision where `path` is the one of a model in a cache: that of main, else any."""
+    if (path / "config.json").exists():
+        return None
+    main = path / "refs" / "main"
+    named = [path / "snapshots" / main.read_text().strip()] if main.is_file() else []
+    return next((folder for folder in (*named, *sorted(path.glob("snapshots/*"))) if folder.is_dir()), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 """
 
+from shlex import quote
+
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
@@ -56,7 +58,7 @@ def find_plan(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[StoredPlan, T
         reasons.append(f"{name} {module.version}: {answer.reason}")
     raise BundleError(
         f"{bundle.path}: no plan of {graph.file} for {gpu.name} ({gpu.architecture}): {'; '.join(reasons)}: "
-        f"rankport build {bundle.path} --target {_target(gpu)}"
+        f"rankport build {quote(str(bundle.path))} --target {_target(gpu)}"
     )
 
 

@@ -22,6 +22,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn
 
 import lmdb
@@ -211,7 +212,9 @@ def _check_directory(path: Path, create: bool) -> None:
     if (path / "data.mdb").is_file():
         return
     if not create:
-        raise StoreError(f"no token store at {path}: make one with `rankport encode --store {path}`")
+        raise StoreError(
+            f"no token store at {path}: make one with `rankport encode --store {quote(str(path))}`"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         others = sorted({entry.name for entry in path.iterdir()} - _LMDB_FILES)

@@ -8,6 +8,7 @@ several nodes, and each node takes its part.
 """
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Final
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -142,7 +143,7 @@ class RedisStore(TokenStore):
         if value is None:
             raise StoreError(
                 f"no token store at {self.location} with prefix {self._names.prefix!r}: make one with "
-                f"`rankport encode --store {self.location}`"
+                f"`rankport encode --store {quote(self.location)}`"
             )
         if value != FORMAT:
             raise StoreError(

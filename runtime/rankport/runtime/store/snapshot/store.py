@@ -7,6 +7,7 @@ writers that are at work.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Final, NoReturn
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -41,9 +42,8 @@ class SnapshotStore(TokenStore):
         """
         store = cls(Path(path), swap_s)
         if not store.fingerprints():
-            raise StoreError(
-                f"no snapshot in {path}: write one with `rankport store copy LMDB-STORE {path} --to snapshot`"
-            )
+            copy = f"`rankport store copy LMDB-STORE {quote(str(path))} --to snapshot`"
+            raise StoreError(f"no snapshot in {path}: write one with {copy}")
         return store
 
     @staticmethod

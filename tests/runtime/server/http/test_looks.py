@@ -93,7 +93,7 @@ def test_health_tells_a_model_that_does_not_answer() -> None:
         served.ranker.worker.alive = False
         while (answer := ask(address, "/health")).status == 200:
             pass
-        reasons = {"ranker": "has stopped, or its store cannot be read"}
+        reasons = {"ranker": "cannot read its token store, or its files: a request for it says why"}
         assert answer.json == {"status": "not ready", "not_answering": ["ranker"], "reasons": reasons}
         assert ask(address, "/health/live").status == 200
         served.ranker.worker.alive = True

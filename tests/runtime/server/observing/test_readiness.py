@@ -59,6 +59,20 @@ def test_an_engine_that_stopped_by_itself_is_hopeless_whatever_the_limit() -> No
     assert readiness.hopeless
 
 
+def test_a_model_that_stopped_is_told_from_one_whose_store_cannot_be_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts = WorkerCounts(Clock())
+    going = ModelCounts({"cpu": counts.snapshot("cpu", Queue(0, 0, 0))})
+    counts.stops()
+    stopped = ModelCounts({"cpu": counts.snapshot("cpu", Queue(0, 0, 0))})
+    readiness = Readiness(ObservingConfig(), lambda: 0)
+    readiness.look({"a": False, "b": False}, FOR, {"a@1": stopped, "b@1": going})
+    assert readiness.reasons["a"].startswith("has stopped, as the log said: load it again")
+    assert readiness.reasons["b"].startswith("cannot read its token store, or its files")
+    assert "model b cannot read its token store" in caplog.text
+
+
 def test_without_a_limit_no_pass_is_stuck() -> None:
     readiness = Readiness(ObservingConfig(stuck_pass_s=0), lambda: 0)
     for _ in range(2 * HOPELESS_LOOKS):

@@ -50,7 +50,7 @@ class Readiness:
         hopeless = any(engine.stopped or self._is_hopeless(engine.silent_s) for engine in engines)
         self._hopeless_looks = self._hopeless_looks + 1 if hopeless else 0
         reasons = {
-            name: "has stopped, or its store cannot be read" for name, lives in alive.items() if not lives
+            name: _why_dead(stands_for.get(name, ()), counts) for name, lives in alive.items() if not lives
         }
         for name, counted in counts.items():
             stuck = self._stuck(counted)
@@ -105,3 +105,11 @@ class Readiness:
                 )
         for name in self.reasons.keys() - reasons.keys():
             _log.warning("%s is well again", f"model {name}" if name else "the server")
+
+
+def _why_dead(versions: Sequence[str], counts: Mapping[str, ModelCounts]) -> str:
+    """Tells a model that has to be loaded again from one that waits for its store."""
+    engines = [engine for name in versions if name in counts for engine in counts[name].engines.values()]
+    if any(engine.stopped for engine in engines):
+        return "has stopped, as the log said: load it again, or restart the server"
+    return "cannot read its token store, or its files: a request for it says why"

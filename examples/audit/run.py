@@ -25,6 +25,7 @@ from examples.intent.training import Body
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import MembershipReport, audit_membership, export
 from rankport.sdk.cli.output.membership.report import write_membership
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/audit")
 VALIDATION, NON_MEMBERS = 200, 400
@@ -44,28 +45,28 @@ def main() -> None:
     body, users = Body.load(), read_users()
     few, many = split(users, 100, VALIDATION), split(users, 400, VALIDATION)
     report: dict[str, Any] = {}
-    with console.status("") as status:
+    with steps(console) as say:
 
         def audited(name: str, sets: AuditSets, linear: nn.Linear, facts: Mapping[str, object]) -> None:
-            status.update(f"{name}: exporting")
+            say(f"{name}: exporting")
             bundle = export(
                 save(body, linear, out / name),
                 out / f"{name}.bundle",
                 kind="item-encoder",
                 overwrite=True,
-                on_progress=lambda step: status.update(f"{name}: {step}"),
+                on_progress=lambda step: say(f"{name}: {step}"),
             )
-            status.update(f"{name}: auditing")
+            say(f"{name}: auditing")
             report[name] = {**facts, **audits(bundle, sets, out / name)}
 
-        status.update("training on few users for long")
+        say("training on few users for long")
         trained = train(
             UserStates.of(body, few.trained),
             UserStates.of(body, few.validation),
             Recipe(rate=1e-2, steps=800),
         )
         audited("overfitted", few, trained.longest, {"users": 100, "steps": 800})
-        status.update("training on more users, stopped in time")
+        say("training on more users, stopped in time")
         trained = train(
             UserStates.of(body, many.trained),
             UserStates.of(body, many.validation),

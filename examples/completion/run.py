@@ -26,6 +26,7 @@ from examples.completion.catalogue import Endings, Keystrokes, reciprocal_rank, 
 from examples.esco.dataset import Dataset
 from examples.gti.language_model import LanguageModelConfig, train
 from rankport.sdk import EngineConfig, Generator, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/completion")
 TITLES = 300
@@ -46,7 +47,7 @@ def main() -> None:
     learned, others = split(Dataset.load())
     endings, typed = Endings(learned), typing(others, TITLES)
     train(learned, LanguageModelConfig(steps=STEPS), out / "checkpoint")
-    with console.status("exporting") as status:
+    with steps(console) as say:
         bundle = export(
             out / "checkpoint",
             out / "completion.bundle",
@@ -56,9 +57,9 @@ def main() -> None:
             max_prefix_tokens=32,
             max_item_tokens=32,
             overwrite=True,
-            on_progress=status.update,
+            on_progress=say,
         )
-        status.update("typing")
+        say("typing")
         with Generator.load(bundle, config=EngineConfig(threads=2)) as generator:
             report = measured(generator, endings, typed)
             apart = furthest(generator, out / "checkpoint", endings, typed[:COMPARED])

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
@@ -21,9 +20,11 @@ from benchmarks.machine import describe_machine
 from examples.cross_encoder.training import TrainingConfig, save, score_checkpoint, train
 from examples.esco.baselines import mean_ndcg
 from examples.esco.dataset import Dataset, JudgedQuery
+from examples.progress import losses
 from rankport.protos.types import Key
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.sdk import Ranker, Scorer, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/cross_encoder")
 DEMO = Path("build/demo")
@@ -47,26 +48,19 @@ def main() -> None:
     dataset = Dataset.load()
     folder: Path = arguments.out
     checkpoint = folder / "checkpoint"
-    with Progress(console=console) as progress:
-        task = progress.add_task("training on title pairs", total=None)
-        model, tokenizer = train(
-            dataset,
-            TrainingConfig(),
-            lambda step, steps, loss: progress.update(
-                task, completed=step, total=steps, description=f"training on title pairs, loss {loss:.3f}"
-            ),
-        )
+    with losses("training on title pairs", console) as on_loss:
+        model, tokenizer = train(dataset, TrainingConfig(), on_loss)
     save(model, tokenizer, checkpoint)
     bundles = {None: folder / "cross-encoder.bundle", "int8": folder / "cross-encoder-int8.bundle"}
     for recipe, bundle in bundles.items():
-        with console.status("exporting") as status:
+        with steps(console) as say:
             export(
                 checkpoint,
                 bundle,
                 kind="cross-encoder",
                 quantize=recipe,
                 overwrite=True,
-                on_progress=lambda step: status.update(f"exporting: {step}"),
+                on_progress=lambda step: say(f"exporting: {step}"),
             )
     report = compare(console, dataset, checkpoint, bundles[None], bundles["int8"])
     report |= {"seconds": time.perf_counter() - started, "machine": describe_machine()}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
@@ -20,7 +19,9 @@ from benchmarks.machine import describe_machine
 from examples.esco.dataset import Dataset
 from examples.fit.dataset import LEVELS, FitPairs, fit_pairs
 from examples.fit.training import Recipe, train
+from examples.progress import losses
 from rankport.sdk import Classifier, EngineConfig, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/fit")
 REQUEST_PAIRS = 20
@@ -37,26 +38,19 @@ def main() -> None:
     console, begun = Console(), time.perf_counter()
     dataset = Dataset.load()
     train_pairs, test = fit_pairs(dataset, "train"), fit_pairs(dataset, "test")
-    with Progress(console=console) as progress:
-        task = progress.add_task("training on jobs and candidates", total=None)
-        model = train(
-            train_pairs,
-            Recipe(),
-            lambda step, steps, loss: progress.update(
-                task, completed=step, total=steps, description=f"training, loss {loss:.3f}"
-            ),
-        )
+    with losses("training on jobs and candidates", console) as on_loss:
+        model = train(train_pairs, Recipe(), on_loss)
     checkpoint = model.save(out / "checkpoint")
-    with console.status("exporting") as status:
+    with steps(console) as say:
         bundle = export(
             checkpoint,
             out / "fit.bundle",
             kind="classifier",
             texts="pair",
             overwrite=True,
-            on_progress=lambda step: status.update(f"exporting: {step}"),
+            on_progress=lambda step: say(f"exporting: {step}"),
         )
-        status.update("test split")
+        say("test split")
         by_checkpoint = model.predict(test.pairs)
         with Classifier.load(bundle, config=EngineConfig(threads=2)) as classifier:
             by_bundle, pairs_per_s = classified(classifier, test)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors import safe_open
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from examples.esco.dataset import Dataset
 from examples.heap import keep_freed_memory
+from examples.progress import counted
 
 ESCO = Path(__file__).parent.parent / "esco" / "checkpoint"
 _LENGTH = 32  # tokens of a packed row
@@ -66,7 +66,7 @@ def train(texts: list[str], config: LanguageModelConfig, out: Path, tokenizer: A
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
-    for step in track(range(config.steps), "training the LM"):
+    for step in counted(config.steps, "training the LM"):
         for group in optimizer.param_groups:
             cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / 20) * cosine

@@ -28,6 +28,7 @@ from examples.gti.tuning import TuningRecipe, tune
 from rankport.exporters.vocabulary.grounding.ground import ground
 from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.sdk import EngineConfig, Generator, TokenTrie, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/gti")
 WORDS, LEVELS, CODES = 1000, 3, 128
@@ -73,8 +74,9 @@ def main() -> None:
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()
-    with console.status("movies") as status:
-        report = run(out, status.update)
+    with steps(console) as say:
+        say("movies")
+        report = run(out, say)
     report |= {"seconds": time.perf_counter() - begun, "machine": describe_machine()}
     print_table(console, report)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

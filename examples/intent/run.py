@@ -20,6 +20,7 @@ from benchmarks.machine import describe_machine
 from examples.intent.dataset import IntentTexts, read_banking77, read_snips
 from examples.intent.training import Body, train_head
 from rankport.sdk import Classifier, EngineConfig, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/intent")
 REQUEST_TEXTS = 32
@@ -52,7 +53,8 @@ def run_set(
     console: Console, body: Body, train: IntentTexts, test: IntentTexts, out: Path
 ) -> dict[str, float]:
     """Trains on one set, exports, and compares bundle and checkpoint on its test split."""
-    with console.status(f"{out.name}: states of the texts") as status:
+    with steps(console) as say:
+        say(f"{out.name}: states of the texts")
         states = body.states_to_learn_from(train.texts)
         head = train_head(states, train)
         checkpoint = head.save(body, out / "checkpoint")
@@ -60,9 +62,9 @@ def run_set(
             checkpoint,
             out / "intents.bundle",
             overwrite=True,
-            on_progress=lambda step: status.update(f"{out.name}: {step}"),
+            on_progress=lambda step: say(f"{out.name}: {step}"),
         )
-        status.update(f"{out.name}: test split")
+        say(f"{out.name}: test split")
         by_checkpoint = head.predict(body.states(test.texts))
         with Classifier.load(bundle, config=EngineConfig(threads=2)) as classifier:
             by_bundle, texts_per_s = classified(classifier, test.texts)

@@ -34,6 +34,7 @@ from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client, EngineConfig, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/lantern")
 PROMPT = Path(__file__).with_name("explain.toml")
@@ -56,7 +57,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "examples.fit.run"], check=True)
     dataset = Dataset.load()
     train(lessons(dataset), LanguageModelConfig(steps=400), out / "checkpoint")
-    with console.status("exporting") as status:
+    with steps(console) as say:
         bundle = export(
             out / "checkpoint",
             out / "explainer.bundle",
@@ -64,7 +65,7 @@ def main() -> None:
             prompt=PROMPT,
             max_item_tokens=40,
             overwrite=True,
-            on_progress=lambda step: status.update(f"exporting: {step}"),
+            on_progress=lambda step: say(f"exporting: {step}"),
         )
     one = EngineConfig(threads=1)
     with ExitStack() as opened:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from examples.esco.dataset import Dataset
 from examples.listwise.feedback import FeedbackLayer
 from examples.listwise.lists import TrainingList, judged_lists, phrase_lists
+from examples.progress import counted
 
 _LEAST_ITEMS = 5
 
@@ -55,7 +56,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.rate, total_steps=config.steps + 1, pct_start=0.1
     )
-    for step in range(config.steps):
+    for step in counted(config.steps, "training the layer"):
         kind = (rng.random(config.lists) >= config.judged).astype(int)
         places = [int(rng.integers(len(kinds[of]))) for of in kind]
         asked = torch.stack([vectors[of][place] for of, place in zip(kind, places, strict=True)])

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.progress import losses
 from examples.suggestion.bleu import bleu
 from examples.suggestion.dataset import TitlePairs, title_pairs
 from examples.suggestion.training import Recipe, Suggester, train
 from rankport.sdk import EngineConfig, Generator, Sampling, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/suggestion")
 BEAMS = 4
@@ -38,26 +39,19 @@ def main() -> None:
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()
     train_pairs, test = title_pairs()
-    with Progress(console=console) as progress:
-        task = progress.add_task("training on titles and labels", total=None)
-        model = train(
-            train_pairs,
-            Recipe(),
-            lambda step, steps, loss: progress.update(
-                task, completed=step, total=steps, description=f"training, loss {loss:.3f}"
-            ),
-        )
+    with losses("training on titles and labels", console) as on_loss:
+        model = train(train_pairs, Recipe(), on_loss)
     trained_s = time.perf_counter() - begun
     checkpoint = model.save(out / "checkpoint")
-    with console.status("exporting") as status:
+    with steps(console) as say:
         bundle = export(
             checkpoint,
             out / "suggestion.bundle",
             kind="seq2seq",
             overwrite=True,
-            on_progress=lambda step: status.update(f"exporting: {step}"),
+            on_progress=lambda step: say(f"exporting: {step}"),
         )
-        status.update("test titles")
+        say("test titles")
         with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
             report = {
                 "train_pairs": len(train_pairs.titles),

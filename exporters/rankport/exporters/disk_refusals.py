@@ -1,4 +1,4 @@
-"""What a disk refuses while files are written: full, read-only, over a quota. Told by the place that the user named."""
+"""Refusals of a disk while files are written (full, read-only, over a quota), told by the place that the user named."""
 
 import errno
 import os

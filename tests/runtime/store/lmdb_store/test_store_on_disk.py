@@ -14,6 +14,7 @@ from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.token_spec import TokenSpec
+from support.file_limits import files_of_at_most
 from support.token_samples import ENCODER, HASH, SPEC, entry, raw_put, tokens_of
 
 
@@ -227,3 +228,11 @@ with LmdbStore.open(sys.argv[1]) as store:
 def test_store_opened_before_a_fork_is_refused_in_the_child(path: Path) -> None:
     LmdbStore.open(path, create=True).close()
     assert subprocess.run([sys.executable, "-c", FORK, str(path)], check=False).returncode == 42
+
+
+def test_a_disk_without_room_for_the_lock_file_is_an_error_and_no_signal(path: Path) -> None:
+    with files_of_at_most(10_000), pytest.raises(StoreError, match=r"no room for lock\.mdb: File too large"):
+        LmdbStore.open(path, create=True)
+    with LmdbStore.open(path, create=True):
+        lock = (path / "lock.mdb").stat()
+        assert lock.st_blocks * 512 >= lock.st_size > 1024 * 64  # no hole, and room for as many readers

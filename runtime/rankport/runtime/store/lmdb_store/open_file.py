@@ -1,5 +1,6 @@
 """`OpenFile`: one file of LMDB that is open, with the handles of its databases."""
 
+import errno
 import logging
 import os
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 import lmdb
 
 from rankport.protos.errors import StoreError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.store.lmdb_store import causes
 from rankport.runtime.store.lmdb_store.data_file import DataFile
 
@@ -17,6 +19,8 @@ Database: TypeAlias = Any  # lmdb exports no name for the type of its database h
 
 _log = logging.getLogger(__name__)
 _MAX_READERS = 1024  # read transactions at one time, over all processes
+_LOCK_BYTES = 128 + 64 * _MAX_READERS  # as LMDB sizes lock.mdb for as many
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class OpenFile:
     @classmethod
     def open(cls, opening: Opening) -> "OpenFile":
         """Opens the file. Raises `StoreError` where LMDB cannot, or it has fewer bytes than its pages take."""
+        if not opening.frozen:
+            _allocate_lock(opening.path)
         try:
             env = lmdb.open(
                 str(opening.path),
@@ -110,3 +116,19 @@ def _warn_without_lock(opening: Opening) -> None:
             "from elsewhere meanwhile; frozen (--frozen) notices if one does",
             opening.path,
         )
+
+
+def _allocate_lock(path: Path) -> None:
+    """Gives a new lock file its room. LMDB would map one without any, and SIGBUS end the process on a full disk.
+
+    Raises `StoreError` where there is no room. What else keeps it from being written is told by LMDB.
+    """
+    try:
+        with (path / "lock.mdb").open("ab") as lock:
+            if hasattr(os, "posix_fallocate") and not os.fstat(lock.fileno()).st_size:
+                os.posix_fallocate(lock.fileno(), 0, _LOCK_BYTES)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreError(
+                f"token store {path} cannot be opened: there is no room for lock.mdb: {reason_of(error)}"
+            ) from error

@@ -74,7 +74,8 @@ def compare(
     """Measures quality and speed of all, prints the table. Ends the run if the bundle is not its checkpoint."""
     titles = {item.id: item.title for item in dataset.items}
     queries = {split: dataset.split(split) for split in SPLITS}
-    with console.status("judging"), Scorer.load(exact) as full, Scorer.load(int8) as small:
+    console.print("judging")
+    with Scorer.load(exact) as full, Scorer.load(int8) as small:
         rankers: dict[str, Score] = {
             "cross-encoder": lambda query: (
                 full.score(query.text, [titles[id] for id in query.item_ids]).scores

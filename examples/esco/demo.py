@@ -28,6 +28,7 @@ from rankport.protos.types import Key
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.store.opening import open_store
 from rankport.sdk import Client
+from rankport.sdk.cli.output.progress import steps
 
 HERE = Path(__file__).parent
 OUT = Path("build/demo")
@@ -100,13 +101,15 @@ def main() -> None:
         served = {split: served_ndcg(client, dataset.split(split)) for split in JUDGED}
 
     console.rule("6  compare")
-    with console.status("MiniLM cosine, BM25, and the checkpoint in torch"):
+    with steps(console) as say:
+        say("MiniLM cosine, BM25, and the checkpoint in torch")
         minilm, tokens = MiniLM.load(), stored_tokens(dataset, encoder, store)
         quality = {
             split: baselines(dataset, dataset.split(split), minilm, tokens) | {"bundle_grpc": served[split]}
             for split in JUDGED
         }
-    with console.status("items/s of full-text prompts, shared prefix, embedding tokens"):
+    with steps(console) as say:
+        say("items/s of full-text prompts, shared prefix, embedding tokens")
         speed = measure_throughput(HERE / "checkpoint", ranker, store, dataset)
     report = {
         "ndcg_at_10": quality,

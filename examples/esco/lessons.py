@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch.nn import functional
 
 from examples.esco.decoder import LateDecoder
 from examples.esco.learning import ItemTargets, Optimizer, drop_pieces, random_batches, respell
 from examples.esco.vocabulary import PREFIX_MAX_TOKENS, spellings
+from examples.progress import counted
 
 CHUNK = 48  # prefixes of similar length that pass the decoder together
 
@@ -74,7 +74,9 @@ def train_queries(
         _rows(words, shape.words, config.steps, rng),
         strict=True,
     )
-    for of_phrases, of_practice, of_words in track(list(batches), "queries"):
+    drawn = list(batches)
+    for step in counted(len(drawn), "queries"):
+        of_phrases, of_practice, of_words = drawn[step]
         runs = [drop_pieces(phrases.prefixes[row], config.drop, rng) for row in of_phrases]
         runs += [practice.prefixes[row] for row in of_practice]
         runs = [respell(run, spelt, config.respelt, rng)[: 1 + PREFIX_MAX_TOKENS] for run in runs]

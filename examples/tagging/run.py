@@ -10,17 +10,21 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from benchmarks.machine import describe_machine
 from examples.tagging.bio_crf import write_bio_crf
 from examples.tagging.checkpoint_tags import checkpoint_tags
 from examples.tagging.dataset import TaggedTexts, read_skillspan, read_snips, span_f1
 from examples.tagging.train import Recipe, train_tagger
 from rankport.sdk import Client, EngineConfig, Server, ServerConfig, Tagger, export
+from rankport.sdk.cli.output.progress import steps
 
 OUT = Path("build/tagging")
 SNIPS = Recipe(share=0.5, rate=6e-4)
@@ -48,33 +52,48 @@ def run(out: Path = OUT) -> list[Figures]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     begun_s = time.perf_counter()
-    figures = [*_slots(out), _skills(out)]
+    disable_progress_bar()
+    set_verbosity_error()  # of a head that is not in MiniLM's checkpoint
+    with steps(Console()) as say:
+        figures = [*_slots(out, say), _skills(out, say)]
     seconds = time.perf_counter() - begun_s
-    report = {"seconds": seconds, "figures": [asdict(own) for own in figures]}
+    report = {
+        "seconds": seconds,
+        "figures": [asdict(own) for own in figures],
+        "machine": describe_machine(),
+    }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    _print(figures, seconds)
+    _print(figures)
+    print(f"{out / 'report.json'}; {seconds:.0f} s")
     return figures
 
 
-def _slots(out: Path) -> list[Figures]:
+def _slots(out: Path, say: Callable[[str], None]) -> list[Figures]:
+    say("snips: training on half of its texts")
     checkpoint = train_tagger(read_snips("train"), out / "snips", SNIPS)
     test = read_snips("test")
     owner = checkpoint_tags(checkpoint, test.words)
-    plain = export(checkpoint, out / "snips.bundle")
+    plain = export(checkpoint, out / "snips.bundle", on_progress=lambda step: say(f"snips: {step}"))
     _serve(plain.path)
     with_crf = write_bio_crf(checkpoint, out / "snips-crf")
-    constrained = export(with_crf, out / "snips-crf.bundle")
+    constrained = export(
+        with_crf, out / "snips-crf.bundle", on_progress=lambda step: say(f"snips with a CRF: {step}")
+    )
+    say("snips: test split")
     return [
         _measured("snips slots", plain.path, test, owner),
         _measured("snips slots, BIO CRF", constrained.path, test, None),
     ]
 
 
-def _skills(out: Path) -> Figures:
+def _skills(out: Path, say: Callable[[str], None]) -> Figures:
+    say("skillspan: training")
     checkpoint = train_tagger(read_skillspan("train"), out / "skillspan", SKILLS)
     test = read_skillspan("test")
     owner = checkpoint_tags(checkpoint, test.words)
-    return _measured("skillspan skills", export(checkpoint, out / "skillspan.bundle").path, test, owner)
+    bundle = export(checkpoint, out / "skillspan.bundle", on_progress=lambda step: say(f"skillspan: {step}"))
+    say("skillspan: test split")
+    return _measured("skillspan skills", bundle.path, test, owner)
 
 
 def _measured(task: str, bundle: Path, test: TaggedTexts, owner: Sequence[Sequence[str]] | None) -> Figures:
@@ -120,7 +139,7 @@ def _serve(bundle: Path) -> None:
             print(f"{TEXT[span.start : span.end]!r}: {span.label} ({span.score:.3f})")
 
 
-def _print(figures: Sequence[Figures], seconds: float) -> None:
+def _print(figures: Sequence[Figures]) -> None:
     print(f"\n{'':24}{'span F1':>10}{'checkpoint':>12}{'equal':>8}{'texts/s':>10}{'numpy':>8}")
     for own in figures:
         owner = "" if own.f1_checkpoint is None else f"{own.f1_checkpoint:.4f}"
@@ -129,7 +148,6 @@ def _print(figures: Sequence[Figures], seconds: float) -> None:
             f"{own.task:24}{own.f1_bundle:>10.4f}{owner:>12}{equal:>8}{own.texts_per_s:>10.0f}"
             f"{own.decoding_share:>8.1%}"
         )
-    print(f"{seconds:.0f} s in all")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,26 @@
-"""Masks of a model that is traced: how transformers makes them meanwhile."""
+"""Masks of a model that is traced: how transformers makes them meanwhile, and what its rules say of given places."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+Rule = Callable[..., Any]
+"""One of transformers: (batch, head, place of the query, place of the key) -> whether it sees the key."""
+
+
+def sees(rule: Rule, queries: Tensor, keys: Tensor) -> Tensor:
+    """Says of places of tokens int64 which queries see which keys, alike in all heads: bool, as the two broadcast.
+
+    Both are tensors of the device, nothing is counted from a shape.
+    """
+    first = torch.zeros((1,) * max(queries.dim(), keys.dim()), dtype=torch.int64)
+    seen: Tensor = rule(first, first, queries, keys)
+    return seen
 
 
 @contextmanager

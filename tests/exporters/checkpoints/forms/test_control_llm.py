@@ -140,7 +140,7 @@ def test_the_windows_of_sliding_layers_hold_for_both_layers_of_a_pair(tmp_path: 
     windows = [part.sliding_window for part in model.modules() if hasattr(part, "layer_idx")]
     assert windows == [None, 24, 24, 24, 24, 24]  # layer 0, the pair 1, layer 2, the pair 3
     facts = survey(DecoderModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
-    assert facts.window == 24
+    assert facts.windows == dict.fromkeys(range(1, 6), 24)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR, expand_attention
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import Scoring
 
 HEADS, KV_HEADS, SCALE = 4, 2, 0.3
 IN_PLACE, BESIDE = 8, 12
@@ -37,7 +38,7 @@ def shapes(dim: int) -> dict[str, list[str | int]]:
     }
 
 
-def attention(dim: int, softcap: float) -> onnxruntime.InferenceSession:
+def attention(dim: int, scoring: Scoring) -> onnxruntime.InferenceSession:
     inputs = [
         ir.Value(
             name=name,
@@ -46,11 +47,14 @@ def attention(dim: int, softcap: float) -> onnxruntime.InferenceSession:
         )
         for name, shape in shapes(dim).items()
     ]
-    numbers = {"heads": HEADS, "kv_heads": KV_HEADS, "head_dim": dim, "scale": SCALE, "softcap": softcap}
-    node = ir.node(OPERATOR, inputs, numbers, domain=DOMAIN, num_outputs=3)
+    numbers = {"heads": HEADS, "kv_heads": KV_HEADS, "head_dim": dim, "scale": scoring.scale}
+    numbers |= {"softcap": scoring.softcap or 0.0, "window": scoring.window or 0}
+    sinks = [] if scoring.sinks is None else [ir.val("sinks", const_value=ir.tensor(scoring.sinks.numpy()))]
+    node = ir.node(OPERATOR, [*inputs, *sinks], numbers, domain=DOMAIN, num_outputs=3)
     for output, name in zip(node.outputs, ("mixed", "new_key", "new_value"), strict=True):
         output.name, output.type = name, ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(inputs, node.outputs, nodes=[node], opset_imports={"": 21, "com.microsoft": 1})
+    opsets = {"": 21, "com.microsoft": 1}
+    graph = ir.Graph(inputs, node.outputs, nodes=[node], initializers=sinks, opset_imports=opsets)
     model = ir.Model(graph, ir_version=10)
     assert expand_attention(model) == 1
     data = ir.to_proto(model).SerializeToString()
@@ -70,35 +74,49 @@ def given(name: str, dim: int) -> dict[str, torch.Tensor]:
     return states | {part: torch.tensor(numbers) for part, numbers in integers.items()}
 
 
-def expected(inputs: dict[str, torch.Tensor], softcap: float) -> list[NDArray[np.float32]]:
+def expected(inputs: dict[str, torch.Tensor], scoring: Scoring) -> list[NDArray[np.float32]]:
     past = [inputs["past_key"], inputs["past_value"]]
     prefix = PackedPrefix(inputs["slots"], inputs["token_slots"], inputs["past_lengths"], past)
     by_head = [inputs[part].transpose(1, 2) for part in ("query", "key", "value")]
-    mixed, (key, value) = prefix.attend(0, *by_head, SCALE, softcap or None)
+    mixed, (key, value) = prefix.attend(0, *by_head, scoring)
     return [mixed.flatten(2).numpy(), key.numpy(), value.numpy()]
 
 
-@pytest.mark.parametrize("softcap", [0.0, 2.0])
+SCORINGS = {
+    "plain": Scoring(SCALE),
+    "capped": Scoring(SCALE, softcap=2.0),
+    "within 2": Scoring(SCALE, window=2),
+    "within 4, capped": Scoring(SCALE, softcap=2.0, window=4),
+}
+WITH_SINKS = {
+    "with sinks": Scoring(SCALE, sinks=torch.tensor([0.5, -1.0, 2.0, 0.0])),
+    "with sinks, within 3": Scoring(SCALE, window=3, sinks=torch.tensor([0.5, -1.0, 2.0, 0.0])),
+}
+
+
 @pytest.mark.parametrize("dim", [IN_PLACE, BESIDE])
-def test_every_pass_attends_as_packed_attention(dim: int, softcap: float) -> None:
-    session = attention(dim, softcap)
+@pytest.mark.parametrize("scored", SCORINGS | WITH_SINKS)
+def test_every_pass_attends_as_packed_attention(dim: int, scored: str) -> None:
+    scoring = (SCORINGS | WITH_SINKS)[scored]
+    session = attention(dim, scoring)
     for name in PASSES:
         inputs = given(name, dim)
         arrays = {part: value.numpy() for part, value in inputs.items()}
-        if dim == IN_PLACE:
+        if dim == IN_PLACE and scoring.sinks is None:
             arrays["in_place"] = np.zeros(1, np.int64)
-        for result, right in zip(session.run(None, arrays), expected(inputs, softcap), strict=True):
+        for result, right in zip(session.run(None, arrays), expected(inputs, scoring), strict=True):
             np.testing.assert_allclose(result, right, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("softcap", [0.0, 2.0])
-def test_a_token_of_each_is_written_into_its_past_and_nothing_behind_is_read(softcap: float) -> None:
+@pytest.mark.parametrize("scored", SCORINGS)
+def test_a_token_of_each_is_written_into_its_past_and_nothing_behind_is_read(scored: str) -> None:
+    scoring = SCORINGS[scored]
     inputs = given("a token each", IN_PLACE)
     arrays = {part: value.numpy() for part, value in inputs.items()}
     lengths = arrays["past_lengths"]
     past = {part: with_room(arrays.pop(part), lengths) for part in ("past_key", "past_value")}
     before = {part: array.copy() for part, array in past.items()}
-    session = attention(IN_PLACE, softcap)
+    session = attention(IN_PLACE, scoring)
     binding = session.io_binding()
     binding.bind_output("mixed")
     for part, array in past.items():
@@ -108,7 +126,7 @@ def test_a_token_of_each_is_written_into_its_past_and_nothing_behind_is_read(sof
     for part, array in (arrays | {"in_place": np.ones(1, np.int64)}).items():
         binding.bind_cpu_input(part, array)
     session.run_with_iobinding(binding)
-    mixed, *new = expected(inputs, softcap)
+    mixed, *new = expected(inputs, scoring)
     np.testing.assert_allclose(binding.get_outputs()[0].numpy(), mixed, atol=1e-5)
     for (part, array), token in zip(past.items(), new, strict=True):
         before[part][range(len(lengths)), :, lengths] = token[:, :, 0]

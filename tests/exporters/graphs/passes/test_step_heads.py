@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR, expand_attention
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import Scoring
 
 HEADS, KV_HEADS, DIM, SCALE, EPSILON = 4, 2, 16, 0.3, 1e-3
 COUNTS = (HEADS, KV_HEADS, KV_HEADS)
@@ -170,7 +171,7 @@ def expected(layer: Layer, arrays: dict[str, NDArray]) -> list[NDArray[np.float3
         states.append(torch.from_numpy(part.astype(np.float32)).transpose(1, 2))
     slots, token_slots, lengths = (torch.from_numpy(arrays[name]) for name in INTEGERS)
     past = [torch.from_numpy(arrays[name]) for name in PAST]
-    mixed, (key, value) = PackedPrefix(slots, token_slots, lengths, past).attend(0, *states, SCALE, None)
+    mixed, (key, value) = PackedPrefix(slots, token_slots, lengths, past).attend(0, *states, Scoring(SCALE))
     return [mixed.flatten(2).numpy(), key.numpy(), value.numpy()]
 
 

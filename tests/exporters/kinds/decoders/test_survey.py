@@ -8,7 +8,7 @@ import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.decoders.module import DecoderModule
-from rankport.exporters.kinds.decoders.survey import stated_windows, survey
+from rankport.exporters.kinds.decoders.survey import survey
 from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
@@ -35,18 +35,11 @@ def test_a_model_that_looks_at_token_ids_again_is_refused(checkpoint: Path) -> N
         survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
 
 
-def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
-    loaded = load_checkpoint(checkpoint)
-    loaded.model.config.sliding_window = 16  # type: ignore[union-attr]
-    loaded.model.config.layer_types = None  # type: ignore[union-attr]
-    assert stated_windows(loaded.model) == [16]
-
-
 def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
     facts = survey(DecoderModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
     assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(1, 20), (1, 20)]
-    assert facts.window is None
+    assert (facts.windows, facts.bound) == ({}, None)
     assert facts.max_positions == 128
 
 

@@ -2,7 +2,8 @@
 
 requires: nodes `rankport.PrefixAttention` over queries [1, tokens, heads, head_dim], keys and values [1, tokens,
           kv_heads, head_dim], past keys and values [prefixes, kv_heads, past, head_dim], slots [prefixes, items,
-          item_tokens], token_slots [tokens] and past_lengths [prefixes]: the maths of `decoders.packed_attention`.
+          item_tokens], token_slots [tokens], past_lengths [prefixes] and perhaps sinks [heads]: the maths of
+          `decoders.packed_attention`.
 ensures:  where every prefix has one token, nothing is gathered and nothing exchanged; else tokens are laid out by slot,
           attend, and are packed again.
           Where `GroupQueryAttention` can do it for all layers, the graph gets the input in_place [1]. At 1 every prefix
@@ -25,6 +26,7 @@ from rankport.exporters.graphs.passes.step_forms import (
     InPlace,
     Layer,
     Pass,
+    Within,
     one_token_each,
     token_in_place,
 )
@@ -33,6 +35,7 @@ from rankport.exporters.graphs.passes.step_heads import find_heads
 DOMAIN, OPERATOR = "rankport", "PrefixAttention"
 IN_PLACE = "in_place"
 
+_SINKS = 8
 _HIDDEN = float(np.finfo(np.float32).min)
 
 
@@ -45,7 +48,8 @@ def expand_attention(model: ir.Model) -> int:
     layers = [_layer(node) for node in nodes]
     if in_place := _can_write_in_place(layers):
         layers = [_with_heads(layer, node, model.graph) for layer, node in zip(layers, nodes, strict=True)]
-    shared = _shared(model.graph, nodes[0], constants, layers if in_place else ())
+    windows = sorted({layer.window for layer in layers if layer.window})
+    shared = _shared(model.graph, nodes[0], constants, layers if in_place else (), windows)
     for node, layer in zip(nodes, layers, strict=True):
         _expand(node, layer, shared, constants)
     model.opset_imports.pop(DOMAIN, None)
@@ -55,8 +59,8 @@ def expand_attention(model: ir.Model) -> int:
 
 
 def _can_write_in_place(layers: Sequence[Layer]) -> bool:
-    """Says whether the operator takes every layer: heads of a multiple of 8."""
-    return all(layer.head_dim % 8 == 0 for layer in layers)
+    """Says whether the operator takes every layer: heads of a multiple of 8, and none with sinks before 1.23."""
+    return all(layer.head_dim % 8 == 0 and layer.sinks is None for layer in layers)
 
 
 def _with_heads(layer: Layer, node: ir.Node, graph: ir.Graph) -> Layer:
@@ -64,8 +68,10 @@ def _with_heads(layer: Layer, node: ir.Node, graph: ir.Graph) -> Layer:
     return replace(layer, made_of=find_heads(node, graph, counts, layer.head_dim))
 
 
-def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: Sequence[Layer]) -> Pass:
-    """Makes what all layers share, of which those that write `in_place` may need more."""
+def _shared(
+    graph: ir.Graph, node: ir.Node, constants: Constants, in_place: Sequence[Layer], windows: Sequence[int]
+) -> Pass:
+    """Makes what all layers share, of which those that write `in_place` may need more, and those with windows do."""
     past_key, slots, token_slots, past_lengths = (node.inputs[place] for place in (3, 5, 6, 7))
     assert slots is not None
     top = Branch(constants)
@@ -82,7 +88,7 @@ def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: Sequ
     later = top.add("LessOrEqual", own, top.add("Unsqueeze", own, constants.ints(1)))
     shared = Pass(
         step=step,
-        in_place=_in_place(top, _of(past_lengths), prefixes, in_place) if in_place else None,
+        in_place=_in_place(top, _of(past_lengths), prefixes, in_place, windows) if in_place else None,
         slots=top.add("Reshape", slots, constants.ints(-1)),
         token_slots=_of(token_slots),
         prefixes=prefixes,
@@ -92,6 +98,10 @@ def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: Sequ
         parts=top.add("Concat", past, length, axis=0),
         past_mask=top.add("Unsqueeze", _mask(top, exists), constants.ints(1, 2)),
         own_mask=top.add("Unsqueeze", _mask(top, later), constants.ints(1)),
+        within={
+            window: _within(top, window, (places, exists), (own, later), _of(past_lengths))
+            for window in windows
+        },
     )
     for made in reversed(top.nodes):
         graph.insert_before(graph[0], made)
@@ -104,7 +114,33 @@ def _asked_in_place(graph: ir.Graph) -> ir.Value:
     return asked
 
 
-def _in_place(top: Branch, past_lengths: ir.Value, prefixes: ir.Value, layers: Sequence[Layer]) -> InPlace:
+def _within(
+    top: Branch,
+    window: int,
+    past: tuple[ir.Value, ir.Value],
+    own: tuple[ir.Value, ir.Value],
+    past_lengths: ir.Value,
+) -> Within:
+    """Makes the masks of a window; `past` and `own` are places [size] and what is seen of them without one."""
+    constants, (places, exists), (tokens, causal) = top.constants, past, own
+    of_own = _near(top, window, top.add("Unsqueeze", tokens, constants.ints(1)), tokens)
+    counted = top.add("Add", top.add("Unsqueeze", past_lengths, constants.ints(1)), tokens)
+    of_past = _near(top, window, top.add("Unsqueeze", counted, constants.ints(2)), places)
+    of_past = top.add("And", of_past, top.add("Unsqueeze", exists, constants.ints(1)))
+    return Within(
+        past_mask=top.add("Unsqueeze", _mask(top, of_past), constants.ints(1, 2, 4)),
+        own_mask=top.add("Unsqueeze", _mask(top, top.add("And", of_own, causal)), constants.ints(1)),
+    )
+
+
+def _near(top: Branch, window: int, queries: ir.Value, keys: ir.Value) -> ir.Value:
+    """Says which keys are no farther back than a window from which queries, by the places of both."""
+    return top.add("Greater", keys, top.add("Sub", queries, top.constants.ints(window)))
+
+
+def _in_place(
+    top: Branch, past_lengths: ir.Value, prefixes: ir.Value, layers: Sequence[Layer], windows: Sequence[int]
+) -> InPlace:
     constants = top.constants
     before = top.add("Cast", past_lengths, to=ir.DataType.INT32)
     counted = top.add("Add", past_lengths, constants.ints(1))
@@ -117,7 +153,16 @@ def _in_place(top: Branch, past_lengths: ir.Value, prefixes: ir.Value, layers: S
         top.add("Cast", longest, to=ir.DataType.INT32),
         rows=top.add("Unsqueeze", _places(top, prefixes), constants.ints(1)),
         tables={table: top.add("Pad", table, pads) for table in dict.fromkeys(tables)},
+        biases={window: _bias(top, window, past_lengths, longest) for window in windows},
     )
+
+
+def _bias(top: Branch, window: int, past_lengths: ir.Value, longest: ir.Value) -> ir.Value:
+    """Hides from a token behind each past what is farther back than a window. [prefixes, 1, 1, longest]"""
+    near = _near(
+        top, window, top.add("Unsqueeze", past_lengths, top.constants.ints(1)), _places(top, longest)
+    )
+    return top.add("Unsqueeze", _mask(top, near), top.constants.ints(1, 2))
 
 
 def _places(top: Branch, size: ir.Value) -> ir.Value:
@@ -171,6 +216,8 @@ def _layer(node: ir.Node) -> Layer:
         head_dim=node.attributes.get_int("head_dim", 0),
         scale=node.attributes.get_float("scale", 1.0),
         softcap=node.attributes.get_float("softcap", 0.0),
+        window=node.attributes.get_int("window", 0),
+        sinks=node.inputs[_SINKS] if len(node.inputs) > _SINKS else None,
     )
 
 

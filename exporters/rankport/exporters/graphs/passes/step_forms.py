@@ -25,6 +25,8 @@ class Layer:
     head_dim: int
     scale: float
     softcap: float
+    window: int = 0  # how many of the last tokens one sees, itself included; 0: all
+    sinks: ir.Value | None = None  # [heads] scores of one key more, whose value is nothing
     made_of: Heads | None = None  # what queries, keys and values come of, where the operator can take that
 
     @property
@@ -41,6 +43,15 @@ class InPlace:
     longest: ir.Value  # [1] int32: of all prefixes, the token counted
     rows: ir.Value  # [prefixes, 1] of each token in tables of rotations
     tables: Mapping[ir.Value, ir.Value]  # those of rotations by those that are as long as the operator wants
+    biases: Mapping[int, ir.Value]  # [prefixes, 1, 1, longest] by window
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Masks of one window."""
+
+    past_mask: ir.Value  # [prefixes, 1, 1, length, 1, past]
+    own_mask: ir.Value  # [length, 1, length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class Pass:
     parts: ir.Value  # [2]: past, length
     past_mask: ir.Value  # [prefixes, 1, 1, past]
     own_mask: ir.Value  # [length, 1, length]
+    within: Mapping[int, Within]  # by window
 
 
 def one_token_each(layer: Layer, constants: Constants, shared: Pass) -> Branch:
@@ -66,9 +78,16 @@ def one_token_each(layer: Layer, constants: Constants, shared: Pass) -> Branch:
     query = branch.reshape(layer.query, -1, kv_heads, layer.group, dim)
     key = branch.reshape(layer.key, -1, kv_heads, 1, dim)
     value = branch.reshape(layer.value, -1, kv_heads, 1, dim)
-    to_past = branch.add("Add", _scores(branch, layer, query, layer.past_key), shared.past_mask)
+    mask = shared.past_mask
+    if layer.window:
+        mask = branch.add("Squeeze", shared.within[layer.window].past_mask, constants.ints(3, 4))
+    to_past = branch.add("Add", _scores(branch, layer, query, layer.past_key), mask)
     both = branch.add("Concat", to_past, _scores(branch, layer, query, key), axis=-1)
-    of_past, of_own = branch.split(branch.add("Softmax", both, axis=-1), shared.parts)
+    sinks = None
+    if layer.sinks is not None:
+        shape = branch.add("Concat", shared.prefixes, constants.ints(kv_heads, layer.group, 1), axis=0)
+        sinks = branch.add("Expand", branch.reshape(layer.sinks, 1, kv_heads, layer.group, 1), shape)
+    of_past, of_own = _weights(branch, both, shared.parts, sinks)
     mixed = branch.add(
         "Add", branch.add("MatMul", of_past, layer.past_value), branch.add("Mul", of_own, value)
     )
@@ -88,6 +107,8 @@ def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch
         states = _as_one(branch, layer, made_of), None, None
         if made_of.tables is not None:
             rotation = *(where.tables[table] for table in made_of.tables), where.rows
+    # As a bias, which every version of the operator adds alike: its own window has one token more before 1.23.
+    bias = (*(() if rotation else (None,) * 3), where.biases[layer.window]) if layer.window else ()
     mixed, key, value = branch.several(
         3,
         "GroupQueryAttention",
@@ -97,6 +118,7 @@ def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch
         where.before,
         where.longest,
         *rotation,
+        *bias,
         domain="com.microsoft",
         num_heads=layer.heads,
         kv_num_heads=layer.kv_heads,
@@ -146,23 +168,43 @@ class BySlot:
         query = self._by_prefix(self._laid_out(layer.query, layer.group * layer.head_dim), self._width)
         key, value = (self._laid_out(states, layer.head_dim) for states in (layer.key, layer.value))
         both = branch.add("Concat", self._to_past(query), self._to_own(query, key), axis=-1)
-        of_past, of_own = branch.split(branch.add("Softmax", both, axis=-1), shared.parts)
+        of_past, of_own = _weights(branch, both, shared.parts, self._sinks())
         own = branch.add("MatMul", self._by_item(of_own, shared.length), self._by_item(value, self._width))
         past = branch.add("MatMul", of_past, layer.past_value)
         mixed = branch.add("Add", past, self._by_prefix(own, self._width))
         branch.results = [self._packed(mixed), key, value]
         return branch
 
+    def _sinks(self) -> ir.Value | None:
+        """[prefixes, kv_heads, items * item_tokens * group, 1]"""
+        branch, layer, shared = self._branch, self._layer, self._shared
+        if layer.sinks is None:
+            return None
+        by_head = branch.reshape(layer.sinks, 1, layer.kv_heads, 1, layer.group)
+        shape = branch.shape(shared.prefixes, self._heads, shared.rows, self._groups)
+        return self._by_prefix(branch.add("Expand", by_head, shape), branch.constants.ints(1))
+
     def _to_past(self, query: ir.Value) -> ir.Value:
-        scores = _scores(self._branch, self._layer, query, self._layer.past_key)
-        return self._branch.add("Add", scores, self._shared.past_mask)
+        branch, shared, window = self._branch, self._shared, self._layer.window
+        scores = _scores(branch, self._layer, query, self._layer.past_key)
+        if not window:
+            return branch.add("Add", scores, shared.past_mask)
+        past = branch.size(self._layer.past_key, 2)
+        shape = (shared.prefixes, self._heads, shared.items, shared.length, self._groups, past)
+        by_token = branch.add("Reshape", scores, branch.shape(*shape), allowzero=1)  # there may be no past
+        masked = branch.add("Add", by_token, shared.within[window].past_mask)
+        rows = branch.add("Mul", shared.rows, self._groups)
+        return branch.add(
+            "Reshape", masked, branch.shape(shared.prefixes, self._heads, rows, past), allowzero=1
+        )
 
     def _to_own(self, query: ir.Value, key: ir.Value) -> ir.Value:
-        branch, shared = self._branch, self._shared
+        branch, layer, shared = self._branch, self._layer, self._shared
         by_item = (self._by_item(states, self._width) for states in (query, key))
-        scores = _scores(branch, self._layer, *by_item)
+        scores = _scores(branch, layer, *by_item)
         shape = (shared.prefixes, self._heads, shared.items, shared.length, self._groups, shared.length)
-        masked = branch.add("Add", branch.add("Reshape", scores, branch.shape(*shape)), shared.own_mask)
+        mask = shared.within[layer.window].own_mask if layer.window else shared.own_mask
+        masked = branch.add("Add", branch.add("Reshape", scores, branch.shape(*shape)), mask)
         return self._by_prefix(masked, shared.length)
 
     def _laid_out(self, states: ir.Value, width: int) -> ir.Value:
@@ -192,6 +234,18 @@ class BySlot:
         by_token = branch.add("Transpose", by_row, perm=_BY_HEAD)
         flat = branch.reshape(by_token, 1, -1, layer.heads * layer.head_dim)
         return branch.add("Gather", flat, shared.token_slots, axis=1)
+
+
+def _weights(
+    branch: Branch, scores: ir.Value, parts: ir.Value, sinks: ir.Value | None = None
+) -> tuple[ir.Value, ir.Value]:
+    """Makes weights of scores: those of the past, and those of the pass's own tokens. Sinks take theirs away."""
+    if sinks is None:
+        return branch.split(branch.add("Softmax", scores, axis=-1), parts)
+    weights = branch.add("Softmax", branch.add("Concat", scores, sinks, axis=-1), axis=-1)
+    sizes = branch.add("Concat", parts, branch.constants.ints(1), axis=0)
+    past, own, _ = branch.several(3, "Split", weights, sizes, axis=-1)
+    return past, own
 
 
 def _scores(branch: Branch, layer: Layer, query: ir.Value, key: ir.Value) -> ir.Value:

@@ -5,13 +5,13 @@ say who sees whom and the kernel is the causal one without a bias. Of short item
 know only by a bias, with which CUDA has no fused kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from rankport.exporters.kinds.decoders.row_attention import rows_by_slot
-from rankport.exporters.kinds.decoders.shared_prefix import KV, SharedPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, SharedPrefix
 from rankport.protos.errors import CheckpointError
 from rankport.protos.packages import installed_version
 from rankport.runtime.bundle.manifest import LayerKV, version_numbers
@@ -43,14 +43,19 @@ class GroupedPrefix(SharedPrefix):
     """A rectangle of tokens that continues several prefixes, an item a row."""
 
     def __init__(
-        self, rectangle: torch.Size, lengths: tuple[Tensor, Tensor], past: Sequence[Tensor], places: Tensor
+        self,
+        rectangle: torch.Size,
+        lengths: tuple[Tensor, Tensor],
+        past: Sequence[Tensor],
+        places: Tensor,
+        windows: Mapping[int, int] = NO_WINDOWS,
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens).
 
         lengths: of the prefixes [prefixes] and of the rows [prefixes, rows], from 1 on; places [tokens] int64, the
         index of each token, by which a rotation inside the operator is looked up.
         """
-        super().__init__(past)
+        super().__init__(past, windows=windows)
         self._rectangle, self._past_lengths = rectangle, lengths[0]
         prefixes, rows, length = rectangle
         past_lengths, row_lengths = lengths
@@ -59,7 +64,7 @@ class GroupedPrefix(SharedPrefix):
         self._places = places.reshape(prefixes * rows, length)
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`. Raises CheckpointError for values of another width than keys."""
         _, heads, tokens, head_dim = query.shape
@@ -83,6 +88,7 @@ class GroupedPrefix(SharedPrefix):
             copies = before[:, None].expand(prefixes, rows, kv_heads, cached, head_dim)
             return copies.reshape(prefixes * rows, kv_heads, cached, head_dim)
 
+        within = {} if scoring.window is None else {"local_window_size": scoring.window}  # itself included
         past = tuple(repeated(before) for before in self.past[layer])
         present = (prefixes * rows, kv_heads, cached + length, head_dim)
         mixed, _, _ = torch.onnx.ops.symbolic_multi_out(
@@ -98,10 +104,18 @@ class GroupedPrefix(SharedPrefix):
                 None,
                 None,
                 self._places,
-                *[None] * 6,
+                None,
+                scoring.sinks,
+                *[None] * 4,
                 self._counts,
             ],
-            {"num_heads": heads, "kv_num_heads": kv_heads, "scale": scale, "softcap": softcap or 0.0},
+            {
+                "num_heads": heads,
+                "kv_num_heads": kv_heads,
+                "scale": scoring.scale,
+                "softcap": scoring.softcap or 0.0,
+                **within,
+            },
             dtypes=(query.dtype, query.dtype, query.dtype),
             shapes=((prefixes * rows, length, heads * head_dim), present, present),
             version=1,

@@ -15,13 +15,13 @@ _ITEMS = ((1, 2, 3, 4), (4, 3, 1, 2))
 
 @contextmanager
 def decoder_heads_by_group(module: DecoderModule) -> Iterator[None]:
-    """Has them stand so while open, as far as `heads_by_group` does; soft-capped layers, for no kernel, do not."""
+    """Has them stand so while open, as far as `heads_by_group` does; layers without a kernel (`plain`) do not."""
     items = torch.tensor(_ITEMS) % module.embed_tokens.num_embeddings
 
     def run(by_group: Modules) -> tuple[Sequence[AttentionHeads], Sequence[Tensor]]:
         with shared_prefix_mode(module):
             logits, shared = run_items(module, items, _layers(by_group))
-        return tuple(shared.uncapped.values()), (
+        return tuple(shared.plain.values()), (
             logits,
             *(kv for layer in shared.new.values() for kv in layer),
         )

@@ -4,7 +4,7 @@ Owns the arguments of the `prefix` and `score` graphs, before ONNX, one class a 
 such function.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,12 @@ from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.recurrence import going_on_from_prefix
 from rankport.exporters.kinds.decoders.row_attention import RowPrefix
-from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, SharedPrefix, attending_to_prefix
+from rankport.exporters.kinds.decoders.shared_prefix import (
+    KEYWORD,
+    NO_WINDOWS,
+    SharedPrefix,
+    attending_to_prefix,
+)
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.embedding import Pooling
@@ -63,6 +68,7 @@ class DecoderModule(nn.Module):
         self.outputs = len(readout.ids)
         self.pooling: Pooling = pooling
         self.by_group: frozenset[int] = frozenset()  # layers whose query heads stand so, see `head_order`
+        self.windows: Mapping[int, int] = NO_WINDOWS  # by layer, see `SharedPrefix`
         self.mixers: Mixers | None = None  # None: attention alone
 
     def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
@@ -124,7 +130,7 @@ class PackedDecoder(DecoderModule):
         embedding_rows: Tensor | None = None,
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
-        shared = self._attention(slots, token_slots, past_lengths, past, self.by_group)
+        shared = self._attention(slots, token_slots, past_lengths, past, self.by_group, self.windows)
         if self.mixers is not None and carried is not None:
             shared.resume(self.mixers.attention, dict(zip(self.mixers.carried, carried, strict=True)))
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
@@ -162,7 +168,13 @@ class RowDecoder(DecoderModule):
     ) -> list[Tensor]:
         """Takes all that is one a token as [prefixes, rows, row_tokens]; the masks are those of `RowPrefix`."""
         shared = RowPrefix(
-            input_ids.shape, (past_mask, own_mask), past, fused=self.fused, by_group=self.by_group
+            input_ids.shape,
+            (past_mask, own_mask),
+            past,
+            fused=self.fused,
+            positions=position_ids,
+            by_group=self.by_group,
+            windows=self.windows,
         )
         rows = None if embedding_rows is None else embedding_rows.flatten()
         inputs = self.inputs(input_ids.flatten(), embeddings, rows)
@@ -185,7 +197,7 @@ class GroupedDecoder(DecoderModule):
         """Takes all that is one a token as [prefixes, rows, row_tokens]; the lengths are those of `GroupedPrefix`."""
         # Counted on the device: what is counted from a shape would be made on the host.
         places = (input_ids == input_ids).flatten().to(torch.int64).cumsum(0) - 1
-        shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), past, places)
+        shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), past, places, self.windows)
         inputs = self.inputs(input_ids.flatten(), None, None)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
 

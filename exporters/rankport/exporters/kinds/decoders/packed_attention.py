@@ -5,12 +5,14 @@ to itself under one softmax, and packs the result again. Everything outside atte
 padding there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from transformers.masking_utils import sliding_window_overlay
 
-from rankport.exporters.kinds.decoders.shared_prefix import KV, SharedPrefix, capper
+from rankport.exporters.graphs.masks import sees
+from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, SharedPrefix, capper
 
 
 class PackedPrefix(SharedPrefix):
@@ -23,21 +25,22 @@ class PackedPrefix(SharedPrefix):
         past_lengths: Tensor,
         past: Sequence[Tensor] | None,
         by_group: frozenset[int] = frozenset(),
+        windows: Mapping[int, int] = NO_WINDOWS,
     ) -> None:
         """Slots map tokens there and back.
 
         slots [prefixes, items, item_tokens] packed index of the token in each slot, any token where padded;
         token_slots [tokens] flat slot of each packed token; past_lengths [prefixes].
         """
-        super().__init__(past, by_group)
+        super().__init__(past, by_group, windows)
         self.slots, self.token_slots, self.past_lengths = slots, token_slots, past_lengths
-        self._masks: tuple[Tensor, Tensor] | None = None
+        self._masks: dict[int | None, tuple[Tensor, Tensor]] = {}  # by window
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`."""
-        query, capped = query * scale, capper(softcap)
+        query, capped = query * scoring.scale, capper(scoring.softcap)
         _, heads, tokens, head_dim = query.shape
         kv_heads, value_dim = key.shape[1], value.shape[-1]
         group = heads // kv_heads
@@ -54,8 +57,12 @@ class PackedPrefix(SharedPrefix):
         rows = by_slot.permute((2, 1, 3, 0, 4, 5) if by_group else (2, 0, 3, 1, 4, 5)).reshape(
             prefixes, kv_heads, items * group * length, head_dim
         )
-        past_mask, own_mask = self._masks_of(past, query.dtype)
-        to_prefix = capped(rows @ past_key.transpose(2, 3)) + past_mask
+        past_mask, own_mask = self._masks_of(past, query.dtype, scoring.window)
+        to_prefix = capped(rows @ past_key.transpose(2, 3))
+        if scoring.window is None:
+            to_prefix = to_prefix + past_mask
+        else:
+            to_prefix = to_prefix.reshape(prefixes, kv_heads, items * group, length, past) + past_mask
         # Three axes, so that runtimes fold the transposition of the keys into the product.
         own_rows = rows.reshape(prefixes * kv_heads * items, group * length, head_dim)
         keys_of_item = own_key.reshape(prefixes * kv_heads * items, length, head_dim)
@@ -67,7 +74,13 @@ class PackedPrefix(SharedPrefix):
         scores = torch.cat(
             [to_prefix.reshape(prefixes, kv_heads, items, group, length, past), to_self], dim=-1
         )
+        if scoring.sinks is not None:
+            assert not by_group
+            sinks = scoring.sinks.reshape(1, kv_heads, 1, group, 1, 1)
+            scores = torch.cat([scores, sinks.expand(prefixes, kv_heads, items, group, length, 1)], dim=-1)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+        if scoring.sinks is not None:
+            weights = weights[..., :-1]
         of_prefix = weights[..., :past].reshape(prefixes, kv_heads, items * group * length, past) @ past_value
         of_self = weights[..., past:].reshape(prefixes, kv_heads, items, group * length, length) @ own_value
         mixed = of_prefix.reshape(prefixes, kv_heads, items, group * length, value_dim) + of_self
@@ -81,12 +94,26 @@ class PackedPrefix(SharedPrefix):
         new = (own_key.flatten(2, 3), own_value.flatten(2, 3))
         return packed.reshape(1, tokens, heads, value_dim), new
 
-    def _masks_of(self, past: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Gives what hides padded prefix tokens, and later tokens of an item, in scores: made once for all layers."""
-        if self._masks is None:
-            own = _causal_mask(self.slots.shape[2], dtype)
-            self._masks = _past_mask(self.past_lengths, past, dtype), own
-        return self._masks
+    def _masks_of(self, past: int, dtype: torch.dtype, window: int | None) -> tuple[Tensor, Tensor]:
+        """Gives what hides padded prefix tokens, later tokens of an item, and all beyond a window, in scores.
+
+        Of the prefix [prefixes, 1, 1, past], within a window [prefixes, 1, 1, item_tokens, past]; of the item
+        [item_tokens, item_tokens]. They are made once for all layers.
+        """
+        if window not in self._masks:
+            causal = _is_causal(self.slots.shape[2])
+            if window is None:
+                own = _mask(causal, dtype)
+                of_past = _mask(_exists(self.past_lengths, past), dtype)[:, None, None, :]
+            else:
+                near, places = sliding_window_overlay(window), torch.arange(self.slots.shape[2])
+                own = _mask(causal & sees(near, places[:, None], places[None, :]), dtype)
+                queries = (self.past_lengths[:, None] + places[None, :])[:, :, None]
+                seen = sees(near, queries, torch.arange(past)[None, None, :])
+                exists = _exists(self.past_lengths, past)[:, None, :]
+                of_past = _mask(exists & seen, dtype)[:, None, None]
+            self._masks[window] = of_past, own
+        return self._masks[window]
 
     def past_of(self, layer: int, key: Tensor, value: Tensor) -> KV:
         """Gives a layer's past, empty where there is none."""
@@ -157,21 +184,16 @@ class PackedPrefix(SharedPrefix):
         return by_slot.reshape(states.shape[1], prefixes, items, length, -1).transpose(0, 1)
 
 
-def _past_mask(past_lengths: Tensor, past: int, dtype: torch.dtype) -> Tensor:
-    """Makes 0 where a prefix token exists, the lowest value where the prefix is padded. [prefixes, 1, 1, past]"""
-    exists = _exists(past_lengths, past)
-    return torch.where(exists, 0.0, torch.finfo(dtype).min).to(dtype)[:, None, None, :]
-
-
 def _exists(past_lengths: Tensor, past: int) -> Tensor:
     return torch.arange(past, device=past_lengths.device)[None, :] < past_lengths[:, None]
 
 
-def _causal_mask(length: int, dtype: torch.dtype) -> Tensor:
-    """Makes 0 or the lowest value [length, length]: padding follows every real token, so causality alone hides it."""
-    return torch.where(_is_causal(length), 0.0, torch.finfo(dtype).min).to(dtype)
+def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Makes 0 where a token is seen, else the lowest value."""
+    return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)
 
 
 def _is_causal(length: int) -> Tensor:
+    """Says whether one token is not behind another [length, length]: padding, behind every real one, is hidden so."""
     position = torch.arange(length)
     return position[None, :] <= position[:, None]

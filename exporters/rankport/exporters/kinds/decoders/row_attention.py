@@ -10,12 +10,21 @@ masks say who sees whom: nothing is gathered, what was copied by head is read in
 requires: masks as inputs, since what is counted from a shape would be made on the host and copied to the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from transformers.masking_utils import sliding_window_overlay
 
-from rankport.exporters.kinds.decoders.shared_prefix import KV, Cap, SharedPrefix, capper
+from rankport.exporters.graphs.masks import sees
+from rankport.exporters.kinds.decoders.shared_prefix import (
+    KV,
+    NO_WINDOWS,
+    Scoring,
+    SharedPrefix,
+    capper,
+)
+from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 
 class RowPrefix(SharedPrefix):
@@ -28,31 +37,35 @@ class RowPrefix(SharedPrefix):
         past: Sequence[Tensor],
         *,
         fused: bool,
+        positions: Tensor,
         by_group: frozenset[int] = frozenset(),
+        windows: Mapping[int, int] = NO_WINDOWS,
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens). `fused`: attends by one kernel, where it can.
 
-        masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low.
+        masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low; positions of tokens, as the rectangle.
         """
-        super().__init__(past, by_group)
+        super().__init__(past, by_group, windows)
         self._rectangle, self._masks, self._fused = rectangle, masks, fused
+        self._positions = positions
+        self._within: dict[int, tuple[Tensor, Tensor]] = {}  # masks by window
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`."""
         assert self.past is not None
         past, new = self.past[layer], (self.by_slot(key), self.by_slot(value))
-        if self._fused and softcap is None:
-            return self._attend_fused(query, key, value, past, scale, by_group=layer in self.by_group), new
+        if self._fused and scoring.softcap is None and scoring.sinks is None:
+            return self._attend_fused(query, key, value, past, scoring, by_group=layer in self.by_group), new
         assert layer not in self.by_group
-        return self._attend_by_rows(query, new, past, scale, capper(softcap)), new
+        return self._attend_by_rows(query, new, past, scoring), new
 
     def _attend_fused(
-        self, query: Tensor, key: Tensor, value: Tensor, past: KV, scale: float, *, by_group: bool
+        self, query: Tensor, key: Tensor, value: Tensor, past: KV, scoring: Scoring, *, by_group: bool
     ) -> Tensor:
         """Attends through ONNX Runtime's MultiHeadAttention. [1, tokens, heads, value_dim]"""
-        past_mask, own_mask = self._masks_as(query.dtype)
+        past_mask, own_mask = self._masks_as(query.dtype, scoring.window)
         _, heads, tokens, head_dim = query.shape
         kv_heads, value_dim = key.shape[1], value.shape[-1]
         prefixes, rows, length = self._rectangle
@@ -72,9 +85,16 @@ class RowPrefix(SharedPrefix):
 
         if by_group:
             own_mask = own_mask[:, None].expand(length, group, length).reshape(queries, length)
+        if scoring.window is None:
+            past_mask = past_mask[:, None, None, :]
+        elif by_group:
+            past_mask = past_mask[:, :, None].expand(prefixes, length, group, cached)
+            past_mask = past_mask.reshape(prefixes, 1, queries, cached)
+        else:
+            past_mask = past_mask[:, None]
         bias = torch.cat(
             [
-                past_mask[:, None, None, :].expand(prefixes, rows, queries, cached),
+                past_mask.expand(prefixes, rows, queries, cached),
                 own_mask[None, None].expand(prefixes, rows, queries, length),
             ],
             dim=-1,
@@ -89,16 +109,17 @@ class RowPrefix(SharedPrefix):
                 None,
                 bias.reshape(prefixes * rows, 1, queries, cached + length),
             ],
-            {"num_heads": kv_heads * copies, "scale": scale},
+            {"num_heads": kv_heads * copies, "scale": scoring.scale},
             dtype=query.dtype,
             shape=(prefixes * rows, queries, kv_heads * copies * value_dim),
             version=1,
         )
         return mixed.reshape(1, tokens, heads, value_dim)
 
-    def _attend_by_rows(self, query: Tensor, own: KV, past: KV, scale: float, capped: Cap) -> Tensor:
+    def _attend_by_rows(self, query: Tensor, own: KV, past: KV, scoring: Scoring) -> Tensor:
         """Attends in products and a softmax; `own` are the new keys and values. [1, tokens, heads, value_dim]"""
-        past_mask, own_mask = self._masks_as(query.dtype)
+        past_mask, own_mask = self._masks_as(query.dtype, scoring.window)
+        scale, capped = scoring.scale, capper(scoring.softcap)
         _, heads, tokens, head_dim = query.shape
         kv_heads, value_dim = own[0].shape[1], own[1].shape[-1]
         group, cached = heads // kv_heads, past[0].shape[2]
@@ -111,15 +132,24 @@ class RowPrefix(SharedPrefix):
         own_key = own[0].reshape(prefixes * kv_heads * rows, length, head_dim)
         own_value = own[1].reshape(prefixes * kv_heads * rows, length, value_dim)
 
-        to_prefix = capped((queries @ past[0].transpose(2, 3)) * scale) + past_mask[:, None, None, :]
+        shape = (prefixes, kv_heads, rows, length, group)
+        to_prefix = capped((queries @ past[0].transpose(2, 3)) * scale)
+        if scoring.window is None:
+            to_prefix = to_prefix + past_mask[:, None, None, :]
+        else:
+            to_prefix = to_prefix.reshape(*shape, cached) + past_mask[:, None, None, :, None]
         own_queries = queries.reshape(prefixes * kv_heads * rows, length * group, head_dim)
         to_self = capped((own_queries @ own_key.transpose(1, 2)) * scale)
-        shape = (prefixes, kv_heads, rows, length, group)
         scores = torch.cat(
             [to_prefix.reshape(*shape, cached), to_self.reshape(*shape, length) + own_mask[:, None, :]],
             dim=-1,
         )
+        if scoring.sinks is not None:
+            sinks = scoring.sinks.reshape(1, kv_heads, 1, 1, group, 1)
+            scores = torch.cat([scores, sinks.expand(*shape, 1)], dim=-1)
         weights = torch.softmax(scores, dim=-1)
+        if scoring.sinks is not None:
+            weights = weights[..., :-1]
         of_prefix = weights[..., :cached].reshape(prefixes, kv_heads, rows * length * group, cached) @ past[1]
         of_self = (
             weights[..., cached:].reshape(prefixes * kv_heads * rows, length * group, length) @ own_value
@@ -129,9 +159,26 @@ class RowPrefix(SharedPrefix):
         )
         return mixed.transpose(1, 2).reshape(1, tokens, heads, value_dim)
 
-    def _masks_as(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        past_mask, own_mask = self._masks
+    def _masks_as(self, dtype: torch.dtype, window: int | None) -> tuple[Tensor, Tensor]:
+        past_mask, own_mask = self._masks if window is None else self._masks_within(window)
         return past_mask.to(dtype), own_mask.to(dtype)
+
+    def _masks_within(self, window: int) -> tuple[Tensor, Tensor]:
+        """Gives masks within a window: [prefixes, row_tokens, past] and [row_tokens, row_tokens].
+
+        A token of a row stands at the same place of its item in every row of a prefix, unless it is padding. Tokens of
+        one item are as far from each other in the row as in the item.
+        """
+        if window not in self._within:
+            near, (past_mask, own_mask) = sliding_window_overlay(window), self._masks
+            queries = self._positions.amax(1)[:, :, None]
+            of_past = sees(near, queries, _counted(past_mask, 1)[:, None, :])
+            of_own = sees(near, _counted(own_mask, 0), _counted(own_mask, 1))
+            self._within[window] = (
+                torch.where(of_past, past_mask[:, None, :], UNSEEN),
+                torch.where(of_own, own_mask, UNSEEN),
+            )
+        return self._within[window]
 
     def by_slot(self, states: Tensor) -> Tensor:
         """See `SharedPrefix.by_slot`."""
@@ -148,6 +195,11 @@ class RowPrefix(SharedPrefix):
     def seeing(self) -> Tensor:
         """See `SharedPrefix.seeing`."""
         return (self._masks[1] == 0).to(torch.float32)
+
+
+def _counted(like: Tensor, axis: int) -> Tensor:
+    """Counts from 0 along an axis: on the device, where from a shape it would be on the host."""
+    return (like == like).to(torch.int64).cumsum(axis) - 1
 
 
 def rows_by_slot(rectangle: torch.Size, states: Tensor) -> Tensor:

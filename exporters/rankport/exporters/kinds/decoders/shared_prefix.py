@@ -8,6 +8,8 @@ its prefix and causally to itself under one softmax, the two subclasses know: `p
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +24,36 @@ _NAME = "rankport_shared_prefix"
 
 KV = tuple[Tensor, Tensor]  # key and value, each [prefixes, kv_heads, slots, width]
 Cap = Callable[[Tensor], Tensor]
+NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a layer makes of the products of queries and keys before its softmax."""
+
+    scale: float
+    softcap: float | None = None
+    window: int | None = None  # how many of the last tokens one sees, itself included, where that is not all
+    sinks: Tensor | None = None  # [heads] scores of one key more, whose value is nothing
 
 
 class SharedPrefix(ABC):
-    """The past of a pass over packed tokens; collects each layer's new KV and window while the model runs."""
+    """The past of a pass over packed tokens; collects each layer's new KV while the model runs."""
 
-    def __init__(self, past: Sequence[Tensor] | None, by_group: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        past: Sequence[Tensor] | None,
+        by_group: frozenset[int] = frozenset(),
+        windows: Mapping[int, int] = NO_WINDOWS,
+    ) -> None:
         """Starts with a `past`: key and value of each layer, each [prefixes, kv_heads, past, head_dim]; None: empty.
 
         The last states of the prefixes, [prefixes, 1, past, width], follow where they are averaged. `by_group`: layers
-        whose query heads come, and are given back, in the order of `head_order`.
+        whose query heads come, and are given back, in the order of `head_order`. `windows`: of layers that do not see
+        all of the past.
         """
         self.by_group = by_group
+        self.windows = windows
         self.past = None if past is None else dict(enumerate(zip(past[::2], past[1::2], strict=False)))
         self.past_states = past[-1] if past and len(past) % 2 else None
         self.states: Tensor | None = (
@@ -43,8 +63,9 @@ class SharedPrefix(ABC):
         # What recurrent layers carry on, of a prefix as a whole: part and layer -> [prefixes, ...].
         self.past_carried: dict[str, Tensor] = {}
         self.carried: dict[str, Tensor] = {}
-        self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
-        self.uncapped: dict[int, AttentionHeads] = {}  # by layer, where no score is capped
+        self.plain: dict[
+            int, AttentionHeads
+        ] = {}  # by layer, where no score is capped and there are no sinks
 
     def resume(self, attention: Sequence[int], carried: Mapping[str, Tensor]) -> None:
         """Goes on in a model whose layers are not all of attention: `attention` numbers those that the past is of."""
@@ -54,7 +75,7 @@ class SharedPrefix(ABC):
 
     @abstractmethod
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> tuple[Tensor, KV]:
         """Attends in one layer: query [1, heads, tokens, head_dim], key and value [1, kv_heads, tokens, head_dim].
 
@@ -98,7 +119,6 @@ def _attention(
     *,
     scaling: float | None = None,
     softcap: float | None = None,
-    sliding_window: int | None = None,
     s_aux: Tensor | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
@@ -109,21 +129,16 @@ def _attention(
             f"{type(module).__name__} does not pass keyword arguments down to the attention interface: "
             "the shared prefix cannot reach it"
         )
-    if s_aux is not None:
-        raise CheckpointError(
-            f"{type(module).__name__} uses attention sinks, which shared-prefix scoring lacks"
-        )
     if attention_mask is not None or not getattr(module, "is_causal", True):
         raise CheckpointError(
             f"{type(module).__name__} is not plainly causal: an item would see more than its prefix"
         )
     layer = _layer_index(module, shared)
-    if sliding_window is not None:
-        shared.windows[layer] = int(sliding_window)
-    if softcap is None:
-        shared.uncapped[layer] = AttentionHeads(module, query.shape[1], key.shape[1], query.shape[-1])
+    if softcap is None and s_aux is None:
+        shared.plain[layer] = AttentionHeads(module, query.shape[1], key.shape[1], query.shape[-1])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    mixed, shared.new[layer] = shared.attend(layer, query, key, value, scale, softcap)
+    scoring = Scoring(scale, softcap, shared.windows.get(layer), s_aux)
+    mixed, shared.new[layer] = shared.attend(layer, query, key, value, scoring)
     return mixed, None
 
 

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
-from rankport.exporters.kinds.decoders.shared_prefix import KV
+from rankport.exporters.kinds.decoders.shared_prefix import KV, Scoring
 
 
 class StepPrefix(PackedPrefix):
     """Packed tokens that continue several prefixes; it can only be traced."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`."""
         _, heads, tokens, head_dim = query.shape
@@ -24,15 +24,24 @@ class StepPrefix(PackedPrefix):
         prefixes, items, length = self.slots.shape
         by_token = [states.transpose(1, 2) for states in (query, key, value)]
         kv_shape = (prefixes, kv_heads, items * length, head_dim)
+        sinks = () if scoring.sinks is None else (scoring.sinks,)
         mixed, new_key, new_value = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{OPERATOR}",
-            [*by_token, *self.past_of(layer, key, value), self.slots, self.token_slots, self.past_lengths],
+            [
+                *by_token,
+                *self.past_of(layer, key, value),
+                self.slots,
+                self.token_slots,
+                self.past_lengths,
+                *sinks,
+            ],
             {
                 "heads": heads,
                 "kv_heads": kv_heads,
                 "head_dim": head_dim,
-                "scale": float(scale),
-                "softcap": float(softcap or 0.0),
+                "scale": float(scoring.scale),
+                "softcap": float(scoring.softcap or 0.0),
+                "window": scoring.window or 0,
             },
             dtypes=(torch.float32, torch.float32, torch.float32),
             shapes=((1, tokens, heads, head_dim), kv_shape, kv_shape),

@@ -1,10 +1,10 @@
-"""Facts of a decoder when it is run: its KV widths and windows, and whether shared-prefix scoring is exact for it.
+"""Facts of a decoder when it is run: its KV widths, and whether shared-prefix scoring is exact for it.
 
 Widths are read off a real run, never from a family's name. What the run shows not to fit is refused here, with the
 reason; fields of configs are refused where they are read, in `checkpoints`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,8 +20,9 @@ from rankport.exporters.kinds.decoders.module import (
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.recurrence import carrying_layer
 from rankport.exporters.kinds.decoders.shared_prefix import SharedPrefix
+from rankport.exporters.kinds.decoders.windows import read_windows
 from rankport.protos.errors import CheckpointError, RankportError
-from rankport.runtime.bundle.manifest import LayerKV, Target
+from rankport.runtime.bundle.manifest import LayerKV, Limits, Target
 
 _KEEPS_NOTHING = ("mlp", "moe")
 """Kinds of layers that compute each token by itself."""
@@ -46,7 +47,8 @@ class Survey:
     """Facts of one decoder."""
 
     layers: tuple[LayerKV, ...]
-    window: int | None  # the shortest sliding window of any layer
+    windows: Mapping[int, int]  # by layer, of those that do not see all of the past
+    bound: int | None  # tokens beyond which a layer attends as no graph does: see `Windows.bound`
     max_positions: int | None  # beyond this the checkpoint has no (or other) position encodings
     states: int | None = None  # width of the last states, where a prefix keeps them for their average
     hybrid: Hybrid | None = None  # where not all layers are of attention
@@ -63,15 +65,20 @@ class Survey:
             )
 
     def check_length(self, max_prefix_tokens: int, max_item_tokens: int) -> None:
-        """Raises CheckpointError if prefix + item exceed a window or the position encodings."""
+        """Raises CheckpointError if prefix + item exceed the position encodings, or what graphs attend to."""
         total = max_prefix_tokens + max_item_tokens
-        for what, limit in (("sliding window", self.window), ("position encodings", self.max_positions)):
+        for what, limit in (("span of attention", self.bound), ("position encodings", self.max_positions)):
             if limit is not None and total > limit:
                 raise CheckpointError(
                     f"max prefix tokens {max_prefix_tokens} + max item tokens {max_item_tokens} = {total} exceed the "
                     f"checkpoint's {what} of {limit} tokens, beyond which prefix reuse is not exact: "
                     f"lower --max-prefix-tokens or --max-item-tokens"
                 )
+
+    def windows_within(self, limits: Limits) -> Mapping[int, int]:
+        """Picks the windows that prefix and item together exceed: the others hide nothing."""
+        total = limits.max_prefix_tokens + limits.max_item_tokens
+        return {layer: window for layer, window in self.windows.items() if window < total}
 
 
 def survey(module: DecoderModule) -> Survey:
@@ -87,9 +94,10 @@ def survey(module: DecoderModule) -> Survey:
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
-    windows = [*shared.windows.values(), *stated_windows(model)]
+    with _reported(model):
+        windows = read_windows(module)
     width = None if shared.states is None else shared.states.shape[-1]
-    return Survey(layers, min(windows, default=None), _max_positions(model), width, _hybrid(shared))
+    return Survey(layers, windows.by_layer, windows.bound, _max_positions(model), width, _hybrid(shared))
 
 
 def _hybrid(shared: SharedPrefix) -> Hybrid | None:
@@ -140,15 +148,6 @@ def _require_positions_and_embeddings_only(module: DecoderModule) -> None:
             f"{type(module.model).__name__} uses token ids beside their embeddings (hidden states differ by {off:.1e} "
             "without them): it cannot be exported exactly"
         )
-
-
-def stated_windows(model: nn.Module) -> list[int]:
-    """Lists windows that the config states: some architectures keep them in the mask and never tell attention."""
-    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    kinds = set(getattr(config, "layer_types", None) or ())
-    fields = (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
-    stated = [getattr(config, field, None) for field, kind in fields if not kinds or kind in kinds]
-    return [int(window) for window in stated if window]
 
 
 def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:

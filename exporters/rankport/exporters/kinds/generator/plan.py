@@ -73,15 +73,16 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
             f"layers {list(facts.hybrid.layers)} of {source.architecture} are recurrent, which a generator does not "
             "write with yet: only --kind ranker takes them"
         )
+    limits = _limits(facts, options)
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
         ),
-        limits=_limits(facts, options),
+        limits=limits,
         generation=stated_generation(source, options.stop_ids),
         overrides=() if options.stop_ids is None else (OWN_ENDS,),
         score=None if options.scores is None else _SCORES[options.scores],
-        graphs=partial(_graphs, facts),
+        graphs=partial(_graphs, facts, limits),
     )
 
 
@@ -97,8 +98,8 @@ def _module(source: Checkpoint, target: Target) -> PackedDecoder | RowDecoder:
 
 
 def _limits(facts: Survey, options: GeneratorOptions) -> Limits:
-    """Chooses limits within windows and positions. Raises CheckpointError if those asked for exceed them."""
-    known = (facts.window, facts.max_positions, _DEFAULT_PROMPT + _DEFAULT_TEXT)
+    """Chooses limits within positions. Raises CheckpointError if those asked for exceed them."""
+    known = (facts.bound, facts.max_positions, _DEFAULT_PROMPT + _DEFAULT_TEXT)
     total = min(limit for limit in known if limit is not None)
     prompt, text = options.max_prefix_tokens, options.max_item_tokens
     if text is None:
@@ -109,7 +110,9 @@ def _limits(facts: Survey, options: GeneratorOptions) -> Limits:
     return Limits(max_prefix_tokens=prompt, max_item_tokens=text)
 
 
-def _graphs(facts: Survey, source: Checkpoint, target: Target, precision: Precision) -> dict[str, RoleGraph]:
-    return export_decoder_graphs(
-        _module(source, target), facts, form="decode", target=target, precision=precision
-    )
+def _graphs(
+    facts: Survey, limits: Limits, source: Checkpoint, target: Target, precision: Precision
+) -> dict[str, RoleGraph]:
+    module = _module(source, target)
+    module.windows = facts.windows_within(limits)
+    return export_decoder_graphs(module, facts, form="decode", target=target, precision=precision)

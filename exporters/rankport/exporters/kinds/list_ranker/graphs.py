@@ -15,6 +15,7 @@ from transformers.masking_utils import causal_mask_function
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
 from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.masks import sees
 from rankport.exporters.graphs.passes.early_rows import select_marked_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
@@ -85,9 +86,7 @@ class ListGraph(nn.Module):
             return None
         assert self._places is not None
         rows, columns = self._places[None, None, :, None], self._places[None, None, None, :]
-        first = torch.zeros(1, 1, 1, 1, dtype=torch.int64)
-        mask: Tensor = mask_function(first, first, rows, columns)
-        return mask
+        return sees(mask_function, rows, columns)
 
 
 def list_model(source: Checkpoint) -> ListRankerModel:

@@ -78,7 +78,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         head=head,
         embedding=embedding,
         pairing=pairing,
-        graphs=partial(_graphs, readout_of(labels), head, facts, embedding is not None, options),
+        graphs=partial(_graphs, readout_of(labels), head, facts, limits, embedding is not None, options),
     )
 
 
@@ -98,11 +98,11 @@ def _pooling(head: ClassHead | None) -> Pooling:
 
 
 def _limits(facts: Survey, options: RankerOptions, stated: int | None) -> Limits:
-    """Chooses limits within the checkpoint's windows, positions and `stated` limit of a pair.
+    """Chooses limits within the checkpoint's positions and `stated` limit of a pair.
 
     Raises CheckpointError if those asked for exceed what the model can, InvalidRequest if they exceed what is stated.
     """
-    known = (facts.window, facts.max_positions, stated, 2 * _DEFAULT_TOKENS)
+    known = (facts.bound, facts.max_positions, stated, 2 * _DEFAULT_TOKENS)
     total = min(limit for limit in known if limit is not None)
     prefix, item = options.max_prefix_tokens, options.max_item_tokens
     if prefix is None:
@@ -122,6 +122,7 @@ def _graphs(
     readout: ReadOut,
     head: ClassHead | None,
     facts: Survey,
+    limits: Limits,
     embeddings: bool,
     options: RankerOptions,
     source: Checkpoint,
@@ -137,6 +138,7 @@ def _graphs(
         )
     else:
         module = PackedDecoder(source.model, readout, embeddings=embeddings, head=dense, pooling=pooling)
+    module.windows = facts.windows_within(limits)
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
     form: GraphForm = "joint" if joint else "separate"
@@ -146,5 +148,6 @@ def _graphs(
         graphs = export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
     if target == "onnx-cuda" and options.attention == "grouped":
         grouped = GroupedDecoder(source.model, readout, embeddings=False, head=dense, pooling=pooling)
+        grouped.windows = module.windows
         graphs["score.grouped"] = export_grouped_score(grouped, facts, precision=precision)
     return graphs

@@ -8,9 +8,10 @@ import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.decoders.module import DecoderModule
-from rankport.exporters.kinds.decoders.survey import survey
+from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Limits
 from support import checkpoints
 
 
@@ -50,3 +51,16 @@ def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: P
     facts.check_length(64, 64)
     with pytest.raises(CheckpointError, match="position encodings of 128"):
         facts.check_length(65, 64)
+
+
+def test_chunks_of_attention_bound_the_limits_and_windows_do_not() -> None:
+    facts = Survey((), windows={0: 8, 1: 65}, bound=64, max_positions=None)
+    facts.check_length(40, 24)
+    with pytest.raises(CheckpointError, match=r"40 .* 25 = 65 exceed .* span of attention of 64"):
+        facts.check_length(40, 25)
+
+
+@pytest.mark.parametrize(("item", "reached"), [(24, {}), (25, {0: 64}), (26, {0: 64, 2: 65})])
+def test_windows_are_those_that_prefix_and_item_exceed(item: int, reached: dict[int, int]) -> None:
+    facts = Survey((), windows={0: 64, 2: 65}, bound=None, max_positions=None)
+    assert facts.windows_within(Limits(max_prefix_tokens=40, max_item_tokens=item)) == reached

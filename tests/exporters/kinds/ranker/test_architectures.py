@@ -100,14 +100,6 @@ def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None
         assert {profile.axes["past"].min for profile in profiles} == {0}
 
 
-LLAMA4: dict[str, Any] = {
-    "head_dim": 8,
-    "num_local_experts": 2,
-    "num_experts_per_tok": 1,
-    "intermediate_size_mlp": 16,
-    "interleave_moe_layer_step": 2,
-}
-
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
     "recurrent": ("mamba", {}, r"layers \[0, 1\].*Mamba"),
@@ -131,19 +123,3 @@ def test_a_misfit_is_refused_with_the_reason(reason: str, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=message):
         export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=(9, 17))
     assert not (tmp_path / "bundle").exists()
-
-
-def test_chunks_of_attention_that_prefix_and_item_would_exceed_are_refused_with_the_numbers(
-    tmp_path: Path,
-) -> None:
-    chunks = {"attention_chunk_size": 64, "layer_types": ["chunked_attention", "full_attention"]}
-    checkpoint = checkpoints.causal_lm(tmp_path / "checkpoint", "llama4_text", **LLAMA4, **chunks)
-    with pytest.raises(CheckpointError, match=r"40 .* 25 = 65 exceed .* span of attention of 64"):
-        export(
-            checkpoint,
-            tmp_path / "b",
-            kind="ranker",
-            label_ids=(9, 17),
-            max_prefix_tokens=40,
-            max_item_tokens=25,
-        )

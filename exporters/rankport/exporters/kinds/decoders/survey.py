@@ -141,7 +141,7 @@ def _require_positions_and_embeddings_only(module: DecoderModule) -> None:
         by_vector = module.model.base_model(  # type: ignore[operator]
             inputs_embeds=module.embed_tokens(ids), use_cache=False
         )
-    expected, actual = by_id.last_hidden_state, by_vector.last_hidden_state
+        expected, actual = by_id.last_hidden_state, by_vector.last_hidden_state
     off = (expected - actual).abs().max().item()
     if off > 1e-5 * max(1.0, expected.abs().max().item()):
         raise CheckpointError(

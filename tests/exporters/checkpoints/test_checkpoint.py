@@ -123,3 +123,24 @@ def test_the_hash_covers_what_decides_the_answers_and_nothing_else(checkpoint: P
     modules = '[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]'
     (checkpoint / "modules.json").write_text(modules)
     assert checkpoint_sha256(checkpoint) != before
+
+
+def test_a_model_that_reads_no_token_ids_is_refused_by_name(tmp_path: Path) -> None:
+    sizes = {"num_hash_buckets": 8, "num_hash_functions": 2, "upsampling_kernel_size": 2}
+    folder = checkpoints.body(tmp_path / "c", "canine", **sizes)
+    with pytest.raises(CheckpointError, match="CanineModel has no table with a row for each token id"):
+        load_checkpoint(folder, head="none")
+
+
+def test_a_table_of_embeddings_is_counted_whatever_its_class(tmp_path: Path) -> None:
+    folder = checkpoints.body(tmp_path / "c", "ibert")  # whose table is no nn.Embedding
+    assert load_checkpoint(folder, head="none").vocab_size == checkpoints.VOCABULARY
+
+
+@pytest.mark.parametrize("save", [checkpoints.body, checkpoints.classifier])
+def test_a_family_whose_attention_is_zeros_without_its_kernel_is_refused(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = save(tmp_path / "c", "mra")
+    with pytest.raises(CheckpointError, match=r"mra attends by a CUDA kernel of its own, .* puts zeros"):
+        load_checkpoint(folder, head="none" if save is checkpoints.body else "own")

@@ -12,6 +12,7 @@ from rankport.exporters.kinds.table import EXPORT_KINDS
 from rankport.exporters.kinds.tasks import TASK_KINDS
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints, sentence_folders
+from support import sentence_folders as folders
 from support.forms import adapters
 from support.reading.class_folders import pooled_levels
 
@@ -34,8 +35,7 @@ def test_an_adapter_is_of_its_bases_kind(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_two_kinds_claim_names_both_and_the_flag(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
-    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "Pooling")]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    folders.state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"))
     with pytest.raises(InvalidRequest, match=r"Qwen3ForCausalLM\) may be ranker or item-encoder: .*--kind"):
         export(folder, tmp_path / "b", label_ids=(9, 17))
     assert not (tmp_path / "b").exists()
@@ -59,8 +59,7 @@ def test_the_choice_is_told_with_its_reason(tmp_path: Path) -> None:
 
 def test_an_embedding_model_that_names_an_lm_class_is_an_item_encoder_by_its_library(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
-    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "Pooling")]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    folders.state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"))
     (folder / "config_sentence_transformers.json").write_text("{}")
     claimed = claimed_kind(folder)
     assert claimed.name == "item-encoder"
@@ -92,8 +91,7 @@ def test_without_optimum_the_claims_decide(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_cross_encoders_folder_is_a_rankers(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
-    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "LogitScore")]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    folders.state_modules(folder, ("Transformer", ""), ("LogitScore", "1_LogitScore"))
     assert claimed_kind(folder).name == "ranker"
 
 

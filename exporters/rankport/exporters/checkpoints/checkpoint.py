@@ -20,6 +20,7 @@ from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
+from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.stated import (
@@ -120,7 +121,7 @@ def load_checkpoint(
         parameters=_parameters(model),
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
         tokenizer_file=tokenizer_of_folder(path) or below.tokenizer_file,
-        vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
+        vocab_size=_vocab_size(model),
         adapter=AdapterMerge(facts, below.sha256),
         ignored_code=(*below.ignored_code, *code),
         notes=(*below.notes, *facts.notes),
@@ -147,7 +148,7 @@ def _load(path: Path, wanted: WantedHead, ignore_remote_code: bool) -> Checkpoin
         parameters=loaded.parameters or _parameters(model),
         sha256=checkpoint_sha256(path),
         tokenizer_file=tokenizer_of_folder(path),
-        vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
+        vocab_size=_vocab_size(model),
         hidden_size=int(text_config.hidden_size),
         quantization=loaded.quantization,
         notes=loaded.notes,
@@ -183,6 +184,14 @@ def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
         f"config.json says architecture {architecture!r}, which has no head that answers (...ForCausalLM, "
         "...ForSequenceClassification, ...ForTokenClassification): use --kind item-encoder for a bare encoder"
     )
+
+
+def _vocab_size(model: nn.Module) -> int:
+    table = token_table(model)
+    rows = getattr(
+        table, "num_embeddings", None
+    )  # which I-BERT's has not, and a low-bit one has beside its codes
+    return len(table.weight) if rows is None else int(rows)
 
 
 def _parameters(model: nn.Module) -> int:

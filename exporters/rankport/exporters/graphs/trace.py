@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from textwrap import shorten
 
 import onnx_ir as ir
@@ -62,9 +62,9 @@ def trace(
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = shorten(
-            str(error.__cause__ or error).strip().splitlines()[0], 300
-        )  # may quote a whole graph
+        lines = str(error.__cause__ or error).strip().splitlines()
+        more = 3 if lines[0].endswith(":") else 1  # the heading of a list says nothing by itself
+        reason = shorten(" ".join(lines[:more]), 300)  # may quote a whole graph
         raise CheckpointError(
             f"the model cannot be traced with dynamic sizes, as one that branches on its input cannot: {reason}"
         ) from error
@@ -150,13 +150,15 @@ def _lean() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's notices about absent optional packages and its progress lines out of ours."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
+    """Keeps torch's notices, progress lines and graphs of what it cannot trace out of ours: an error says it all."""
+    torch_log, exporter = logging.getLogger("torch"), logging.getLogger("torch.onnx")
+    levels = torch_log.level, exporter.level
+    torch_log.setLevel(logging.CRITICAL)
     exporter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        exporter.setLevel(level)
+        torch_log.setLevel(levels[0])
+        exporter.setLevel(levels[1])

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.dense import dense_layer, dense_weights
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.checkpoints.sentence_transformers.logit_score import LogitScore, stated_logit_score
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
+from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError
 from support import sentence_folders as folders
 
@@ -132,6 +134,18 @@ def test_it_is_refused_by_name(case: str, folder: Path) -> None:
     change(folder)
     with pytest.raises(CheckpointError, match=message):
         read_encoder_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["StaticEmbedding", "BoW", "WordEmbeddings", "Router", "MLMTransformer"])
+def test_a_folder_without_a_transformer_is_refused_for_that(kind: str, tmp_path: Path) -> None:
+    """Not for the config.json or the weights that it does not have, or has of another form."""
+    folders.state_modules(tmp_path, (kind, ""), ("Normalize", "1_Normalize"))
+    folders.write(tmp_path, "config.json", {"model_type": "model2vec", "architectures": ["StaticModel"]})
+    for read in (StatedModel.read, load_checkpoint):
+        with pytest.raises(
+            CheckpointError, match=f"modules.json has a {kind} module in the place of a Transformer"
+        ):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(("content", "message"), [("[]", "must be an object"), ("{", "not readable JSON")])

@@ -9,7 +9,7 @@ from torch import nn
 from rankport.exporters.checkpoints.forms.fill import require_full_precision, require_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruning import pruned
-from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet
+from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet, token_table
 from rankport.protos.errors import CheckpointError
 
 
@@ -84,7 +84,7 @@ def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
             raise CheckpointError(
                 f"checkpoint {str(folder.path)!r}: tensor {name!r} holds NaN or infinity: it is damaged"
             )
-    head, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    head, table = model.get_output_embeddings(), token_table(model)  # type: ignore[operator]
     # transformers says of any T5 that it is tied, and ties none that is stored with a head of its own.
     stored_apart = model.config.is_encoder_decoder  # type: ignore[union-attr]
     if (

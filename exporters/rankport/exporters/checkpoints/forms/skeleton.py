@@ -6,6 +6,7 @@ which a model on the meta device would lack.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import transformers
@@ -24,11 +25,21 @@ _AUTO_CLASSES: dict[Head, type] = {
 }
 
 
+_BY_KERNEL = frozenset({"mra"})
+"""Families whose attention transformers computes on a GPU alone."""
+
+
 def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
     """Finds the class of a config's model with this head. The body of an encoder-decoder is its encoder.
 
-    Raises CheckpointError for an encoder-decoder whose encoder is no model of its own.
+    Raises CheckpointError for an encoder-decoder whose encoder is no model of its own, and for a family that cannot be
+    computed here.
     """
+    if config.model_type in _BY_KERNEL:
+        raise CheckpointError(
+            f"{config.model_type} attends by a CUDA kernel of its own, in whose absence transformers puts zeros in "
+            "the place of attention and says nothing: no export of it can be proven: use another model"
+        )
     encoder = _encoder_class(config) if head == "none" else None
     if encoder is None and head == "none" and config.is_encoder_decoder:
         raise CheckpointError(
@@ -61,6 +72,20 @@ def skeleton(config: transformers.PreTrainedConfig, head: Head) -> nn.Module:
             f"cannot build a {config.model_type} model of config.json: {type(error).__name__}: {error}"
         ) from error
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def token_table(model: nn.Module) -> Any:
+    """Finds the table of token embeddings. Raises CheckpointError for a model without one."""
+    try:
+        table = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        table = None
+    if not hasattr(table, "weight") and not hasattr(table, "num_embeddings"):
+        raise CheckpointError(
+            f"{type(model).__name__} has no table with a row for each token id: it reads something else than "
+            "tokens of a text (characters by their hashes, images, sound), which no bundle does"
+        )
+    return table
 
 
 @contextmanager

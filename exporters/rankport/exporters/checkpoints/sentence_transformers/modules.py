@@ -37,11 +37,20 @@ def stated_modules(path: Path) -> tuple[StatedModule, ...] | None:
 
 
 def transformer_folder(path: Path) -> Path:
-    """Finds where a checkpoint's model and tokenizer lie: the folder itself, or the one that `modules.json` names."""
-    for module in stated_modules(path) or ():
+    """Finds where a checkpoint's model and tokenizer lie: the folder itself, or the one that `modules.json` names.
+
+    Raises CheckpointError as `stated_modules`, and for a folder without a transformer: word vectors, counts, a router.
+    """
+    modules = stated_modules(path)
+    if modules is None:
+        return path
+    for module in modules:
         if module.kind == "Transformer":
             return module.folder
-    return path
+    raise CheckpointError(
+        f"{path / MODULES_FILE} has a {modules[0].kind} module in the place of a Transformer, which no graph here "
+        "computes: serve this one with sentence-transformers, or train one of a Transformer"
+    )
 
 
 def module_folders(path: Path) -> tuple[Path, ...]:

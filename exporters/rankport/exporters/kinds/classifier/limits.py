@@ -5,8 +5,8 @@ from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import C
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
-from rankport.exporters.kinds.texts.positions import position_limit
-from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
+from rankport.protos.errors import InvalidRequest
 
 _DEFAULT_TOKENS = 512
 
@@ -21,10 +21,7 @@ def classifier_limit(source: Checkpoint, options: ClassifierOptions) -> int:
     positions, stated = position_limit(source.model), _folder_limit(source)
     cut = stated or _tokenizer_limit(source)
     most = asked or min((limit for limit in (cut, positions) if limit is not None), default=_DEFAULT_TOKENS)
-    if positions is not None and most > positions:
-        raise CheckpointError(
-            f"{flag} {most} exceed the checkpoint's position encodings of {positions} tokens: ask for less"
-        )
+    require_within_reach(source.model, f"{flag} {most}", most)
     if asked is not None and stated is not None and asked > stated:
         raise InvalidRequest(
             f"{flag} {asked}: the folder's model reads {stated} tokens, and cuts the rest: ask for no more, or set "

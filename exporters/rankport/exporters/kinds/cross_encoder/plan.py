@@ -16,7 +16,7 @@ from rankport.exporters.kinds.labels.score import positive_of_head, resolve_scor
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
-from rankport.exporters.kinds.texts.positions import position_limit
+from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
 from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, tokenizer_of
@@ -105,10 +105,7 @@ def _limit(source: Checkpoint, options: CrossEncoderOptions) -> int:
     known = [limit for limit in (stated, positions) if limit is not None]
     asked = options.max_pair_tokens
     most = asked or min(known, default=_DEFAULT_TOKENS)
-    if positions is not None and most > positions:
-        raise CheckpointError(
-            f"--max-pair-tokens {most} exceed the checkpoint's position encodings of {positions} tokens: ask for less"
-        )
+    require_within_reach(source.model, f"--max-pair-tokens {most}", most)
     if asked is not None and folder.max_seq_length is not None and asked > folder.max_seq_length:
         raise InvalidRequest(
             f"--max-pair-tokens {asked}: the folder's model reads {folder.max_seq_length} tokens of a pair, and cuts "

@@ -3,8 +3,8 @@
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.texts.positions import position_limit
-from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Limits
 
 _DEFAULT_TOKENS = 512
@@ -25,11 +25,7 @@ def item_encoder_limits(source: Checkpoint, options: ItemEncoderOptions) -> Limi
     else:
         default = min(_DEFAULT_TOKENS, most or _DEFAULT_TOKENS)
     item = options.max_item_tokens or default
-    if most is not None and item > most:
-        raise CheckpointError(
-            f"max item tokens {item} exceed the checkpoint's position encodings of {most} tokens: "
-            "lower --max-item-tokens"
-        )
+    require_within_reach(source.model, f"--max-item-tokens {item}", item)
     return Limits(max_prefix_tokens=0, max_item_tokens=item)
 
 

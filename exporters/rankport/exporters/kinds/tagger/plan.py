@@ -12,7 +12,7 @@ from rankport.exporters.kinds.tagger.crf_files import BUNDLE_FILE, CrfFiles, rea
 from rankport.exporters.kinds.tagger.module import TaggerModule
 from rankport.exporters.kinds.tagger.options import TaggerOptions
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
-from rankport.exporters.kinds.texts.positions import position_limit
+from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -57,11 +57,7 @@ def tagger_limits(source: Checkpoint, options: TaggerOptions) -> Limits:
     stated = _stated_length(source)
     default = min(most or _DEFAULT_TOKENS, stated or _DEFAULT_TOKENS, _DEFAULT_TOKENS)
     asked = options.max_item_tokens or default
-    if most is not None and asked > most:
-        raise CheckpointError(
-            f"max item tokens {asked} exceed the checkpoint's position encodings of {most} tokens: "
-            "lower --max-item-tokens"
-        )
+    require_within_reach(source.model, f"--max-item-tokens {asked}", asked)
     return Limits(max_prefix_tokens=0, max_item_tokens=asked)
 
 

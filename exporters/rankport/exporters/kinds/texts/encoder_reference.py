@@ -1,9 +1,10 @@
-"""The source run the plain way: one text at a time by its own public forward, without padding or mask, pooled by numpy.
+"""The source run the plain way: one text at a time by its own public forward, without padding, pooled by numpy.
 
 What every export of an encoder is measured against; where the folder is one of sentence-transformers, which then runs
 it too, see `owners_pipeline`. Shares no code with the exported graph.
 """
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class EncoderReference:
         """Encodes one run of token ids, with its token types where the model is given some. [k, hidden]"""
         given = {} if types is None else {"token_type_ids": torch.tensor(types)[None]}
         with torch.no_grad():
-            states = self.model(input_ids=torch.tensor(run)[None], **given).last_hidden_state[0]
+            states = self.model(**whole_text(self.model, run), **given).last_hidden_state[0]
         return self.tokens(states.float().numpy())
 
     def tokens(self, hidden: Rows) -> Rows:
@@ -56,6 +57,16 @@ class EncoderReference:
         if form.normalize:
             rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
         return rows[:, : form.hidden_size].astype(np.float32)
+
+
+def whole_text(model: nn.Module, run: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+    """Makes the inputs of one text as its tokenizer gives them: ids, and a mask that hides none of them.
+
+    Without a mask some models (FlauBERT, XLM) take a padding token for the end of a text, wherever it stands.
+    """
+    ids = torch.tensor(run)[None]
+    takes_mask = "attention_mask" in inspect.signature(model.forward).parameters
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if takes_mask else {"input_ids": ids}
 
 
 def _pooled(pooling: Pooling, hidden: Rows, form: Embedding) -> Rows:

@@ -15,6 +15,8 @@ from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.passes.loud_products import expand_loud_products
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.texts.attention import fused_attention
+from rankport.exporters.kinds.texts.layers.convolutions import convolutions_within_texts
+from rankport.exporters.kinds.texts.padding import require_blind_to_padding
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.runtime.bundle.manifest import Precision, Target
 
@@ -37,12 +39,22 @@ class TextGraph:
 
 
 def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp32") -> ir.Model:
-    """Makes the graph for a target. Raises CheckpointError for a model that cannot be traced."""
+    """Makes the graph for a target.
+
+    Raises CheckpointError for a model that cannot be traced, and for one whose answers depend on padding.
+    """
     arguments: dict[str, Tensor | list[Tensor]] = {name: _EXAMPLES[name] for name in of.inputs}
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
     on_gpu = target == "onnx-cuda"
     fused = fused_attention(of.model) if on_gpu else nullcontext()
-    with graph_kernels(of.model, target), traceable_experts(of.model), fused:
+    with convolutions_within_texts(of.model):
+        require_blind_to_padding(of.module, of.inputs, type(of.model).__name__)
+    with (
+        graph_kernels(of.model, target),
+        traceable_experts(of.model),
+        convolutions_within_texts(of.model),
+        fused,
+    ):
         traced = trace(of.module, arguments, axes, [of.output])
     graph = cut(traced, {of.output: of.shape})
     select_first_early(graph)

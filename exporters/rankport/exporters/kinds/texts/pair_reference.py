@@ -1,4 +1,4 @@
-"""The source run the plain way: one pair at a time by the checkpoint's own class, without padding or mask.
+"""The source run the plain way: one pair at a time by the checkpoint's own class, without padding.
 
 Pairs are made by the checkpoint's own tokenizer where it has one. Shares no code with the exported graph, nor with the
 runtime that frames and cuts pairs.
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from rankport.exporters.kinds.texts.encoder_reference import whole_text
 
 Ids = NDArray[np.int64]
 
@@ -36,6 +38,6 @@ class PairReference:
     def _logits(self, pair: PairIds) -> NDArray[np.float32]:
         types = {} if pair.types is None else {"token_type_ids": torch.tensor(pair.types)[None]}
         with torch.no_grad():
-            row = self.model(input_ids=torch.tensor(pair.ids)[None], **types).logits[0]
+            row = self.model(**whole_text(self.model, pair.ids), **types).logits[0]
         values: NDArray[np.float32] = row.float().numpy()
         return values

@@ -1,4 +1,4 @@
-"""The source of a classifier run the plain way: one text at a time, without padding or mask.
+"""The source of a classifier run the plain way: one text at a time, without padding.
 
 By the checkpoint's own class, or by its bare body, pooled and taken through the Dense layers by numpy. Shares no code
 with the exported graph.

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.kinds.texts.encoder_reference import whole_text
 from rankport.exporters.kinds.texts.rows import runs_of
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.proof.batches import Rankings, batch_independence
@@ -22,9 +23,9 @@ _RANKED = 200  # tokens whose labels are ranked
 
 
 def source_logits(model: nn.Module, runs: Runs) -> Rows:
-    """Runs the checkpoint's own forward, one text at a time, without padding or mask."""
+    """Runs the checkpoint's own forward, one text at a time, without padding."""
     with torch.no_grad(), quiet():
-        return [model(input_ids=torch.tensor(run)[None]).logits[0].float().numpy() for run in runs]
+        return [model(**whole_text(model, run)).logits[0].float().numpy() for run in runs]
 
 
 def bundle_logits(backend: TokenBackend, runs: Runs) -> Mapping[str, Rows]:

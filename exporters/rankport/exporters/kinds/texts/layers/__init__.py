@@ -1,0 +1,1 @@
+"""Layers that read more than attention does, as they compute padded texts."""

@@ -1,0 +1,60 @@
+"""Models whose answers depend on what stands behind a text are refused before a trace."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.export import export
+from rankport.exporters.kinds.texts.padding import require_blind_to_padding
+from rankport.protos.errors import CheckpointError
+from support import checkpoints
+from support.reading.pair_encoders import pair_classifier
+from support.reading.taggers import tagger_checkpoint
+
+INPUTS = ("input_ids", "attention_mask")
+REFUSED = (
+    r"{} answers a text otherwise when padding stands behind it \(by .*%.*serve this one by its own library"
+)
+
+
+class Sum(nn.Module):
+    """Adds ids up, all of them or those of the text; one of a pass's answers, or a token's, is [labels]."""
+
+    def __init__(self, *, masked: bool, by_token: bool = False) -> None:
+        super().__init__()
+        self.masked, self.by_token = masked, by_token
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        ids = (input_ids + 1) * (attention_mask if self.masked else 1)
+        total = ids.sum(dim=1, keepdim=True).float()
+        return (total[:, None] * torch.ones_like(ids)[..., None]) if self.by_token else total
+
+
+@pytest.mark.parametrize("by_token", [False, True])
+def test_padding_is_told_from_the_text(by_token: bool) -> None:
+    require_blind_to_padding(Sum(masked=True, by_token=by_token), INPUTS, "Sum")
+    with pytest.raises(CheckpointError, match=REFUSED.format("Sum")):
+        require_blind_to_padding(Sum(masked=False, by_token=by_token), INPUTS, "Sum")
+
+
+def test_a_module_that_takes_no_such_inputs_is_left_to_its_trace() -> None:
+    require_blind_to_padding(nn.Linear(2, 2), INPUTS, "Linear")
+
+
+@pytest.mark.parametrize("model_type", ["fnet", "funnel"])
+def test_what_mixes_whole_sequences_is_no_item_encoder(model_type: str, tmp_path: Path) -> None:
+    name = {"fnet": "FNetModel", "funnel": "FunnelModel"}[model_type]
+    folder = checkpoints.body(tmp_path / "c", model_type, architectures=[name])
+    with pytest.raises(CheckpointError, match=REFUSED.format(name)):
+        export(folder, tmp_path / "b", kind="item-encoder", pooling="mean")
+
+
+def test_heads_over_pairs_and_tokens_are_refused_alike(tmp_path: Path) -> None:
+    pairs = pair_classifier(tmp_path / "p", "fnet", num_labels=1)
+    with pytest.raises(CheckpointError, match=REFUSED.format("FNetForSequenceClassification")):
+        export(pairs, tmp_path / "b", kind="cross-encoder")
+    tokens = tagger_checkpoint(tmp_path / "t", model_type="fnet")
+    with pytest.raises(CheckpointError, match=REFUSED.format("FNetForTokenClassification")):
+        export(tokens, tmp_path / "b", kind="tagger")

@@ -1,6 +1,7 @@
 """One rule for the whole command line: a mistake is one line on stderr, and its exit code says whose it is."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,3 +125,14 @@ def test_a_command_that_is_told_to_end_does_so_with_the_code_of_its_signal(
         if not ignored:
             process.wait(timeout=60)
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("words", "code"), [("token new a --file tokens", 0), ("inspect nowhere", 1)])
+def test_a_closed_output_is_as_one_that_nobody_reads(
+    words: str, code: int, closed: str, tmp_path: Path
+) -> None:
+    command = f"{shlex.quote(sys.executable)} -m rankport.sdk.cli {words} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr

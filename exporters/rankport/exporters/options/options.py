@@ -63,7 +63,10 @@ class ExportOptions:
     """
 
     name: str | None = field(
-        default=None, metadata=flag("Model name. [default: the output folder's name, without .bundle]")
+        default=None,
+        metadata=flag(
+            "Model name. [default: the output folder's name without .bundle, with - for what is no A-Z a-z 0-9 . _ -]"
+        ),
     )
     version: str = field(default="1", metadata=flag("Model version."))
     # Default: bare, but of a ranker that says it has another.
@@ -261,5 +264,5 @@ def require_count(option: str, value: object, *, least: int) -> None:
 
 
 def default_name(out: Path) -> str:
-    """Makes a model name of the output folder's, without `.bundle`."""
+    """Makes a model name of the output folder's: without `.bundle`, with "-" for what a name may not have."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", out.name.removesuffix(".bundle")).lstrip("._-")[:128] or "model"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from rankport.exporters.kinds.decoders.linear_attention import attend_linearly
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD
 from rankport.protos.errors import CheckpointError
@@ -81,7 +82,7 @@ class Recurrence:
         if use_qk_l2norm_in_kernel:
             query, key = (_unit(states) for states in (query, key))
         query, key = (states.repeat_interleave(copies, 2) for states in (query, key))
-        return self._attend(query, key, value, g, beta, scale=query.shape[-1] ** -0.5), None
+        return self._attend((query, key, value), g, beta, scale=query.shape[-1] ** -0.5), None
 
     def mamba2(
         self,
@@ -107,30 +108,19 @@ class Recurrence:
         steps = steps.clamp(min=dt_limit[0], max=dt_limit[1])
         copies = hidden_states.shape[2] // B.shape[2]
         query, key = (states.repeat_interleave(copies, 2) for states in (C, B))
-        mixed = self._attend(query, key, hidden_states * steps[..., None], A * steps, None, scale=1.0)
+        mixed = self._attend((query, key, hidden_states * steps[..., None]), A * steps, None, scale=1.0)
         return mixed if D is None else mixed + D[:, None] * hidden_states
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, decay: Tensor, beta: Tensor | None, *, scale: float
+        self, states: tuple[Tensor, Tensor, Tensor], decay: Tensor, beta: Tensor | None, *, scale: float
     ) -> Tensor:
         """Attends linearly from the carried state on. [1, tokens, heads, value width]"""
-        shared = self.shared
-        assert shared is not None
-        heads, key_width = key.shape[2:]
-        value_width = value.shape[-1]
-        # Where there is no token the state stays: nothing decays, and nothing is added.
-        adds = shared.item_rows if beta is not None else shared.item_gates
-        rows = (shared.item_rows(query.flatten(2)), shared.item_rows(key.flatten(2)), adds(value.flatten(2)))
-        past = self._past("recurrent_state", (heads, key_width, value_width), rows[0])
-        mixed, state = linear_attention(
-            rows,
-            shared.by_item(past),
-            shared.item_gates(decay),
-            None if beta is None else shared.item_gates(beta),
-            scale=scale,
-        )
-        shared.carried[f"recurrent_state.{self.layer}"] = shared.first_items(state)
-        return shared.item_tokens(mixed).reshape(1, -1, heads, value_width)
+        assert self.shared is not None
+        _, key, value = states
+        past = self._past("recurrent_state", (*key.shape[2:], value.shape[-1]), value)
+        mixed, state = attend_linearly(self.shared, states, decay, beta, past, scale=scale)
+        self.shared.carried[f"recurrent_state.{self.layer}"] = state
+        return mixed
 
     def _past(self, part: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Gives what a prefix carries to the layer, zeros where nothing is before it. [prefixes, *shape]"""
@@ -179,44 +169,6 @@ def _enter(
     shared = kwargs.get(KEYWORD)
     recurrence.layer = layer
     recurrence.shared = shared if isinstance(shared, PackedPrefix) else None
-
-
-def linear_attention(
-    states: tuple[Tensor, Tensor, Tensor], past: Tensor, decay: Tensor, beta: Tensor | None, *, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Computes the recurrence of ONNX Runtime's LinearAttention, by that operator where a graph is traced.
-
-    states: query and key [rows, tokens, heads * key width], value [rows, tokens, heads * value width]; past [rows,
-    heads, key width, value width]; decay (a logarithm) and beta [rows, tokens, heads]; without beta no delta rule.
-    Gives [rows, tokens, heads * value width] and the state after the last token.
-    """
-    heads = past.shape[1]
-    if torch.compiler.is_exporting():
-        mixed, state = torch.onnx.ops.symbolic_multi_out(
-            "com.microsoft::LinearAttention",
-            [*states, past, decay, beta],
-            {
-                "q_num_heads": heads,
-                "kv_num_heads": heads,
-                "scale": scale,
-                "update_rule": "gated" if beta is None else "gated_delta",
-            },
-            dtypes=(past.dtype, past.dtype),
-            shapes=(states[2].shape, past.shape),
-            version=1,
-        )
-        return mixed, state
-    rows, tokens, _ = states[0].shape
-    by_head = [part.reshape(rows, tokens, heads, -1) for part in states]
-    state, mixed_tokens = past, []
-    for token in range(tokens):
-        asked, at, new = (part[:, token] for part in by_head)
-        state = state * decay[:, token, :, None, None].exp()
-        if beta is not None:
-            new = (new - torch.einsum("rhkv,rhk->rhv", state, at)) * beta[:, token, :, None]
-        state = state + at[..., None] * new[:, :, None]
-        mixed_tokens.append(torch.einsum("rhkv,rhk->rhv", state, asked) * scale)
-    return torch.stack(mixed_tokens, 1).flatten(2), state
 
 
 def carrying_layer(name: str) -> int:

@@ -29,7 +29,7 @@ NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What a layer makes of the products of queries and keys before its softmax."""
+    """Change that a layer makes to the products of queries and keys before its softmax."""
 
     scale: float
     softcap: float | None = None

@@ -52,7 +52,7 @@ class _Made:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What one layer was given."""
+    """Mask and window that one layer was given."""
 
     layer: int
     mask: Tensor | None

@@ -1,4 +1,4 @@
-"""What a prefix keeps, as the `prefix` graph of a bundle lists it: of each of its tokens, and of it as a whole."""
+"""Tensors that a prefix keeps, as the `prefix` graph of a bundle lists them: of each of its tokens, and of it as a whole."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -144,3 +144,24 @@ def test_a_family_whose_attention_is_zeros_without_its_kernel_is_refused(
     folder = save(tmp_path / "c", "mra")
     with pytest.raises(CheckpointError, match=r"mra attends by a CUDA kernel of its own, .* puts zeros"):
         load_checkpoint(folder, head="none" if save is checkpoints.body else "own")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("return_dict", False),
+        ("output_hidden_states", True),
+        ("output_attentions", True),
+        ("chunk_size_feed_forward", 4),
+    ],
+)
+def test_how_a_call_answers_is_not_the_configs_to_say(field: str, value: object, tmp_path: Path) -> None:
+    folder = checkpoints.body(tmp_path / "c", "bert")
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        plain = load_checkpoint(folder, head="none").model(input_ids=ids).last_hidden_state
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {field: value}))
+        answer = load_checkpoint(folder, head="none").model(input_ids=ids)
+    assert torch.equal(answer.last_hidden_state, plain)
+    assert set(answer) == {"last_hidden_state", "pooler_output"}

@@ -10,13 +10,14 @@ import transformers
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.texts.head_module import head_module
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.scorer import Scorer
 from support.reading.pair_encoders import pair_classifier
 from support.reading.seq2seq import t5
 
+SIDE = {"layers": 1, "ffn_dim": 48, "attention_heads": 4}
 NAMES = {"id2label": {0: "low", 1: "high"}, "label2id": {"low": 0, "high": 1}}
 
 
@@ -62,3 +63,12 @@ def test_a_bart_scores_and_classifies_pairs_as_transformers_does(
     with Scorer.load(bundle) as scorer:
         scores = scorer.score("senior nurse", ["cook"]).scores
         np.testing.assert_allclose(scores, own[:1].softmax(1)[:, 1].numpy(), atol=1e-5)
+
+
+def test_a_decoder_that_nothing_says_how_to_begin_is_refused(tmp_path: Path) -> None:
+    sides = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in SIDE.items()}
+    model = load_checkpoint(pair_classifier(tmp_path / "c", "plbart", d_model=32, **sides)).model
+    with pytest.raises(
+        CheckpointError, match=r"decoder_start_token_id is None: PLBartForSequence.* begins with it"
+    ):
+        head_module(model)

@@ -39,8 +39,40 @@ def test_padding_is_told_from_the_text(by_token: bool) -> None:
         require_blind_to_padding(Sum(masked=False, by_token=by_token), INPUTS, "Sum")
 
 
-def test_a_module_that_takes_no_such_inputs_is_left_to_its_trace() -> None:
-    require_blind_to_padding(nn.Linear(2, 2), INPUTS, "Linear")
+class Wants(nn.Module):
+    """Raises what it was made with, on texts of more than `most` tokens."""
+
+    def __init__(self, error: Exception, most: int = 0, rope_type: object = "default") -> None:
+        super().__init__()
+        self.error, self.most, self.rope_type = error, most, rope_type
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if input_ids.shape[1] > self.most:
+            raise self.error
+        return input_ids.float()
+
+
+def test_a_module_that_does_not_run_on_a_text_says_so_in_its_own_words() -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"Wants does not run on input_ids, attention_mask of a text, .*: ValueError: You have to specify bbox$",
+    ):
+        require_blind_to_padding(Wants(ValueError("You have to specify bbox\nmore")), INPUTS, "Wants")
+
+
+def test_a_module_that_runs_on_shorter_texts_is_left_to_its_trace() -> None:
+    require_blind_to_padding(Wants(IndexError("position 5"), most=4), INPUTS, "Wants")
+
+
+@pytest.mark.parametrize(
+    "rope_type", ["dynamic", "longrope", {"full_attention": "default", "other": "dynamic"}]
+)
+def test_frequencies_that_follow_the_longest_text_are_refused(rope_type: object) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"Wants: rotary frequencies of rope_type '.*' follow the longest text"
+    ):
+        require_blind_to_padding(Wants(ValueError(), 99, rope_type), INPUTS, "Wants")
+    require_blind_to_padding(Wants(ValueError(), 99), INPUTS, "Wants")
 
 
 @pytest.mark.parametrize("model_type", ["fnet", "funnel"])

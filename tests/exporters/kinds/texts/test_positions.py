@@ -38,3 +38,11 @@ def test_positions_limit_a_big_bird_of_few_ones(tmp_path: Path) -> None:
     assert position_limit(model) == 20
     with pytest.raises(CheckpointError, match=r"21 exceed the checkpoint's position encodings of 20"):
         require_within_reach(model, "--max-pair-tokens 21", 21)
+
+
+def test_an_xlnet_has_no_end_of_positions(tmp_path: Path) -> None:
+    sizes = {"d_model": 32, "n_layer": 1, "n_head": 4, "d_inner": 48, "d_head": 8}
+    assert (
+        position_limit(load_checkpoint(checkpoints.body(tmp_path / "c", "xlnet", **sizes), head="none").model)
+        is None
+    )

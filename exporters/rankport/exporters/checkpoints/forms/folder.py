@@ -120,6 +120,21 @@ class LoadedModel:
     parameters: int | None = None  # where they are not the model's own
 
 
+_NOT_THE_MODELS = frozenset(
+    {
+        *("quantization_config", "auto_map"),
+        # in which form a call answers, and in pieces of what size it computes: nothing of what
+        *(
+            "return_dict",
+            "torchscript",
+            "output_hidden_states",
+            "output_attentions",
+            "chunk_size_feed_forward",
+        ),
+    }
+)
+
+
 def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
     """Makes transformers' config of the folder, without a quantizer, all its fields accounted for; runs no code of it.
 
@@ -135,8 +150,9 @@ def config_facts(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
 
     Raises CheckpointError for what transformers cannot read.
     """
-    # Its quantization and its own code were dealt with before: transformers would look for both.
-    raw = {key: value for key, value in folder.raw.items() if key not in ("quantization_config", "auto_map")}
+    # Its quantization and its own code were dealt with before: transformers would look for both. Ours are tensors of a
+    # class's own answer, by name, computed at once.
+    raw = {key: value for key, value in folder.raw.items() if key not in _NOT_THE_MODELS}
     kind = str(raw.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:
         raise CheckpointError(

@@ -97,7 +97,7 @@ def head_module(model: nn.Module) -> HeadModule | ReadAgainModule:
 
 def decoder_start(model: nn.Module) -> int:
     """Gives the token that an encoder-decoder's decoder begins with. Raises CheckpointError if nothing says so."""
-    start = model.config.decoder_start_token_id  # type: ignore[union-attr]
+    start = getattr(model.config, "decoder_start_token_id", None)  # PLBart's has no such field
     if not isinstance(start, int):
         raise CheckpointError(
             f"config.json: decoder_start_token_id is {start!r}: {type(model).__name__} begins with it: add it (T5's is "

@@ -12,7 +12,8 @@ from rankport.protos.errors import CheckpointError
 def position_limit(model: nn.Module) -> int | None:
     """Counts the tokens of a text that position encodings or full attention reach; None where nothing says an end."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    most: int | None = getattr(config, "max_position_embeddings", None)
+    stated = getattr(config, "max_position_embeddings", None)
+    most = stated if stated is not None and stated > 0 else None  # XLNet's is -1, for none
     unused = model.unused_positions if isinstance(model, OnnxModel) else unused_positions(model)
     dense = None if isinstance(model, OnnxModel) else _densely_read(config)
     return min(

@@ -20,7 +20,8 @@ from support.gpu.cuda_kernels import without_kernel
 from support.gpu.host_device import HostMemory, host_writer
 
 TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
-WINDOW: dict[str, Any] = {"sliding_window": 256}
+WINDOW: dict[str, Any] = {"sliding_window": 16}  # which prompt and text exceed
+MIXED: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"]}
 GEMMA: dict[str, Any] = {"head_dim": 16, "query_pre_attn_scalar": 16, **WINDOW}
 
 # Heads that ONNX Runtime's operator rotates in a step; the other families' are rotated before it, or written beside.
@@ -44,7 +45,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"head_dim": 24}),  # norms of queries and keys, wide heads
     "mistral": ("mistral", WINDOW),
     "gemma2": ("gemma2", GEMMA),  # soft-capping, norms on both sides
-    "gemma3": ("gemma3_text", {**GEMMA, "layer_types": ["sliding_attention", "full_attention"]}),
+    "gemma3": ("gemma3_text", GEMMA | MIXED),
+    "gpt-oss": (  # sinks
+        "gpt_oss",
+        {"num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 16, **MIXED, **WINDOW},
+    ),
     "phi3": ("phi3", {}),  # fused projections
     "olmo2": ("olmo2", {}),  # norms behind the blocks
     "granite": ("granite", {"logits_scaling": 3.0, "residual_multiplier": 0.5}),

@@ -26,7 +26,8 @@ from support import checkpoints
 
 LIMITS = Limits(max_prefix_tokens=40, max_item_tokens=24)
 PREFIXES, ITEMS = (0, 3, 9, 30), (1, 2, 5, 8, 19)
-"""Lengths: windows of 4 to 16 end in the prefix, at its end, and in the item."""
+"""Lengths: windows of 4 to 16 end in the prefix, at its end, and in the item. The last has its items three times, more
+than a row of the rectangle holds."""
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 MIXED: dict[str, Any] = {"layer_types": [SLIDING, FULL]}
@@ -128,7 +129,7 @@ CASES = [(family, 8) for family in FAMILIES] + [
 def test_every_layout_sees_as_far_as_transformers_does(family: str, window: int, tmp_path: Path) -> None:
     config = FAMILIES[family] | {"sliding_window": window}
     model = load_checkpoint(checkpoints.causal_lm(tmp_path / "c", family, **config)).model
-    prefixes, items = random_ids(*PREFIXES), [random_ids(*ITEMS), *([random_ids(*ITEMS[1:])] * 3)]
+    prefixes, items = random_ids(*PREFIXES), [*([random_ids(*ITEMS[1:])] * 3), random_ids(*ITEMS * 3)]
     labels = (9, 17, 40)
     with torch.no_grad():
         expected = torch.stack(

@@ -79,7 +79,7 @@ class ExportOptions:
             metavar="FILE|NAME",
         ),
     )
-    # Default: within the checkpoint's windows and positions.
+    # Default: within the checkpoint's positions.
     max_item_tokens: int | None = field(default=None, metadata=flag("Longest item the bundle accepts."))
     base: StrPath | None = field(
         default=None,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 
 from rankport.exporters.export import export
@@ -10,6 +11,7 @@ from rankport.exporters.kinds.decoders.survey import Survey
 from rankport.protos.errors import ParityError
 from support import checkpoints
 from support.effort import every_run
+from support.gpu.cuda_kernels import without_kernel
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 RANKER: dict[str, Any] = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
@@ -51,6 +53,9 @@ def test_an_export_equals_its_source_in_every_mode(case: str, tmp_path: Path) ->
     bundle = export(
         checkpoints.causal_lm(tmp_path / "c", family, **config), tmp_path / "b", **RANKER, **options
     )
+    if options.get("target") == "onnx-cuda":
+        for graph in bundle.manifest.graphs:
+            assert not without_kernel(ir.load(bundle.file(graph.file)).graph)
     parity = bundle.manifest.parity
     assert parity is not None
     assert len(parity.modes) == 5

@@ -46,7 +46,7 @@ class RankerOptions(RequestOptions):
     embedding_tokens: int | None = field(
         default=None, metadata=flag("Embedding tokens an item, if --item-encoder is a fingerprint.")
     )
-    # Default: up to 1,024 within the checkpoint's windows and positions.
+    # Default: up to 1,024 within the checkpoint's positions.
     max_prefix_tokens: int | None = field(default=None, metadata=flag("Longest prefix the bundle accepts."))
     graphs: Literal["joint", "separate"] | None = field(
         default=None,

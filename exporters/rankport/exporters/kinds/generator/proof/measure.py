@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.decoders.windows import stated_windows
 from rankport.exporters.kinds.generator.stated import stated_generation
 from rankport.exporters.kinds.stated_writing import own_ends
 from rankport.exporters.options.proof_options import ProofOptions
@@ -29,6 +30,7 @@ from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRun
 
 _STEPS, _GREEDY_TOKENS = 12, 48
+_LONGEST, _LONGEST_PROVEN = 96, 2048  # tokens of a prompt; of one that a window is to end in
 _LEVEL = 1e-3
 """Logits of the two likeliest tokens closer than this have no order: rounding decides which one is written.
 
@@ -58,7 +60,7 @@ def measure_generator(
     Raises ParityError for other ends of a text than the folder states, or another text than the source's.
     """
     _check_stated(manifest, source)
-    samples = _samples(manifest.limits, source.vocab_size)
+    samples = _samples(manifest.limits, source)
     on_progress("reference in torch")
     expected = [_reference(source, sample) for sample in samples]
     answers = {}
@@ -91,10 +93,12 @@ def _check_stated(manifest: Manifest, source: Checkpoint) -> None:
         raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
 
 
-def _samples(limits: Limits, vocabulary: int) -> list[SampleText]:
-    """Draws texts of random tokens: the shortest prompt, middling ones, and the longest."""
-    rng = np.random.default_rng(0)
-    longest = min(limits.max_prefix_tokens, 96)
+def _samples(limits: Limits, source: Checkpoint) -> list[SampleText]:
+    """Draws texts of random tokens: the shortest prompt, middling ones, and the longest, beyond any window."""
+    rng, vocabulary = np.random.default_rng(0), source.vocab_size
+    most = min(limits.max_prefix_tokens + limits.max_item_tokens, _LONGEST_PROVEN)
+    beyond = [window + _STEPS for window in stated_windows(source.model) if window < most]
+    longest = min(limits.max_prefix_tokens, max([_LONGEST, *beyond]))
     lengths = sorted({1, 2, max(1, longest // 3), longest})
     steps = min(_STEPS, limits.max_item_tokens)
     return [

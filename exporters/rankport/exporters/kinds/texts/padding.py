@@ -43,9 +43,9 @@ def require_blind_to_padding(module: nn.Module, inputs: Sequence[str], architect
     if moved > max(_LARGEST * largest, _LEAST):
         raise CheckpointError(
             f"{architecture} answers a text otherwise when padding stands behind it (by {moved / largest:.1%} of its "
-            "largest value): some layer of it reads neighbours or whole sequences past the attention mask, as "
-            "convolutions, Fourier transforms and pooled tokens do, and passes of texts of many lengths cannot be "
-            "exact: use another model, or serve this one by its own library, unpadded"
+            "largest value): some layer of it reads past the attention mask, as convolutions, Fourier transforms, "
+            "pooled tokens and heads over the last place do, and passes of texts of many lengths cannot be exact: use another "
+            "model, or serve this one by its own library, unpadded"
         )
 
 

@@ -76,13 +76,13 @@ class Core:
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,
-            jobs=_jobs(models, loader, config, submitter),
             statistics=Statistics(),
             config=config,
             observer=observer,
             readiness=readiness,
             guard=Guard.of(config.security, config.host),
             certificates=Certificates.of(config.security),
+            jobs=_jobs(models, loader, config, submitter),  # last: it holds its file until it is closed
         )
 
     def look(self) -> Mapping[str, bool]:
@@ -159,9 +159,8 @@ def _jobs(
 ) -> JobRunner | None:
     if config.jobs_file is None:
         return None
-    return JobRunner(
-        JobBook(config.jobs_file), Places(JobRoots(config.job_roots), loader.store), models, submitter
-    )
+    places = Places(JobRoots(config.job_roots), loader.store)
+    return JobRunner(JobBook(config.jobs_file), places, models, submitter)
 
 
 @contextmanager

@@ -161,6 +161,8 @@ class Server:
         `start`.
         """
         if self._loop is None:
+            if self._thread.ident is None and self._core.jobs is not None:
+                self._core.jobs.close()  # all that a server holds before its start
             return
         self._grace_s = self._core.config.grace_s if grace_s is None else grace_s
         with suppress(RuntimeError):  # the loop is closed: it ended by itself
@@ -203,13 +205,13 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._respond()
         self._loop.set_exception_handler(OpenFiles())
-        with metrics_port(self._core) as self._metrics_port:
-            try:
+        try:
+            with metrics_port(self._core) as self._metrics_port:
                 await self._core.lifecycle.restore()
                 await self._answer()
-            finally:
-                await self._core.close_jobs()
-                self._core.lifecycle.close()
+        finally:
+            await self._core.close_jobs()
+            self._core.lifecycle.close()
 
     async def _answer(self) -> None:
         fronts = Fronts(self._core)

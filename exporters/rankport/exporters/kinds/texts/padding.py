@@ -44,8 +44,8 @@ def require_blind_to_padding(module: nn.Module, inputs: Sequence[str], architect
         raise CheckpointError(
             f"{architecture} answers a text otherwise when padding stands behind it (by {moved / largest:.1%} of its "
             "largest value): some layer of it reads past the attention mask, as convolutions, Fourier transforms, "
-            "pooled tokens and heads over the last place do, and passes of texts of many lengths cannot be exact: use another "
-            "model, or serve this one by its own library, unpadded"
+            "pooled tokens and heads over the last place do, and passes of texts of many lengths cannot be exact: use "
+            "another model, or serve this one by its own library, unpadded"
         )
 
 

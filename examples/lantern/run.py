@@ -84,7 +84,7 @@ def main() -> None:
 def measured(address: str, pairs: FitPairs) -> dict[str, Any]:
     """Asks for fit and explanations at once, and times each as its caller sees it."""
     cases, times = pairs.pairs[:EXPLAINED], _Times()
-    with Client(address, model="fit", timeout_s=60) as fit, Client(address, model="explainer") as explain:
+    with Client(address, model="fit") as fit, Client(address, model="explainer") as explain:
         agree, examples = 0, list[dict[str, str]]()
         with ThreadPoolExecutor(CALLERS) as callers:
             for case, (label, text) in zip(

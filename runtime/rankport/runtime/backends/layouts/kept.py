@@ -1,4 +1,4 @@
-"""Tensors that a prefix keeps, as the `prefix` graph of a bundle lists them: of each of its tokens, and of it as a whole."""
+"""Tensors that a prefix keeps, as a bundle's `prefix` graph lists them: of each of its tokens, and of it as a whole."""
 
 from dataclasses import dataclass
 from typing import Self

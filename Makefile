@@ -1,5 +1,6 @@
 # Two commands are for everybody: `make demo` and `make test`. Each makes what it needs, `.venv` included.
 
+# Another Python, in an environment beside `.venv`: make test PYTHON=python3.12 VENV=build/py312
 PYTHON ?= python3
 PIP_FLAGS ?=
 # A test that waits for what never comes fails, with the stacks of its threads.

@@ -102,7 +102,7 @@ def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
-    "recurrent": ("mamba", {}, r"layers \[0, 1\].*Mamba"),
+    "recurrent alone": ("mamba", {}, r"layer 0 \(Mamba\w+\) is recurrent and gets no keyword arguments"),
     "recurrent by a rule of its own": (
         "minimax",
         {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2},

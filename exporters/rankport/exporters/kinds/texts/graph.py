@@ -13,6 +13,7 @@ from rankport.exporters.graphs.passes.early_rows import select_first_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.passes.loud_products import expand_loud_products
+from rankport.exporters.graphs.recurrences import BY_OPERATOR, mixing_by
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.texts.attention import fused_attention
 from rankport.exporters.kinds.texts.layers.convolutions import convolutions_within_texts
@@ -47,6 +48,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
     on_gpu = target == "onnx-cuda"
     fused = fused_attention(of.model) if on_gpu else nullcontext()
+    mixing = mixing_by(of.model, BY_OPERATOR) if target == "onnx-cpu" else nullcontext()
     with convolutions_within_texts(of.model):
         require_blind_to_padding(of.module, of.inputs, type(of.model).__name__)
     with (
@@ -54,6 +56,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
         traceable_experts(of.model),
         convolutions_within_texts(of.model),
         fused,
+        mixing,
     ):
         traced = trace(of.module, arguments, axes, [of.output])
     graph = cut(traced, {of.output: of.shape})

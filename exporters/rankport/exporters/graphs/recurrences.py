@@ -1,0 +1,164 @@
+"""Functions by which transformers' models mix tokens without attention, and what runs in their place.
+
+Owns the switch and its way back, and how each function is told: the gated delta rule (arXiv 2412.06464, equation 10)
+and Mamba 2's scan (arXiv 2405.21060) as one linear attention, and the causal convolution. The layers around them stay
+the model's own code.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Protocol
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+States = tuple[Tensor, Tensor, Tensor]  # query, key, value
+
+
+class Attend(Protocol):
+    """Linear attention over states [rows, tokens, heads, width]."""
+
+    def __call__(self, states: States, decay: Tensor, beta: Tensor | None, *, scale: float) -> Tensor:
+        """Gives [rows, tokens, heads, value width]; decay (a logarithm) and beta [rows, tokens, heads]."""
+
+
+Convolve = Callable[[Tensor, Tensor, Tensor | None, str | None], Tensor]
+"""Causal convolution: of states [rows, channels, tokens] with weight [channels, kernel] and bias, by an activation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """Way to compute them; a convolution that is None stays transformers' own."""
+
+    attend: Attend
+    convolve: Convolve | None = None
+
+    def gated_delta(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        g: Tensor,
+        beta: Tensor,
+        *,
+        use_qk_l2norm_in_kernel: bool = False,
+        **kwargs: object,
+    ) -> tuple[Tensor, None]:
+        """Stands for `torch_chunk_gated_delta_rule`."""
+        copies = value.shape[2] // key.shape[2]
+        if use_qk_l2norm_in_kernel:
+            query, key = _unit(query), _unit(key)
+        query, key = (states.repeat_interleave(copies, 2) for states in (query, key))
+        return self.attend((query, key, value), g, beta, scale=query.shape[-1] ** -0.5), None
+
+    def mamba2(
+        self,
+        hidden_states: Tensor,
+        dt: Tensor,
+        A: Tensor,  # noqa: N803  # the names by which transformers calls it
+        B: Tensor,  # noqa: N803
+        C: Tensor,  # noqa: N803
+        chunk_size: int,
+        D: Tensor | None = None,  # noqa: N803
+        dt_bias: Tensor | None = None,
+        dt_softplus: bool = False,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        **kwargs: object,
+    ) -> Tensor:
+        """Stands for `mamba2_chunk_scan`."""
+        steps = dt if dt_bias is None else dt + dt_bias
+        steps = torch.nn.functional.softplus(steps) if dt_softplus else steps
+        steps = steps.clamp(min=dt_limit[0], max=dt_limit[1])
+        copies = hidden_states.shape[2] // B.shape[2]
+        query, key = (states.repeat_interleave(copies, 2) for states in (C, B))
+        mixed = self.attend((query, key, hidden_states * steps[..., None]), A * steps, None, scale=1.0)
+        return mixed if D is None else mixed + D[:, None] * hidden_states
+
+    def convolution(
+        self,
+        hidden_states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        """Stands for `causal_conv1d_fn`."""
+        assert self.convolve is not None
+        return self.convolve(hidden_states, weight, bias, activation)
+
+
+_ATTENDING: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"torch_chunk_gated_delta_rule": Mixing.gated_delta, "mamba2_chunk_scan": Mixing.mamba2}
+)
+"""By the name under which modules of transformers have them."""
+_CONVOLVING: Mapping[str, Callable[..., Any]] = MappingProxyType({"causal_conv1d_fn": Mixing.convolution})
+
+
+@contextmanager
+def mixing_by(model: nn.Module, mixing: Mixing) -> Iterator[None]:
+    """Has the model, while open, mix tokens so, and keep no cache. Where it has attention alone it does nothing."""
+    stand_ins = _ATTENDING if mixing.convolve is None else {**_ATTENDING, **_CONVOLVING}
+    modules = {sys.modules[type(part).__module__] for part in model.modules()}
+    replaced = [(module, name) for module in modules for name in stand_ins.keys() & vars(module).keys()]
+    with ExitStack() as stack:
+        for module, name in replaced:
+            stack.enter_context(patch.object(module, name, partial(stand_ins[name], mixing)))
+        if replaced:
+            configs = [part.config for part in model.modules() if hasattr(part, "config")]
+            for config in {id(config): config for config in configs}.values():
+                stack.enter_context(patch.object(config, "use_cache", False))
+        yield
+
+
+def linear_attention(
+    states: States, decay: Tensor, beta: Tensor | None, *, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Computes ONNX Runtime's LinearAttention from zeros on, by that operator where a graph is traced.
+
+    states [rows, tokens, heads, width]; decay (a logarithm) and beta [rows, tokens, heads]; None: no delta rule.
+    Gives [rows, tokens, heads, value width], and [rows, heads, key width, value width] after the last token.
+    """
+    query, key, value = states
+    rows, tokens, heads, key_width = key.shape
+    shape = (rows, heads, key_width, value.shape[3])
+    if torch.compiler.is_exporting():
+        mixed, state = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::LinearAttention",
+            [query.flatten(2), key.flatten(2), value.flatten(2), None, decay, beta],
+            {
+                "q_num_heads": heads,
+                "kv_num_heads": heads,
+                "scale": scale,
+                "update_rule": "gated" if beta is None else "gated_delta",
+            },
+            dtypes=(value.dtype, value.dtype),
+            shapes=((rows, tokens, heads * shape[3]), shape),
+            version=1,
+        )
+        return mixed.reshape(value.shape), state
+    state, mixed_tokens = value.new_zeros(shape), []
+    for token in range(tokens):
+        asked, at, new = query[:, token], key[:, token], value[:, token]
+        state = state * decay[:, token, :, None, None].exp()
+        if beta is not None:
+            new = (new - torch.einsum("rhkv,rhk->rhv", state, at)) * beta[:, token, :, None]
+        state = state + at[..., None] * new[:, :, None]
+        mixed_tokens.append(torch.einsum("rhkv,rhk->rhv", state, asked) * scale)
+    return torch.stack(mixed_tokens, 1), state
+
+
+def _from_zeros(states: States, decay: Tensor, beta: Tensor | None, *, scale: float) -> Tensor:
+    return linear_attention(states, decay, beta, scale=scale)[0]
+
+
+BY_OPERATOR = Mixing(_from_zeros)
+"""One operator for what a trace would make a step a token of; texts begin anew, and padding comes behind them."""
+
+
+def _unit(states: Tensor) -> Tensor:
+    return states * torch.rsqrt((states * states).sum(-1, keepdim=True) + 1e-6)

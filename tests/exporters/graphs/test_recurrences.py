@@ -1,0 +1,62 @@
+"""Functions that stand for those by which transformers' models mix tokens without attention."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from transformers.models.granitemoehybrid import modeling_granitemoehybrid
+from transformers.models.qwen3_5 import modeling_qwen3_5
+
+from rankport.exporters.export import export
+from rankport.exporters.graphs.recurrences import BY_OPERATOR
+from support import checkpoints
+
+_TOKENS = 21
+
+
+def test_the_gated_delta_rule_is_transformers_own() -> None:
+    torch.manual_seed(3)
+    query, key = torch.randn(2, 2, _TOKENS, 3, 8).unbind(0)
+    value = torch.randn(2, _TOKENS, 6, 5)
+    decay, beta = -torch.rand(2, _TOKENS, 6), torch.rand(2, _TOKENS, 6)
+    options = {"g": decay, "beta": beta, "use_qk_l2norm_in_kernel": True}
+    expected, _ = modeling_qwen3_5.torch_chunk_gated_delta_rule(query, key, value, **options)
+    mixed, _ = BY_OPERATOR.gated_delta(query, key, value, **options)
+    torch.testing.assert_close(mixed, expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [(0.0, float("inf")), (0.3, 0.7)])
+def test_the_scan_of_mamba_2_is_transformers_own(limit: tuple[float, float]) -> None:
+    torch.manual_seed(4)
+    states = torch.randn(2, _TOKENS, 6, 5)
+    steps = torch.randn(2, _TOKENS, 6)
+    groups = torch.randn(2, 2, _TOKENS, 3, 8)
+    options = {"D": torch.randn(6), "dt_bias": torch.randn(6), "dt_softplus": True, "dt_limit": limit}
+    arguments = (states, steps, -torch.rand(6) - 0.1, *groups, 4)
+    expected = modeling_granitemoehybrid.mamba2_chunk_scan(*arguments, **options)
+    torch.testing.assert_close(BY_OPERATOR.mamba2(*arguments, **options), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_item_encoder_with_recurrent_layers_is_one_operator_a_layer(tmp_path: Path) -> None:
+    checkpoint = checkpoints.body(
+        tmp_path / "checkpoint",
+        "qwen3_5_text",
+        layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=8,
+        linear_value_head_dim=6,
+        head_dim=8,
+    )
+    bundle = export(
+        checkpoint,
+        tmp_path / "bundle",
+        kind="item-encoder",
+        pooling="last-k",
+        max_item_tokens=24,
+    )
+    graph = onnx.load(bundle.path / bundle.graph("encode").file, load_external_data=False).graph
+    assert [node.op_type for node in graph.node].count("LinearAttention") == 1
+    assert len(graph.node) < 400, "no step a token"
+    assert bundle.manifest.parity is not None

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.export import export
 from rankport.exporters.kinds.tagger.proof.logits import source_logits
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference, whole_text
 from rankport.exporters.kinds.texts.pair_reference import PairIds, PairReference
@@ -37,6 +38,14 @@ def test_a_padding_token_within_a_text_is_a_token(model_type: str, tmp_path: Pat
     with torch.no_grad():
         labels = tokens(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].numpy()
     np.testing.assert_allclose(source_logits(tokens, [RUN])[0], labels, atol=1e-6)
+
+
+def test_a_table_that_gives_rows_with_a_scale_is_proven_in_half_precision(tmp_path: Path) -> None:
+    folder = checkpoints.body(tmp_path / "c", "ibert", num_hidden_layers=1)
+    options = {"pooling": "mean", "max_item_tokens": 16, "target": "onnx-cuda", "precision": "fp16"}
+    parity = export(folder, tmp_path / "b", kind="item-encoder", **options).manifest.parity
+    assert parity is not None
+    assert all(map(parity.holds, parity.modes))
 
 
 def test_a_model_that_takes_no_mask_is_given_none() -> None:

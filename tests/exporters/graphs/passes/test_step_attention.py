@@ -87,22 +87,20 @@ SCORINGS = {
     "capped": Scoring(SCALE, softcap=2.0),
     "within 2": Scoring(SCALE, window=2),
     "within 4, capped": Scoring(SCALE, softcap=2.0, window=4),
-}
-WITH_SINKS = {
     "with sinks": Scoring(SCALE, sinks=torch.tensor([0.5, -1.0, 2.0, 0.0])),
     "with sinks, within 3": Scoring(SCALE, window=3, sinks=torch.tensor([0.5, -1.0, 2.0, 0.0])),
 }
 
 
 @pytest.mark.parametrize("dim", [IN_PLACE, BESIDE])
-@pytest.mark.parametrize("scored", SCORINGS | WITH_SINKS)
+@pytest.mark.parametrize("scored", SCORINGS)
 def test_every_pass_attends_as_packed_attention(dim: int, scored: str) -> None:
-    scoring = (SCORINGS | WITH_SINKS)[scored]
+    scoring = SCORINGS[scored]
     session = attention(dim, scoring)
     for name in PASSES:
         inputs = given(name, dim)
         arrays = {part: value.numpy() for part, value in inputs.items()}
-        if dim == IN_PLACE and scoring.sinks is None:
+        if dim == IN_PLACE:
             arrays["in_place"] = np.zeros(1, np.int64)
         for result, right in zip(session.run(None, arrays), expected(inputs, scoring), strict=True):
             np.testing.assert_allclose(result, right, atol=1e-5, err_msg=name)

@@ -59,8 +59,8 @@ def expand_attention(model: ir.Model) -> int:
 
 
 def _can_write_in_place(layers: Sequence[Layer]) -> bool:
-    """Says whether the operator takes every layer: heads of a multiple of 8, and none with sinks before 1.23."""
-    return all(layer.head_dim % 8 == 0 and layer.sinks is None for layer in layers)
+    """Says whether the operator takes every layer: heads of a multiple of 8."""
+    return all(layer.head_dim % 8 == 0 for layer in layers)
 
 
 def _with_heads(layer: Layer, node: ir.Node, graph: ir.Graph) -> Layer:

@@ -107,8 +107,11 @@ def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch
         states = _as_one(branch, layer, made_of), None, None
         if made_of.tables is not None:
             rotation = *(where.tables[table] for table in made_of.tables), where.rows
-    # As a bias, which every version of the operator adds alike: its own window has one token more before 1.23.
-    bias = (*(() if rotation else (None,) * 3), where.biases[layer.window]) if layer.window else ()
+    # A window as a bias: the operator's own had one token more before 1.23, and a bias is the same in every version.
+    bias = where.biases[layer.window] if layer.window else None
+    more = (*(rotation or (None,) * 3), bias, layer.sinks)
+    while more and more[-1] is None:
+        more = more[:-1]
     mixed, key, value = branch.several(
         3,
         "GroupQueryAttention",
@@ -117,8 +120,7 @@ def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch
         layer.past_value,
         where.before,
         where.longest,
-        *rotation,
-        *bias,
+        *more,
         domain="com.microsoft",
         num_heads=layer.heads,
         kv_num_heads=layer.kv_heads,

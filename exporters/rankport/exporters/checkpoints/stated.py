@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
@@ -143,7 +147,15 @@ def head_of(architecture: str) -> Head:
         return "lm_head"
     if original in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
         return "seq2seq_lm_head"
+    if original in _WRITERS:
+        return "lm_head"
     return _OWN_HEADS.get(architecture, "none")
+
+
+_WRITERS = frozenset(
+    (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
+)
+"""Classes that end in the next token, whatever they are called; those of images read texts alone too."""
 
 
 _OWN_HEADS: dict[str, Head] = {

@@ -15,6 +15,7 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.complex_pairs import complex_as_pairs
 from rankport.exporters.graphs.decompose import decomposed_in_place
 from rankport.exporters.graphs.imported import inline_imported
 from rankport.exporters.graphs.masks import masks_by_index
@@ -47,6 +48,7 @@ def trace(
             _quiet(),
             _lean(),
             masks_by_index(),
+            complex_as_pairs(),
             decomposed_in_place(),
             promoted_from_notes(),
         ):

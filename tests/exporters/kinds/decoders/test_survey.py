@@ -20,20 +20,23 @@ def checkpoint(tmp_path: Path) -> Path:
     return checkpoints.causal_lm(tmp_path / "c", "qwen2", tokenizer=True)
 
 
-def test_a_model_that_looks_at_token_ids_again_is_refused(checkpoint: Path) -> None:
+def test_a_model_that_looks_at_token_ids_again_takes_no_embedding_tokens(checkpoint: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     body: Any = loaded.model.base_model
     plain = body.forward
 
-    def looks_again(input_ids: torch.Tensor | None = None, **arguments: Any) -> Any:
-        output = plain(input_ids=input_ids, **arguments)
+    def looks_again(
+        input_ids: torch.Tensor | None = None, position_ids: torch.Tensor | None = None, **arguments: Any
+    ) -> Any:
+        output = plain(input_ids=input_ids, position_ids=position_ids, **arguments)
         if input_ids is not None:
             output.last_hidden_state = output.last_hidden_state + input_ids[..., None] * 0.01
         return output
 
     body.forward = looks_again
+    survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
     with pytest.raises(CheckpointError, match="token ids beside their embeddings"):
-        survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
+        survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=True))
 
 
 def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
@@ -64,3 +67,46 @@ def test_chunks_of_attention_bound_the_limits_and_windows_do_not() -> None:
 def test_windows_are_those_that_prefix_and_item_exceed(item: int, reached: dict[int, int]) -> None:
     facts = Survey((), windows={0: 64, 2: 65}, bound=None, max_positions=None)
     assert facts.windows_within(Limits(max_prefix_tokens=40, max_item_tokens=item)) == reached
+
+
+def test_layers_that_attend_to_what_another_one_does_keep_nothing_of_their_own(tmp_path: Path) -> None:
+    types = ["sliding_attention", "full_attention"] * 2
+    folder = checkpoints.causal_lm(
+        tmp_path, "gemma4_text", num_hidden_layers=4, layer_types=types, num_kv_shared_layers=2
+    )
+    facts = survey(DecoderModule(load_checkpoint(folder).model, ReadOut("lm_head", (1,)), embeddings=False))
+    assert len(facts.layers) == 2
+
+
+def test_values_narrower_than_keys_are_kept_as_wide(tmp_path: Path) -> None:
+    widths = {
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 6,
+        "kv_lora_rank": 8,
+        "q_lora_rank": 8,
+    }
+    folder = checkpoints.causal_lm(tmp_path, "minicpm3", num_key_value_heads=4, **widths)
+    facts = survey(DecoderModule(load_checkpoint(folder).model, ReadOut("lm_head", (1,)), embeddings=False))
+    assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(4, 12), (4, 12)]
+
+
+def test_queries_scaled_by_their_place_bound_the_limits(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(
+        tmp_path, "llama4_text", num_local_experts=2, intermediate_size_mlp=48, head_dim=8, floor_scale=50
+    )
+    model = load_checkpoint(folder).model
+    facts = survey(DecoderModule(model, ReadOut("lm_head", (1,)), embeddings=False))
+    facts.check_length(25, 24)
+    with pytest.raises(CheckpointError, match="position encodings of 49"):
+        facts.check_length(25, 25)
+    assert [part.attn_temperature_tuning for part in model.modules() if hasattr(part, "floor_scale")] == [
+        True
+    ] * 2
+
+
+def test_a_fault_of_the_models_own_code_is_told_with_the_module_it_is_in(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(tmp_path, "falcon", alibi=False)
+    model = load_checkpoint(folder).model
+    with pytest.raises(CheckpointError, match=r"^FalconAttention of FalconForCausalLM .*\(TypeError"):
+        survey(DecoderModule(model, ReadOut("lm_head", (1,)), embeddings=False))

@@ -41,6 +41,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3_moe",  # a mixture of experts, stored expert by expert
         {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
     ),
+    "deepseek-v2": (
+        "deepseek_v2",  # latent attention: values narrower than keys; rotations of complex numbers; shared experts
+        {"num_key_value_heads": 4, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12}
+        | {"kv_lora_rank": 16, "q_lora_rank": 24, "n_routed_experts": 4, "num_experts_per_tok": 2}
+        | {"moe_intermediate_size": 16, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    ),
+    "llama4": (
+        "llama4_text",  # queries scaled by their place, layers without rotary, chunks
+        {"head_dim": 8, "intermediate_size_mlp": 48, "num_local_experts": 4, "no_rope_layers": [1, 0]}
+        | {"floor_scale": 65, "layer_types": ["chunked_attention", "full_attention"]}
+        | {"attention_chunk_size": 64},
+    ),
+    "gemma4": (
+        "gemma4_text",  # embeddings by layer, KV of a layer before, heads wider in full layers
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+        | {"num_kv_shared_layers": 2, "head_dim": 8, "global_head_dim": 16, "sliding_window": 64}
+        | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": checkpoints.VOCABULARY},
+    ),
+    "nemotron": ("nemotron", {}),  # layers that hand attention no arguments of the call
 }
 
 # Built in every run, for the operators that only they have; the others under full effort: four seconds each.
@@ -48,10 +67,19 @@ BUILT = ("gemma2", "gpt_neox", "qwen3-moe")
 
 # Two layers where they may differ, or where plans are built: the prefill of one layer reads no past. Of the others one,
 # which takes half of the time.
-TWO_LAYERS = (*BUILT, "qwen3-wide-heads", "gemma3", "smollm3")
+TWO_LAYERS = (*BUILT, "qwen3-wide-heads", "gemma3", "smollm3", "deepseek-v2", "llama4")
 
 
-ALIKE = ("qwen2", "llama-tied-biased", "mistral-narrow-heads", "granite", "phi3", "cohere", "olmo2")
+ALIKE = (
+    "qwen2",
+    "llama-tied-biased",
+    "mistral-narrow-heads",
+    "granite",
+    "phi3",
+    "cohere",
+    "olmo2",
+    "nemotron",
+)
 """Differ from others by what the model's own code computes alone."""
 
 
@@ -64,8 +92,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         checkpoints.causal_lm(
             folder / "checkpoint",
             model_type,
-            num_hidden_layers=2 if FACTOR > 1 or request.param in TWO_LAYERS else 1,
-            **overrides,
+            **({"num_hidden_layers": 2 if FACTOR > 1 or request.param in TWO_LAYERS else 1} | overrides),
         ),
         folder / "bundle",
         kind="ranker",
@@ -101,8 +128,15 @@ def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
-    "recurrent alone": ("mamba", {}, r"layer 0 \(Mamba\w+\) is recurrent and gets no keyword arguments"),
+    "own attention code": (
+        "falcon",
+        {"alibi": False},
+        "FalconAttention of FalconForCausalLM attends by code of its own",
+    ),
+    "positions counted in the pass": ("bart", {}, "it takes no position_ids"),
+    "a mask of its own": ("doge", {}, "DogeAttention makes a mask of its own"),
+    "both directions": ("bert", {}, "BertSelfAttention reads a text in both directions"),
+    "recurrent": ("mamba", {}, r"mixes tokens outside attention \(recurrent or convolutional.*MambaMixer"),
     "recurrent by a rule of its own": (
         "minimax",
         {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2},

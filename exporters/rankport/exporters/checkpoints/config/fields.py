@@ -25,19 +25,26 @@ _SHARED_READERS = ("modeling_layers", "modeling_rope_utils")
 _ROPE = ("rope_parameters", "rope_scaling")
 
 
-def require_known_fields(raw: dict[str, Any], config: PreTrainedConfig, where: str = "config.json") -> None:
+def require_known_fields(
+    raw: dict[str, Any],
+    config: PreTrainedConfig,
+    where: str = "config.json",
+    also: frozenset[str] = frozenset(),
+) -> None:
     """Checks every field of a config file against the config made of it, and of configs inside.
+
+    `also` are fields that a config around this one sets.
 
     Raises CheckpointError naming the field, with the one that may have been meant; and for one that is said twice,
     in two ways.
     """
     _require_one_rope(raw, where)
-    names = _declared(type(config))
+    names = _declared(type(config)) | also
     for field, value in raw.items():
         inner = getattr(config, field, None) if isinstance(value, dict) else None
         if isinstance(inner, PreTrainedConfig):
             if inner is _text_config(config):
-                require_known_fields(value, inner, f"{where}: {field}")
+                require_known_fields(value, inner, f"{where}: {field}", _set_inside(type(config), field))
             continue
         _require_same_under_alias(raw, config, field, where)
         if not (
@@ -84,6 +91,13 @@ def _declared(kind: type[PreTrainedConfig]) -> frozenset[str]:
     with suppress(Exception):  # some configs have no default
         names |= vars(kind()).keys()
     return frozenset(names)
+
+
+def _set_inside(kind: type[PreTrainedConfig], field: str) -> frozenset[str]:
+    """Lists the fields that a config class sets in a config inside."""
+    with suppress(Exception):  # some configs have no default
+        return frozenset(vars(getattr(kind(), field)))
+    return frozenset()
 
 
 @cache

@@ -1,5 +1,6 @@
 """Checkpoints of full-precision tensors, by transformers' own loader; pruned ones by the widths of their tensors."""
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from rankport.exporters.checkpoints.forms.fill import require_full_precision, re
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruning import pruned
 from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet, token_table
+from rankport.exporters.checkpoints.forms.text_part import left_out, tower_of
 from rankport.protos.errors import CheckpointError
 
 
@@ -21,12 +23,12 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     fitted = pruned.load(folder, head)
-    return fitted or LoadedModel(_from_pretrained(folder, parse_config(folder), head))
+    return fitted or _from_pretrained(folder, parse_config(folder), head)
 
 
 def _from_pretrained(
     folder: CheckpointFolder, config: transformers.PreTrainedConfig, head: Head
-) -> nn.Module:
+) -> LoadedModel:
     for name in folder.tensors:
         require_full_precision(folder, name)
     try:
@@ -46,9 +48,15 @@ def _from_pretrained(
         raise CheckpointError(
             f"cannot load checkpoint {str(folder.path)!r}: {type(error).__name__}: {error}"
         ) from error
-    _require_complete(folder, info, head)
+    unexpected, towers = set(info["unexpected_keys"]), Counter[str]()
+    if type(model.config) is not type(
+        config
+    ):  # of a model that sees or hears the class of its text part alone
+        of_towers = {name: tower for name in unexpected if (tower := tower_of(name)) is not None}
+        unexpected, towers = unexpected - of_towers.keys(), Counter(of_towers.values())
+    _require_complete(folder, info | {"unexpected_keys": unexpected}, head)
     _require_sound_weights(model, folder)
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return LoadedModel(model.eval().requires_grad_(False), notes=left_out(dict(sorted(towers.items()))))
 
 
 def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head) -> None:
@@ -89,6 +97,9 @@ def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
     stored_apart = model.config.is_encoder_decoder  # type: ignore[union-attr]
     if (
         not stored_apart
+        and getattr(
+            model, "_tied_weights_keys", None
+        )  # without them the class ties nothing, whatever is said
         and head is not None
         and getattr(model.config, "tie_word_embeddings", False)
         and head.weight is not table.weight

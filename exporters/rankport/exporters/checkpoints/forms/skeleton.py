@@ -33,13 +33,15 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
     """Finds the class of a config's model with this head. The body of an encoder-decoder is its encoder.
 
     Raises CheckpointError for an encoder-decoder whose encoder is no model of its own, and for a family that cannot be
-    computed here.
+    computed here or has no such model.
     """
     if config.model_type in _BY_KERNEL:
         raise CheckpointError(
             f"{config.model_type} attends by a CUDA kernel of its own, in whose absence transformers puts zeros in "
             "the place of attention and says nothing: no export of it can be proven: use another model"
         )
+    if head == "lm_head":
+        return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
     if encoder is None and head == "none" and config.is_encoder_decoder:
         raise CheckpointError(
@@ -47,6 +49,20 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             "of T5's: an item encoder is an encoder or a decoder"
         )
     return encoder or _AUTO_CLASSES[head]
+
+
+def _lm_class(config: transformers.PreTrainedConfig) -> type:
+    """Finds the auto class, or the class that the config names: of those that see or hear too there is no other."""
+    auto = transformers.AutoModelForCausalLM
+    if type(config) in auto._model_mapping:
+        return auto
+    named = getattr(transformers, (config.architectures or ["?"])[0], None)
+    if isinstance(named, type) and getattr(named, "config_class", None) is type(config):
+        return named
+    raise CheckpointError(
+        f"transformers {transformers.__version__} has no ...ForCausalLM of model_type {config.model_type!r}, and "
+        f"config.json names architectures {config.architectures}: name the class that the weights are of"
+    )
 
 
 def _encoder_class(config: transformers.PreTrainedConfig) -> type | None:

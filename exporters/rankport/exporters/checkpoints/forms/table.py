@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.forms import (
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
+from rankport.exporters.checkpoints.forms.text_part import keep_text_part
 from rankport.protos.errors import CheckpointError
 
 
@@ -66,4 +67,5 @@ def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> Lo
         encoder, places = type(model).__name__.endswith("EncoderModel"), model.state_dict(keep_vars=True)
         without = [name for name in folder.tensors if local_name(model, places, name) is None]
         heads = left_out(without, "decoder" if encoder else None)
-    return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads))
+    towers = keep_text_part(model)
+    return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads, *towers))

@@ -57,8 +57,8 @@ def export_decoder_graphs(
     """
     hidden = module.embed_tokens.embedding_dim if module.takes_embeddings else None
     hybrid = facts.hybrid
-    module.mixers = None if hybrid is None else hybrid.mixers
-    carried = () if hybrid is None else tuple(zip(hybrid.mixers.carried, hybrid.shapes, strict=True))
+    module.carried = () if hybrid is None else hybrid.carried
+    carried = () if hybrid is None else tuple(zip(hybrid.carried, hybrid.shapes, strict=True))
     inputs = (RowInputs if isinstance(module, RowDecoder) else PackedInputs)(
         facts.layers, hidden, facts.states, carried
     )

@@ -76,7 +76,7 @@ class GroupedPrefix(SharedPrefix):
             )
         assert self.past is not None
         prefixes, rows, length = self._rectangle
-        cached = self.past[layer][0].shape[2]
+        cached = self.past[self.places[layer]][0].shape[2]
 
         def by_row(states: Tensor) -> Tensor:
             """[prefixes * rows, length, heads * width]"""
@@ -89,7 +89,7 @@ class GroupedPrefix(SharedPrefix):
             return copies.reshape(prefixes * rows, kv_heads, cached, head_dim)
 
         within = {} if scoring.window is None else {"local_window_size": scoring.window}  # itself included
-        past = tuple(repeated(before) for before in self.past[layer])
+        past = tuple(repeated(before) for before in self.past[self.places[layer]])
         present = (prefixes * rows, kv_heads, cached + length, head_dim)
         mixed, _, _ = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",

@@ -4,9 +4,10 @@ Owns the arguments of the `prefix` and `score` graphs, before ONNX, one class a 
 such function.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +18,17 @@ from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.recurrence import going_on_from_prefix
 from rankport.exporters.kinds.decoders.row_attention import RowPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import (
-    KEYWORD,
     NO_WINDOWS,
     SharedPrefix,
     attending_to_prefix,
+    passing,
 )
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.embedding import Pooling
 
-
-@dataclass(frozen=True, slots=True)
-class Mixers:
-    """Layers of a hybrid decoder by how they mix tokens."""
-
-    attention: tuple[int, ...]  # numbers of the layers that keep keys and values, in order
-    carried: tuple[str, ...]  # what recurrent layers carry on: see `SharedPrefix.carried`
+Inputs = dict[str, Tensor]
+"""Tokens as the model's forward takes them: `input_ids` [1, tokens] or `inputs_embeds` [1, tokens, hidden]."""
 
 
 class DecoderModule(nn.Module):
@@ -42,7 +38,7 @@ class DecoderModule(nn.Module):
         last_tokens [items] int64: index of each item's last token,
         past: 2 * layers tensors (key, value, key, ...), each [prefixes, kv_heads, past, head_dim], and where all states
         are averaged the last states of the prefix [prefixes, 1, past, hidden],
-        carried: a tensor [prefixes, ...] for each of `mixers.carried`, if there are any,
+        carried: a tensor [prefixes, ...] for each of `carried` of the module, if there are any,
         embeddings [rows, hidden] float and embedding_rows [a token] int64 (-1: a text token) if it takes embeddings,
     and returns
         [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ..., likewise the states,
@@ -65,30 +61,36 @@ class DecoderModule(nn.Module):
         self.embed_tokens = model.get_input_embeddings()  # type: ignore[operator]
         self.takes_embeddings = embeddings
         self.classifies = readout.source == "classification_head"
+        self.ids = readout.ids
         self.outputs = len(readout.ids)
         self.pooling: Pooling = pooling
         self.by_group: frozenset[int] = frozenset()  # layers whose query heads stand so, see `head_order`
         self.windows: Mapping[int, int] = NO_WINDOWS  # by layer, see `SharedPrefix`
-        self.mixers: Mixers | None = None  # None: attention alone
+        self.carried: tuple[str, ...] = ()  # what recurrent layers carry on: see `SharedPrefix.carried`
 
-    def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
-        """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
-        inputs: Tensor = self.embed_tokens(input_ids)
-        if embeddings is None or embedding_rows is None:
-            return inputs
-        injected = embeddings.index_select(0, embedding_rows.clamp(min=0))
-        return torch.where((embedding_rows >= 0)[:, None], injected, inputs)
+    def inputs(
+        self, input_ids: Tensor, embeddings: Tensor | None = None, embedding_rows: Tensor | None = None
+    ) -> Inputs:
+        """Gives what the model reads of packed tokens: their ids, or where it takes embeddings the vectors of all."""
+        if not self.takes_embeddings:
+            return {"input_ids": input_ids[None]}
+        vectors: Tensor = self.embed_tokens(input_ids)
+        if embeddings is not None and embedding_rows is not None:
+            injected = embeddings.index_select(0, embedding_rows.clamp(min=0))
+            vectors = torch.where((embedding_rows >= 0)[:, None], injected, vectors)
+        return {"inputs_embeds": vectors[None]}
 
     def logits(
-        self, inputs: Tensor, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix
+        self, inputs: Inputs, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix
     ) -> Tensor:
-        """Runs packed input embeddings [tokens, hidden] to label logits [items, labels]; fills `shared.new`."""
-        arguments = {
-            "inputs_embeds": inputs[None],
-            "position_ids": position_ids[None],
-            "use_cache": False,
-            KEYWORD: shared,
-        }
+        """Runs packed `inputs` to label logits [items, labels]; fills `shared.new`."""
+        arguments = {**inputs, "position_ids": position_ids[None], "use_cache": False}
+        with passing(shared):
+            return self._logits(arguments, position_ids, last_tokens, shared)
+
+    def _logits(
+        self, arguments: dict[str, Any], position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix
+    ) -> Tensor:
         if self.classifies:
             hidden = self.model.base_model(**arguments).last_hidden_state  # type: ignore[operator]
             if self.pooling != "last-k":
@@ -96,7 +98,14 @@ class DecoderModule(nn.Module):
                 return self.head(pooled)  # type: ignore[no-any-return]
             return self.head(hidden[:, last_tokens])[0]  # type: ignore[no-any-return]
         # The model's own forward, so that what follows the head (soft-capping, scaling) stays its own code.
-        return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
+        if takes(self.model, "logits_to_keep"):
+            return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
+        return self.model(**arguments).logits[0].index_select(0, last_tokens)  # type: ignore[no-any-return]
+
+
+def takes(model: nn.Module, argument: str) -> bool:
+    """Tells whether the model's forward names an argument: what it does not name it may pass over in silence."""
+    return argument in inspect.signature(model.forward).parameters
 
 
 class PackedDecoder(DecoderModule):
@@ -131,8 +140,8 @@ class PackedDecoder(DecoderModule):
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
         shared = self._attention(slots, token_slots, past_lengths, past, self.by_group, self.windows)
-        if self.mixers is not None and carried is not None:
-            shared.resume(self.mixers.attention, dict(zip(self.mixers.carried, carried, strict=True)))
+        if carried is not None:
+            shared.past_carried = dict(zip(self.carried, carried, strict=True))
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 
@@ -198,12 +207,12 @@ class GroupedDecoder(DecoderModule):
         # Counted on the device: what is counted from a shape would be made on the host.
         places = (input_ids == input_ids).flatten().to(torch.int64).cumsum(0) - 1
         shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), past, places, self.windows)
-        inputs = self.inputs(input_ids.flatten(), None, None)
+        inputs = self.inputs(input_ids.flatten())
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
 
 
 def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
-    kept = [states for layer in sorted(shared.new) for states in shared.new[layer]]
+    kept = [states for layer in shared.new.values() for states in layer]
     states = [] if shared.states is None else [shared.states]
     return [logits, *kept, *states, *shared.carried.values()]
 
@@ -212,14 +221,18 @@ def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
 def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     """Has the model, while open, attend to a `SharedPrefix` and end in the label head.
 
-    Rotary frequencies that switch with the sequence length stay those of short sequences: a packed sequence has no
-    length of its own. `survey` bounds the limits accordingly.
+    Rotary frequencies that switch with the sequence length stay those of short sequences, and queries that are scaled
+    by where they stand in the sequence those of its beginning: a packed sequence has no length of its own. `survey`
+    bounds the limits accordingly.
     """
     model = module.model
+    scaling = scaling_by_place(model)
     full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
     switching = {rotary: rotary.rope_type for rotary in switching_rotary(model)}
     for rotary in switching:
         rotary.rope_type = "default"  # type: ignore[assignment]
+    for attention in scaling:
+        attention.attn_temperature_tuning = False  # type: ignore[assignment]
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
@@ -228,6 +241,8 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     finally:
         for rotary, kind in switching.items():
             rotary.rope_type = kind
+        for attention in scaling:
+            attention.attn_temperature_tuning = True  # type: ignore[assignment]
         if full_head is not None:
             model.set_output_embeddings(full_head)  # type: ignore[operator]
 
@@ -235,6 +250,14 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
 def switching_rotary(model: nn.Module) -> list[nn.Module]:
     """Finds rotary embeddings whose frequencies depend on the sequence length: dynamic NTK and longrope."""
     return [part for part in model.modules() if _switches(getattr(part, "rope_type", None))]
+
+
+def scaling_by_place(model: nn.Module) -> list[nn.Module]:
+    """Finds attention that scales queries by the place in the sequence, which it counts itself: Llama 4's.
+
+    The factor of place p (arXiv 2501.19399) is 1 as long as p + 1 < `floor_scale`.
+    """
+    return [part for part in model.modules() if getattr(part, "attn_temperature_tuning", False) is True]
 
 
 def _switches(kind: object) -> bool:

@@ -118,7 +118,7 @@ class PackedPrefix(SharedPrefix):
     def past_of(self, layer: int, key: Tensor, value: Tensor) -> KV:
         """Gives a layer's past, empty where there is none."""
         if self.past is not None:
-            return self.past[layer]
+            return self.past[self.places[layer]]
         prefixes, kv_heads = self.slots.shape[0], key.shape[1]
         return (
             key.new_zeros(prefixes, kv_heads, 0, key.shape[-1]),

@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 from rankport.exporters.graphs.recurrences import Mixing, States, mixing_by
 from rankport.exporters.kinds.decoders.linear_attention import attend_linearly
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
-from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD
+from rankport.exporters.kinds.decoders.shared_prefix import current_prefix
 from rankport.protos.errors import CheckpointError
 
 
@@ -27,9 +27,9 @@ class Recurrence:
         self._layer, self._mixer = -1, ""
         self._shared: PackedPrefix | None = None
 
-    def enter(self, layer: int, part: nn.Module, arguments: object, kwargs: dict[str, object]) -> None:
+    def enter(self, layer: int, part: nn.Module, arguments: object) -> None:
         """Notes the layer that is called, and its pass."""
-        shared = kwargs.get(KEYWORD)
+        shared = current_prefix()
         self._layer, self._mixer = layer, type(part).__name__
         self._shared = shared if isinstance(shared, PackedPrefix) else None
 
@@ -64,8 +64,8 @@ class Recurrence:
     def _pass(self) -> PackedPrefix:
         if self._shared is None:
             raise CheckpointError(
-                f"layer {self._layer} ({self._mixer}) is recurrent and gets no keyword arguments: the prefix's state "
-                "cannot reach it"
+                f"layer {self._layer} ({self._mixer}) is recurrent: the state that a prefix ends in reaches packed "
+                "tokens alone"
             )
         return self._shared
 
@@ -87,7 +87,7 @@ def going_on_from_prefix(model: nn.Module) -> Iterator[None]:
         stack.enter_context(mixing_by(model, Mixing(recurrence.attend, recurrence.convolve)))
         for part in model.modules():
             if isinstance(layer := getattr(part, "layer_idx", None), int):
-                hook = part.register_forward_pre_hook(partial(recurrence.enter, layer), with_kwargs=True)
+                hook = part.register_forward_pre_hook(partial(recurrence.enter, layer))
                 stack.callback(hook.remove)
         yield
 

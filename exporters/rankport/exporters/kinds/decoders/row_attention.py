@@ -55,7 +55,7 @@ class RowPrefix(SharedPrefix):
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`."""
         assert self.past is not None
-        past, new = self.past[layer], (self.by_slot(key), self.by_slot(value))
+        past, new = self.past[self.places[layer]], (self.by_slot(key), self.by_slot(value))
         if self._fused and scoring.softcap is None and scoring.sinks is None:
             return self._attend_fused(query, key, value, past, scoring, by_group=layer in self.by_group), new
         assert layer not in self.by_group

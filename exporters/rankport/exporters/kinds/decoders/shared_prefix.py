@@ -8,6 +8,7 @@ its prefix and causally to itself under one softmax, the two subclasses know: `p
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,8 +19,6 @@ from rankport.exporters.graphs.attention_interface import attending
 from rankport.exporters.kinds.head_order import AttentionHeads
 from rankport.protos.errors import CheckpointError
 
-KEYWORD = "shared_prefix"
-"""The keyword argument by which a `SharedPrefix` passes through the model down to its attention."""
 _NAME = "rankport_shared_prefix"
 
 KV = tuple[Tensor, Tensor]  # key and value, each [prefixes, kv_heads, slots, width]
@@ -54,24 +53,22 @@ class SharedPrefix(ABC):
         """
         self.by_group = by_group
         self.windows = windows
-        self.past = None if past is None else dict(enumerate(zip(past[::2], past[1::2], strict=False)))
+        self.past = None if past is None else list(zip(past[::2], past[1::2], strict=False))
         self.past_states = past[-1] if past and len(past) % 2 else None
         self.states: Tensor | None = (
             None  # [prefixes, 1, slots, width] that follow them, where they are averaged
         )
-        self.new: dict[int, KV] = {}  # by layer
+        self.new: dict[int, KV] = {}  # by layer that has some of its own, in the order of `past`
+        self.places: dict[int, int] = {}  # layer -> whose of `new` and `past` it attends to
+        self._given: list[
+            tuple[int, Tensor, Tensor]
+        ] = []  # layer, key and value that its attention was called with
         # What recurrent layers carry on, of a prefix as a whole: part and layer -> [prefixes, ...].
         self.past_carried: dict[str, Tensor] = {}
         self.carried: dict[str, Tensor] = {}
         self.plain: dict[
             int, AttentionHeads
         ] = {}  # by layer, where no score is capped and there are no sinks
-
-    def resume(self, attention: Sequence[int], carried: Mapping[str, Tensor]) -> None:
-        """Goes on in a model whose layers are not all of attention: `attention` numbers those that the past is of."""
-        if self.past is not None:
-            self.past = dict(zip(attention, self.past.values(), strict=True))
-        self.past_carried = dict(carried)
 
     @abstractmethod
     def attend(
@@ -81,6 +78,13 @@ class SharedPrefix(ABC):
 
         Returns [1, tokens, heads, head_dim], and the new keys and values.
         """
+
+    def place(self, layer: int, key: Tensor, value: Tensor) -> bool:
+        """Notes what `layer` attends to. Returns whether it is its own, and not what a layer before attended to."""
+        source = next((given for given in self._given if given[1] is key and given[2] is value), None)
+        self.places[layer] = len(self.new) if source is None else self.places[source[0]]
+        self._given.append((layer, key, value))
+        return source is None
 
     @abstractmethod
     def by_slot(self, states: Tensor) -> Tensor:
@@ -103,11 +107,30 @@ class SharedPrefix(ABC):
         return own[:, :, :0] if self.past_states is None else self.past_states
 
 
+_CURRENT: ContextVar[SharedPrefix] = ContextVar(_NAME)
+"""Past of the pass under way. Many layers pass no keyword arguments down to their attention, so none brings it."""
+
+
 @contextmanager
 def attending_to_prefix(model: nn.Module) -> Iterator[None]:
-    """Has the model, while open, attend as the `SharedPrefix` says that it is called with under `KEYWORD`."""
+    """Has the model, while open, attend as the `SharedPrefix` says that a pass is run with."""
     with attending(model, _NAME, _attention):
         yield
+
+
+@contextmanager
+def passing(shared: SharedPrefix) -> Iterator[None]:
+    """Has what attends, while open, continue `shared`."""
+    token = _CURRENT.set(shared)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_prefix() -> SharedPrefix | None:
+    """Gives the past of the pass under way; None where there is none, as in a plain run."""
+    return _CURRENT.get(None)
 
 
 def _attention(
@@ -123,30 +146,46 @@ def _attention(
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attends in one layer. Raises CheckpointError if the layer asks for what shared-prefix scoring lacks."""
-    shared = kwargs.get(KEYWORD)
-    if not isinstance(shared, SharedPrefix):
+    shared = _CURRENT.get()
+    if not getattr(module, "is_causal", True):
         raise CheckpointError(
-            f"{type(module).__name__} does not pass keyword arguments down to the attention interface: "
-            "the shared prefix cannot reach it"
+            f"{type(module).__name__} reads a text in both directions, or another one: what a token sees is not its "
+            "prefix alone"
         )
-    if attention_mask is not None or not getattr(module, "is_causal", True):
+    if attention_mask is not None:
         raise CheckpointError(
-            f"{type(module).__name__} is not plainly causal: an item would see more than its prefix"
+            f"{type(module).__name__} makes a mask of its own, beside causality: tokens that share a pass need another"
         )
     layer = _layer_index(module, shared)
     if softcap is None and s_aux is None:
         shared.plain[layer] = AttentionHeads(module, query.shape[1], key.shape[1], query.shape[-1])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scoring = Scoring(scale, softcap, shared.windows.get(layer), s_aux)
-    mixed, shared.new[layer] = shared.attend(layer, query, key, value, scoring)
-    return mixed, None
+    has_own = shared.place(layer, key, value)
+    mixed, new = shared.attend(layer, *_alike(query, key, value), scoring)
+    if has_own:
+        shared.new[layer] = new
+    return mixed[..., : value.shape[-1]], None
+
+
+def _alike(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Fills heads up with zeros to one width: values of latent attention (MLA) are narrower than their keys.
+
+    Zeros add nothing to a product, and what is mixed of them is zero.
+    """
+    width = max(key.shape[-1], value.shape[-1])
+    query, key, value = (
+        states if states.shape[-1] == width else nn.functional.pad(states, (0, width - states.shape[-1]))
+        for states in (query, key, value)
+    )
+    return query, key, value
 
 
 def _layer_index(module: nn.Module, shared: SharedPrefix) -> int:
     layer = getattr(module, "layer_idx", None)
-    if not isinstance(layer, int) or layer in shared.new:
+    if not isinstance(layer, int) or layer in shared.places:
         raise CheckpointError(
-            f"{type(module).__name__} calls attention as layer {layer!r}, after layers {sorted(shared.new)}: "
+            f"{type(module).__name__} calls attention as layer {layer!r}, after layers {sorted(shared.places)}: "
             "expected one call for each layer"
         )
     return layer

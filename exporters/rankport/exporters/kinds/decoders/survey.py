@@ -4,6 +4,7 @@ Widths are read off a real run, never from a family's name. What the run shows n
 reason; fields of configs are refused where they are read, in `checkpoints`.
 """
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from rankport.exporters.kinds.decoders.module import (
     DecoderModule,
-    Mixers,
+    scaling_by_place,
     shared_prefix_mode,
     switching_rotary,
+    takes,
 )
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.recurrence import carrying_layer
@@ -28,18 +30,21 @@ _KEEPS_NOTHING = ("mlp", "moe")
 """Kinds of layers that compute each token by itself."""
 _STATEFUL = ("mamba", "ssm", "recurrent", "rwkv", "lightning", "gateddelta", "linearattention", "conv")
 
+_MOST_OFF = 0.05
+"""Largest difference of items together and alone, as a share of the largest logit: rounded activations move some."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hybrid:
     """Facts of a decoder with recurrent layers."""
 
-    mixers: Mixers
+    carried: tuple[str, ...]  # what recurrent layers carry on: see `SharedPrefix.carried`
     shapes: tuple[tuple[int, ...], ...]  # of what is carried on, of one prefix
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Numbers of the recurrent layers."""
-        return tuple(dict.fromkeys(carrying_layer(name) for name in self.mixers.carried))
+        return tuple(dict.fromkeys(carrying_layer(name) for name in self.carried))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,10 @@ def survey(module: DecoderModule) -> Survey:
         second, _ = run_items(module, changed)
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
-    layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
-    with _reported(model):
+    _require_items_as_alone(module, items, first)
+    keys = [key for key, _ in shared.new.values()]  # values are as wide
+    layers = tuple(LayerKV(kv_heads=key.shape[1], head_dim=key.shape[-1]) for key in keys)
+    with _reported(model, "does not run on text alone"):
         windows = read_windows(module)
     width = None if shared.states is None else shared.states.shape[-1]
     return Survey(layers, windows.by_layer, windows.bound, _max_positions(model), width, _hybrid(shared))
@@ -104,7 +111,7 @@ def _hybrid(shared: SharedPrefix) -> Hybrid | None:
     if not shared.carried:
         return None
     shapes = tuple(tuple(states.shape[1:]) for states in shared.carried.values())
-    return Hybrid(Mixers(tuple(sorted(shared.new)), tuple(shared.carried)), shapes)
+    return Hybrid(tuple(shared.carried), shapes)
 
 
 def run_items(
@@ -115,50 +122,77 @@ def run_items(
     packed = torch.arange(count * length)
     shared = PackedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None, by_group)
     positions = torch.arange(length).repeat(count)
-    inputs = module.embed_tokens(items.flatten())
-    with _reported(module.model):
+    inputs = module.inputs(items.flatten())
+    with _reported(
+        module.model,
+        "attends by code of its own, beside transformers' attention interface or with a mask that a pass of several "
+        "items has not",
+    ):
         logits = module.logits(inputs, positions, packed.reshape(count, length)[:, -1], shared)
     return logits, shared
 
 
 @contextmanager
-def _reported(model: nn.Module) -> Iterator[None]:
-    """Blames the checkpoint for whatever the model's own code raises on a tiny input."""
+def _reported(model: nn.Module, why: str) -> Iterator[None]:
+    """Says `why` the module whose own code raises on a tiny input cannot be run so."""
     try:
         yield
     except RankportError:
         raise
     except Exception as error:
+        part = _raising(error) or model
+        inside = "" if part is model else f" of {type(model).__name__}"
         reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{type(model).__name__} cannot be run as a ranker is: {reason}") from error
+        raise CheckpointError(f"{type(part).__name__}{inside} {why} ({reason})") from error
+
+
+def _raising(error: BaseException) -> nn.Module | None:
+    """Finds the innermost module of transformers that an error was raised in."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    parts = [frame.f_locals.get("self") for frame in reversed(frames)]
+    return next(
+        (part for part in parts if isinstance(part, nn.Module) and "transformers" in type(part).__module__),
+        None,
+    )
 
 
 def _require_positions_and_embeddings_only(module: DecoderModule) -> None:
-    """Refuses a model that looks at the id again: graphs see a token as its embedding and its position."""
+    """Refuses a model that looks at the id again where graphs see a token as its embedding and its position."""
     ids = torch.tensor([[1, 2, 3]]) % module.embed_tokens.num_embeddings
-    with torch.no_grad(), _reported(module.model):
-        by_id = module.model.base_model(input_ids=ids, use_cache=False)  # type: ignore[operator]
-        by_vector = module.model.base_model(  # type: ignore[operator]
-            inputs_embeds=module.embed_tokens(ids), use_cache=False
-        )
-        expected, actual = by_id.last_hidden_state, by_vector.last_hidden_state
+    with torch.no_grad():
+        with _reported(module.model, "does not run on text alone"):
+            expected = _run_alone(module, input_ids=ids)
+        if not module.takes_embeddings:
+            return
+        with _reported(module.model, "uses token ids beside their embeddings: it takes no embedding tokens"):
+            actual = _run_alone(module, inputs_embeds=module.embed_tokens(ids))
     off = (expected - actual).abs().max().item()
     if off > 1e-5 * max(1.0, expected.abs().max().item()):
         raise CheckpointError(
             f"{type(module.model).__name__} uses token ids beside their embeddings (hidden states differ by {off:.1e} "
-            "without them): it cannot be exported exactly"
+            "without them): it takes no embedding tokens, leave --item-encoder out"
         )
+
+
+def _run_alone(module: DecoderModule, **inputs: Tensor) -> Tensor:
+    """Runs the model the plain way: logits of its head, or the last states of a body. [items, tokens, width]"""
+    model = module.model.base_model if module.classifies else module.model
+    output = model(**inputs, use_cache=False)  # type: ignore[operator]
+    return output.last_hidden_state if module.classifies else output.logits  # type: ignore[no-any-return]
 
 
 def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     # A layer may hold several attention modules, each numbered as a layer of its own.
     numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
-    expected = set(range(config.num_hidden_layers)) | {layer for layer in numbered if isinstance(layer, int)}
+    # A tower may be told by a number below 0 which of its layers is read.
+    expected = set(range(config.num_hidden_layers)) | {
+        layer for layer in numbered if isinstance(layer, int) and layer >= 0
+    }
     carrying = {carrying_layer(name) for name in shared.carried}
     types = dict(enumerate(getattr(config, "layer_types", None) or ()))
     by_token = {layer for layer, kind in types.items() if kind in _KEEPS_NOTHING}
-    missing = sorted(expected - shared.new.keys() - carrying - by_token)
+    missing = sorted(expected - shared.places.keys() - carrying - by_token)
     if not missing:
         return
     named = {types[layer] for layer in missing if layer in types}
@@ -179,6 +213,24 @@ def _require_independent_items(model: nn.Module, first: Tensor, second: Tensor) 
         )
 
 
+def _require_items_as_alone(module: DecoderModule, items: Tensor, together: Tensor) -> None:
+    """Refuses a model whose items, beside each other in a pass, are not what they are alone."""
+    if module.pooling != "last-k":
+        return
+    with torch.no_grad():
+        last = _run_alone(module, input_ids=items)[:, -1]
+        alone = module.head(last) if module.classifies else last[:, list(module.ids)]
+    off = (alone - together).abs().max().item()
+    if off <= _MOST_OFF * alone.abs().max().item():
+        return
+    name = type(module.model).__name__
+    why = "" if takes(module.model, "position_ids") else "it takes no position_ids, so "
+    raise CheckpointError(
+        f"{name} computes something else of items that share a pass (logits differ by {off:.1e}): {why}an item cannot "
+        "stand right behind a prefix that others share"
+    )
+
+
 def _stateful_modules(model: nn.Module) -> str:
     names = {
         type(part).__name__ for part in model.modules() if part is not model and part is not model.base_model
@@ -187,19 +239,12 @@ def _stateful_modules(model: nn.Module) -> str:
     return f" (recurrent or convolutional: {', '.join(stateful)})" if stateful else ""
 
 
-def _kv_width(key: Tensor, value: Tensor) -> LayerKV:
-    if key.shape[-1] != value.shape[-1]:
-        raise CheckpointError(
-            f"keys of {key.shape[-1]} and values of {value.shape[-1]} per head are not supported"
-        )
-    return LayerKV(kv_heads=key.shape[1], head_dim=key.shape[-1])
-
-
 def _max_positions(model: nn.Module) -> int | None:
-    """Finds up to where position encodings exist, and rotary frequencies are the ones of short sequences."""
+    """Finds up to where position encodings exist, and frequencies and scales are the ones of short sequences."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     limits = [getattr(config, "max_position_embeddings", None)]
     if switching_rotary(model):
         scaling = getattr(config, "rope_parameters", None) or {}
         limits.append(scaling.get("original_max_position_embeddings", config.max_position_embeddings))
+    limits += [int(attention.floor_scale) - 1 for attention in scaling_by_place(model)]  # type: ignore[arg-type]
     return min((limit for limit in limits if limit is not None), default=None)

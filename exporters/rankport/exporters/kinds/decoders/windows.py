@@ -63,8 +63,8 @@ def read_windows(module: DecoderModule) -> Windows:
     """Runs the body once. Raises CheckpointError for a layer whose mask is neither causal, nor a window, nor chunks."""
     model, windows = module.model, Windows()
     with _watched(model) as (made, given), torch.no_grad():
-        inputs = module.embed_tokens(torch.arange(1, _TOKENS + 1)[None] % module.embed_tokens.num_embeddings)
-        model.base_model(inputs_embeds=inputs, use_cache=False)  # type: ignore[operator]
+        inputs = module.inputs(torch.arange(1, _TOKENS + 1) % module.embed_tokens.num_embeddings)
+        model.base_model(**inputs, use_cache=False)  # type: ignore[operator]
     for one in given:
         told = _made_for(one.mask, made)
         if told is None:

@@ -21,7 +21,8 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
         return  # its body ends in Dense layers, whatever head its class has
     if model.encoder_head is not None:
         raise CheckpointError(
-            f"{model.architecture} reads a text in both directions, its head is named {model.encoder_head!r}: "
+            f"{model.architecture} ends as models that read in both directions do, its head is named "
+            f"{model.encoder_head!r}: "
             "--kind cross-encoder scores pairs with it, --kind classifier gives its labels. --kind ranker takes "
             "decoders (...ForCausalLM, or ...ForSequenceClassification with a head named 'score'), whose prefix can "
             "be shared"

@@ -61,13 +61,17 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     names, head = (None, None) if pooled is None else pooled
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer, names)
     dense = dense_head(source, head, len(labels.names))
+    embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     module = DecoderModule(
-        source.model, readout_of(labels), embeddings=False, head=dense, pooling=_pooling(head)
+        source.model,
+        readout_of(labels),
+        embeddings=embedding is not None,
+        head=dense,
+        pooling=_pooling(head),
     )
     facts = survey(module)
     facts.require_packed(options.targets)
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
-    embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)

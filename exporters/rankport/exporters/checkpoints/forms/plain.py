@@ -97,9 +97,7 @@ def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
     stored_apart = model.config.is_encoder_decoder  # type: ignore[union-attr]
     if (
         not stored_apart
-        and getattr(
-            model, "_tied_weights_keys", None
-        )  # without them the class ties nothing, whatever is said
+        and getattr(model, "_tied_weights_keys", None)  # else the class ties nothing, whatever is said
         and head is not None
         and getattr(model.config, "tie_word_embeddings", False)
         and head.weight is not table.weight

@@ -72,7 +72,7 @@ def _parts(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module, str, nn.Mod
 
 
 def _read_text(model: PreTrainedModel) -> None:
-    ids = torch.tensor([[1, 2, 3]]) % model.get_input_embeddings().num_embeddings
+    ids = torch.tensor([[1, 2, 3]]) % model.get_input_embeddings().num_embeddings  # type: ignore[operator]
     with torch.no_grad():
         model(input_ids=ids, use_cache=False)
 

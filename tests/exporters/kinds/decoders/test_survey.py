@@ -39,6 +39,15 @@ def test_a_model_that_looks_at_token_ids_again_takes_no_embedding_tokens(checkpo
         survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=True))
 
 
+def test_a_model_that_mixes_tokens_outside_attention_is_refused(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    mlp: Any = loaded.model.base_model.layers[0].mlp  # type: ignore[union-attr, index]
+    plain = mlp.forward
+    mlp.forward = lambda states: plain(states) + states.cumsum(1)
+    with pytest.raises(CheckpointError, match="changing one item moved another's logits"):
+        survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
+
+
 def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
     facts = survey(DecoderModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))

@@ -142,10 +142,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2},
         r"layers \[0\] \(linear_attention.*MiniMaxLightningAttention",
     ),
-    "recurrent beside its convolution": (
-        "kimi_linear",
-        {},
-        "changing one item moved another's logits",
+    "without attention": (
+        "lfm2",
+        {"layer_types": ["conv", "conv"]},
+        "Lfm2ForCausalLM has recurrent layers alone",
     ),
 }
 

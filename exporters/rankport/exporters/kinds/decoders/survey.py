@@ -193,6 +193,10 @@ def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     types = dict(enumerate(getattr(config, "layer_types", None) or ()))
     by_token = {layer for layer, kind in types.items() if kind in _KEEPS_NOTHING}
     missing = sorted(expected - shared.places.keys() - carrying - by_token)
+    if not missing and not shared.new:
+        raise CheckpointError(
+            f"{type(model).__name__} has recurrent layers alone: a prefix is kept beside the KV of layers of attention"
+        )
     if not missing:
         return
     named = {types[layer] for layer in missing if layer in types}

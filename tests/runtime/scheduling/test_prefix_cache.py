@@ -1,5 +1,7 @@
 """The prefix cache: what it gives back is what was put in, whatever is split, dropped or leased meanwhile."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,6 +216,17 @@ def test_what_the_latest_prefix_begins_with_too_is_a_step_of_its_own_where_kv_is
     assert cache.step(lease, tokens(*instruction)) == 20
     assert cache_of(1000, tokens(*instruction, 30)).step(lease, tokens(*instruction, 31)) == 21
     assert whole_cache(1000).step(whole_cache(1000).match(tokens(1)), tokens(1, 2)) == 2
+
+
+@pytest.mark.parametrize("cache", [cache_of(100, tokens(1, 2)), whole_cache(100, tokens(1, 2))])
+def test_a_cleared_cache_keeps_nothing_alive(cache: PrefixCache) -> None:
+    lease = cache.match(tokens(1, 2))
+    kept = weakref.ref(lease.pieces()[0])
+    cache.release(lease)
+    del lease
+    cache.clear()
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_step_forgets_a_prefix_that_was_dropped() -> None:

@@ -166,6 +166,7 @@ class PrefixCache:
         """Drops everything, leased or not; the cache is not used again."""
         self._order.clear()
         self._root.children.clear()
+        self._root.latest = None
         self._bytes = 0
 
     def check_integrity(self) -> None:
@@ -226,8 +227,10 @@ class PrefixCache:
 
     def _add_leaf(self, parent: _Node, tokens: Tokens, kv: PrefixKV) -> _Node:
         leaf = _Node(tokens.copy(), kv, parent)  # a view would keep the request's whole array alive
-        parent.children[self._key(leaf.tokens)] = parent.latest = leaf
-        parent.lengths[leaf.tokens.size] += 1
+        parent.children[self._key(leaf.tokens)] = leaf
+        if self._split_kv is None:
+            parent.latest = leaf
+            parent.lengths[leaf.tokens.size] += 1
         self._bytes += kv.nbytes
         self._order[leaf] = None
         return leaf
@@ -262,10 +265,10 @@ class PrefixCache:
         assert leaf.parent is not None
         parent = leaf.parent
         del parent.children[self._key(leaf.tokens)]
-        parent.lengths[leaf.tokens.size] -= 1
-        parent.lengths += Counter()  # without those that none has
-        if parent.latest is leaf:
-            parent.latest = None
+        if self._split_kv is None:
+            parent.lengths[leaf.tokens.size] -= 1
+            parent.lengths += Counter()  # without those that none has
+            parent.latest = None if parent.latest is leaf else parent.latest
         del self._order[leaf]
         self._bytes -= leaf.kv.nbytes
         self._evictions += 1

@@ -78,6 +78,7 @@ def expected(inputs: dict[str, torch.Tensor], scoring: Scoring) -> list[NDArray[
     past = [inputs["past_key"], inputs["past_value"]]
     prefix = PackedPrefix(inputs["slots"], inputs["token_slots"], inputs["past_lengths"], past)
     by_head = [inputs[part].transpose(1, 2) for part in ("query", "key", "value")]
+    prefix.place(0, *by_head[1:])
     mixed, (key, value) = prefix.attend(0, *by_head, scoring)
     return [mixed.flatten(2).numpy(), key.numpy(), value.numpy()]
 

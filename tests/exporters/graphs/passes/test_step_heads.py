@@ -171,7 +171,9 @@ def expected(layer: Layer, arrays: dict[str, NDArray]) -> list[NDArray[np.float3
         states.append(torch.from_numpy(part.astype(np.float32)).transpose(1, 2))
     slots, token_slots, lengths = (torch.from_numpy(arrays[name]) for name in INTEGERS)
     past = [torch.from_numpy(arrays[name]) for name in PAST]
-    mixed, (key, value) = PackedPrefix(slots, token_slots, lengths, past).attend(0, *states, Scoring(SCALE))
+    prefix = PackedPrefix(slots, token_slots, lengths, past)
+    prefix.place(0, *states[1:])
+    mixed, (key, value) = prefix.attend(0, *states, Scoring(SCALE))
     return [mixed.flatten(2).numpy(), key.numpy(), value.numpy()]
 
 

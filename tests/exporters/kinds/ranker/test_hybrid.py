@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,44 +15,12 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.tokens import TokenRun, TokenRuns
-from support import checkpoints
 from support.effort import every_run
+from support.hybrids import FAMILIES, hybrid
 
-_DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
-_DELTA |= {"linear_key_head_dim": 8, "linear_value_head_dim": 6, "head_dim": 8}
-_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-_MAMBA = {
-    "mamba_n_heads": 4,
-    "mamba_d_head": 16,
-    "mamba_d_state": 8,
-    "mamba_n_groups": 2,
-    "mamba_chunk_size": 4,
-}
-_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
-_SHARED = {"shared_expert_intermediate_size": 16}
-
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3.5": ("qwen3_5_text", _DELTA | _LINEAR),  # gated delta rule, gates beside the queries
-    "qwen3-next": ("qwen3_next", _DELTA | _LINEAR | _EXPERTS | _SHARED),
-    "qwen3.5-moe": ("qwen3_5_moe_text", _DELTA | _LINEAR | _EXPERTS | _SHARED),
-    "olmo-hybrid": ("olmo_hybrid", {**_DELTA, "linear_value_head_dim": 8} | _LINEAR),  # three convolutions
-    "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"]}),  # a convolution alone
-    "granite4": (
-        "granitemoehybrid",
-        _MAMBA | {"layer_types": ["mamba", "attention"], "num_local_experts": 0},
-    ),
-    "bamba": ("bamba", _MAMBA | {"attn_layer_indices": [1]}),
-    "falcon-h1": ("falcon_h1", _MAMBA | {"mamba_d_ssm": 64}),  # both in one layer
-}
-EVERY_RUN = ("qwen3.5", "granite4")
+EVERY_RUN = ("granite4",)
 
 LABELS = (9, 17)
-
-
-def hybrid(folder: Path, family: str, **overrides: Any) -> Path:
-    model_type, of_family = FAMILIES[family]
-    known = {"num_local_experts": 0} if model_type == "granitemoehybrid" else {}
-    return checkpoints.causal_lm(folder, model_type, **{**of_family, **known, **overrides})
 
 
 @pytest.fixture(scope="module", params=every_run(FAMILIES, EVERY_RUN))
@@ -128,7 +95,7 @@ def test_prefixes_that_begin_alike_share_what_they_can_and_answer_as_the_source(
 
 
 def test_low_bits_and_one_graph_for_both_roles_go_with_it(tmp_path: Path) -> None:
-    checkpoint = hybrid(tmp_path / "checkpoint", "qwen3.5")
+    checkpoint = hybrid(tmp_path / "checkpoint", "lfm2")
     bundle = export(
         checkpoint,
         tmp_path / "bundle",

@@ -53,7 +53,7 @@ class Mixing:
         copies = value.shape[2] // key.shape[2]
         if use_qk_l2norm_in_kernel:
             query, key = _unit(query), _unit(key)
-        query, key = (states.repeat_interleave(copies, 2) for states in (query, key))
+        query, key = _repeated(query, copies), _repeated(key, copies)
         return self.attend((query, key, value), g, beta, scale=query.shape[-1] ** -0.5), None
 
     def mamba2(
@@ -75,7 +75,7 @@ class Mixing:
         steps = torch.nn.functional.softplus(steps) if dt_softplus else steps
         steps = steps.clamp(min=dt_limit[0], max=dt_limit[1])
         copies = hidden_states.shape[2] // B.shape[2]
-        query, key = (states.repeat_interleave(copies, 2) for states in (C, B))
+        query, key = _repeated(C, copies), _repeated(B, copies)
         mixed = self.attend((query, key, hidden_states * steps[..., None]), A * steps, None, scale=1.0)
         return mixed if D is None else mixed + D[:, None] * hidden_states
 
@@ -162,3 +162,11 @@ BY_OPERATOR = Mixing(_from_zeros)
 
 def _unit(states: Tensor) -> Tensor:
     return states * torch.rsqrt((states * states).sum(-1, keepdim=True) + 1e-6)
+
+
+def _repeated(states: Tensor, copies: int) -> Tensor:
+    """Repeats each head: [rows, tokens, heads * copies, width]."""
+    rows, tokens, heads, width = states.shape
+    if copies == 1:
+        return states
+    return states[:, :, :, None].expand(rows, tokens, heads, copies, width).reshape(rows, tokens, -1, width)

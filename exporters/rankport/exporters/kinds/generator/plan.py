@@ -71,7 +71,7 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
     if facts.hybrid is not None:
         raise CheckpointError(
             f"layers {list(facts.hybrid.layers)} of {source.architecture} are recurrent, which a generator does not "
-            "write with yet: only --kind ranker takes them"
+            "write with yet: --kind ranker and item-encoder take them"
         )
     limits = _limits(facts, options)
     return ExportPlan(

@@ -1,4 +1,4 @@
-"""What the examples tell of a training: a bar on a terminal, a line for each tenth in a log."""
+"""Progress of a training that the examples show: a bar on a terminal, a line for each tenth in a log."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

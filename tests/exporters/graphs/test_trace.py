@@ -1,4 +1,4 @@
-"""What cannot be traced is refused in one line, and torch's own account of it is not printed."""
+"""Models that cannot be traced are refused in one line, and torch's own account of them is not printed."""
 
 import pytest
 import torch

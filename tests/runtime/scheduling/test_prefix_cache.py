@@ -295,7 +295,7 @@ TestCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_coun
 
 
 class WholeCacheUnderUse(CacheUnderUse):
-    """The same of KV that cannot be split."""
+    """Cache under use whose KV cannot be split."""
 
     split = None
 

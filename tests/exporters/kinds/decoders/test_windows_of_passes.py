@@ -63,7 +63,7 @@ ALL_WINDOWS = ("mistral", "qwen2", "gemma2")
 
 @dataclass(frozen=True)
 class Past:
-    """What a prefix keeps, as a piece of `PrefixBatch`."""
+    """Piece of what a prefix keeps, as one of `PrefixBatch`."""
 
     kv: list[Tensor]  # [kv_heads, tokens, width] by layer, key and value
 

@@ -13,7 +13,7 @@ SPARSE = {"block_size": 4, "num_random_blocks": 2}  # (5 + 2 * 2) * 4 = 36
 
 
 def test_a_big_bird_is_exported_for_texts_that_it_reads_whole(tmp_path: Path) -> None:
-    """Of longer ones it draws blocks at random, and after a short one it draws none any more."""
+    """Blocks are drawn at random for longer ones, and after a short one none any more."""
     model = load_checkpoint(checkpoints.body(tmp_path / "c", "big_bird", **SPARSE), head="none").model
     assert position_limit(model) == 36
     require_within_reach(model, "--max-item-tokens 36", 36)

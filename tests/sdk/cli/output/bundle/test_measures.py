@@ -1,7 +1,7 @@
 """What a bundle computes with, in words."""
 
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.sdk.cli.output.bundle.manifest import manifest_facts
+from rankport.sdk.cli.output.bundle.facts import manifest_facts
 
 
 def test_products_of_fp8_are_told_with_the_gpus_that_have_them(encoder_bundle: Bundle) -> None:

@@ -7,23 +7,19 @@ from rich.console import Console
 from rich.table import Table
 
 from rankport.exporters.kinds.table import kinds_with
-from rankport.runtime.bundle.description import class_read_out, read_out
 from rankport.runtime.bundle.manifest import (
     Agreement,
-    ClassHead,
     Manifest,
     ModeParity,
     Parity,
     Quality,
-    WideFeature,
 )
-from rankport.sdk.cli.output.bundle.kinds import list_facts, set_facts, writing_facts
+from rankport.sdk.cli.output.bundle.facts import manifest_facts
 from rankport.sdk.cli.output.bundle.measures import (
     agreement_in_words,
     agreement_measures,
     parity_in_words,
     quality_rows,
-    targets_in_words,
 )
 from rankport.sdk.cli.output.run_facts import RunFacts
 
@@ -156,154 +152,3 @@ def print_run(console: Console, run: RunFacts) -> None:
         highlight=False,
         markup=False,
     )
-
-
-def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
-    """Lists what a bundle is: names and values."""
-    source = manifest.source
-    facts = [
-        ("kind", manifest.kind),
-        ("fingerprint", manifest.fingerprint),
-        (
-            "source",
-            f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters stored as {source.dtype}",
-        ),
-        *_origin(manifest),
-        ("precision", manifest.precision),
-        ("targets", targets_in_words(manifest)),
-        *_quantization(manifest),
-        ("shape", _shape(manifest)),
-        ("limits", _limits(manifest)),
-    ]
-    if manifest.sets is None:
-        facts.append(("prompt", " ".join(_segments(manifest))))
-    facts += _read_out(manifest)
-    if manifest.embedding is not None:
-        form = manifest.embedding
-        facts.append(
-            (
-                "embedding tokens",
-                f"{form.tokens} x {form.hidden_size} {form.dtype} {form.pooling or ''}".strip(),
-            )
-        )
-    if manifest.pairing is not None:
-        facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
-    if manifest.tokenization is not None:
-        facts.append(("tokenization", manifest.tokenization.in_words))
-    facts.append(("files", ", ".join(f"{file.path} {_size(file.size)}" for file in manifest.files)))
-    return facts
-
-
-def _shape(manifest: Manifest) -> str:
-    shape = manifest.shape
-    words = "" if manifest.sets is not None else f", vocabulary {shape.vocab_size}"
-    return f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}{words}"
-
-
-def _limits(manifest: Manifest) -> str:
-    if manifest.sets is not None:
-        return f"{manifest.sets.max_events} events, {manifest.sets.max_candidates} candidates"
-    if manifest.pair is not None and manifest.pair.cut != "each":
-        return f"pair {manifest.pair.max_tokens} tokens, cut {manifest.pair.cut}"
-    return f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens"
-
-
-def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
-    labels, score, tagging = manifest.labels, manifest.score, manifest.tagging
-    if labels is not None and manifest.head is not None:
-        return [
-            ("labels", f"{', '.join(labels.names)} ({labels.source})"),
-            ("probabilities", class_read_out(labels, manifest.head)),
-            ("head", _head(manifest.head)),
-        ]
-    if labels is not None and tagging is not None:
-        crf = "" if tagging.crf is None else f", decoded by a {tagging.crf.kind} CRF"
-        return [("labels", f"{', '.join(labels.names)} ({tagging.scheme}, one a {tagging.unit}{crf})")]
-    if manifest.generation is not None:
-        return writing_facts(manifest.generation)
-    if labels is None or score is None:
-        return []
-    if manifest.sets is not None:
-        return [("heads", ", ".join(labels.names)), *set_facts(manifest.sets, score)]
-    facts = [
-        ("labels", f"{', '.join(labels.names)} ({labels.source})"),
-        ("score", f"{score.kind}: {read_out(labels, score)}"),
-    ]
-    if labels.pad_token is not None:
-        read_at = f"the last token that is not {labels.pad_token}, the pad token, as transformers' head does"
-        facts.append(("read at", f"{read_at}; items of embedding tokens at their last"))
-    if manifest.lists is not None:
-        facts += list_facts(manifest.lists)
-    if manifest.wide:
-        facts.append(("wide features", ", ".join(map(_feature, manifest.wide))))
-    return facts
-
-
-def _feature(feature: WideFeature) -> str:
-    missing = "none may be missing" if feature.nan is None else f"missing counts as {feature.nan:g}"
-    return f"{feature.name} ({feature.scaling}; {missing})"
-
-
-def _head(head: ClassHead) -> str:
-    if head.pooling is None:
-        return "the class's own"
-    layers = [f"{layer.in_features} x {layer.out_features} {layer.activation}" for layer in head.dense]
-    return ", ".join([" + ".join(head.poolings), *layers])
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} kB"
-
-
-def _segments(manifest: Manifest) -> list[str]:
-    shown = []
-    for part in (manifest.prompt.prefix, manifest.prompt.item):
-        for segment in part:
-            if segment.joined:
-                shown.append("+")
-            if segment.special is not None:
-                shown += segment.special
-            elif segment.text is not None:
-                shown.append(repr(segment.text))
-            else:
-                shown.append(f"<{segment.field or 'item'}>")
-        shown.append("|")
-    return shown[:-1]
-
-
-def _origin(manifest: Manifest) -> list[tuple[str, str]]:
-    adapter = manifest.source.adapter
-    facts = [("code left out", code) for code in manifest.source.ignored_code]
-    facts += [("note", note) for note in manifest.source.notes]
-    if adapter is not None:
-        base = f"{adapter.base or 'its base'} ({adapter.base_sha256[:12]}…)"
-        merged = f"{adapter.type} of rank {adapter.rank} into {base}"
-        facts.insert(0, ("adapter", merged))
-    return facts
-
-
-def _quantization(manifest: Manifest) -> list[tuple[str, str]]:
-    quantization = manifest.quantization
-    if quantization is None:
-        return []
-    facts = [("quantized", f"by {quantization.by}: {quantization.method}, {quantization.format}")]
-    for part in quantization.parts:
-        grain = "tensor or channel" if part.group_size is None else f"{part.group_size} channels"
-        facts.append(
-            (
-                f"  {part.part}",
-                f"{part.layers} x {part.type}{part.bits}, {part.weights / 1e6:.1f} M weights, a scale per {grain}, "
-                f"activations {part.activations}",
-            )
-        )
-    if quantization.kept:
-        facts.append(("  full precision", _shortened(quantization.kept)))
-    if quantization.calibration is not None:
-        used = quantization.calibration
-        facts.append(("  calibrated on", f"{used.requests} requests, {used.tokens} tokens"))
-    return facts
-
-
-def _shortened(names: list[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

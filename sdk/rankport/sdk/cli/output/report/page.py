@@ -7,7 +7,7 @@ from pathlib import Path
 from rankport.exporters.kinds.table import kinds_with
 from rankport.exporters.proof.prove import Proof
 from rankport.runtime.bundle.manifest import ModeParity, Parity, Quality
-from rankport.sdk.cli.output.bundle.manifest import manifest_facts
+from rankport.sdk.cli.output.bundle.facts import manifest_facts
 from rankport.sdk.cli.output.bundle.measures import (
     Measure,
     agreement_in_words,

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV
 from rankport.runtime.tokens import TokenRuns
 
 
@@ -76,8 +76,9 @@ class DecodeBackend(Protocol):
     def end(self, sequence: SequenceKV) -> None:
         """Frees a sequence, which is not used again."""
 
-    def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
-        """Splits KV of a prefix as `PrefixBackend.split`."""
+    @property
+    def split(self) -> SplitKV | None:
+        """Splits KV of a prefix as `PrefixBackend.split`; None where it is used whole or not at all."""
 
     def close(self) -> None:
         """Frees the device."""

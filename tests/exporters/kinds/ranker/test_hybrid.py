@@ -115,9 +115,3 @@ def test_a_gpu_is_refused_with_the_layers(target: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"layers \[0\] are recurrent, .* --target onnx-cpu alone"):
         export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=LABELS, target=target)
     assert not (tmp_path / "bundle").exists()
-
-
-def test_a_generator_is_refused_with_the_layers(tmp_path: Path) -> None:
-    checkpoint = hybrid(tmp_path / "checkpoint", "lfm2", tie_word_embeddings=False)
-    with pytest.raises(CheckpointError, match=r"layers \[0\] of Lfm2ForCausalLM are recurrent"):
-        export(checkpoint, tmp_path / "bundle", kind="generator", stop_ids=(2,))

@@ -68,11 +68,7 @@ def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions
 def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: GeneratorOptions) -> ExportPlan:
     """Plans a generator. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     facts = survey(_module(source, "onnx-cpu"))
-    if facts.hybrid is not None:
-        raise CheckpointError(
-            f"layers {list(facts.hybrid.layers)} of {source.architecture} are recurrent, which a generator does not "
-            "write with yet: --kind ranker and item-encoder take them"
-        )
+    facts.require_packed(options.targets)
     limits = _limits(facts, options)
     return ExportPlan(
         shape=ModelShape(

@@ -28,7 +28,7 @@ class OnnxRuntimePrefixBackend:
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
         self._score = self._prefix.of_role("score")
-        self.split = split_kv if self._prefix.splits else None
+        self.split = None if self._prefix.states else split_kv
 
     def prefill(self, batch: PrefixBatch) -> tuple[HostKV, ...]:
         """See `PrefixBackend.prefill`."""

@@ -7,12 +7,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
 from rankport.runtime.backends.layouts.by_target import step_layout_of
 from rankport.runtime.backends.layouts.packed import step_inputs
-from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
+from rankport.runtime.backends.ort.host_kv import Array, HostKV
 from rankport.runtime.backends.ort.prefixes import IN_PLACE, PrefixGraph, split_kv
-from rankport.runtime.backends.ort.sequences import HostSequence, SequencePool
+from rankport.runtime.backends.ort.sequences import HostSequence, Place, SequencePool
 from rankport.runtime.backends.ort.session import BoundRun, Session
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
@@ -29,7 +29,7 @@ class _InPlace:
 
     def __init__(self, decode: Session, pool: SequencePool) -> None:
         self._decode, self._pool = decode, pool
-        self._bound: tuple[tuple[int, int], BoundRun] | None = None  # to a place of the pool
+        self._bound: dict[Place, BoundRun] = {}  # to places of the pool that are there
 
     def step(self, sequences: Sequence[HostSequence], inputs: Mapping[str, Array], logits: Logits) -> None:
         """Computes a token of each sequence, and puts its KV behind them."""
@@ -37,17 +37,20 @@ class _InPlace:
         place = self._pool.place(sequences)
         if place is None:
             past = self._pool.past(sequences)
-            self._decode.run_bound(self._binding(past), inputs, logits)
-            self._pool.put_back(sequences, past)
+            new = self._pool.new(sequences, past)
+            self._decode.run_bound(self._decode.bound(past, new), inputs, logits)
+            self._pool.take(sequences, new)
         else:
-            if self._bound is None or self._bound[0] != place:
-                self._bound = place, self._binding(self._pool.past(sequences))
-            self._decode.run_bound(self._bound[1], inputs, logits)
-        self._pool.lengthen(sequences)
+            self._decode.run_bound(self._bound_to(place, sequences), inputs, logits)
+            self._pool.take(sequences)
 
-    def _binding(self, past: Mapping[str, Array]) -> BoundRun:
-        new = dict(zip(past_names(len(past) // 2, "new"), past.values(), strict=True))
-        return self._decode.bound(past, new)
+    def _bound_to(self, place: Place, sequences: Sequence[HostSequence]) -> BoundRun:
+        if place not in self._bound:
+            rows = place.grown, place.rows
+            self._bound = {known: run for known, run in self._bound.items() if known[:2] == rows}
+            past = self._pool.past(sequences)
+            self._bound[place] = self._decode.bound(past, self._pool.new(sequences, past))
+        return self._bound[place]
 
 
 class OnnxRuntimeDecodeBackend:
@@ -60,7 +63,9 @@ class OnnxRuntimeDecodeBackend:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
         self._decode = self._prefix.of_role("decode")
         shape = bundle.manifest.shape
-        self._pool, self._vocabulary = SequencePool(shape.layers), shape.vocab_size
+        self._pool = SequencePool(shape.layers, states=self._prefix.states)
+        self._vocabulary = shape.vocab_size
+        self.split = None if self._prefix.states else split_kv
         self._lay_out = step_layout_of(bundle.graph("decode"))
         # Graphs of bundles of before, and of models whose attention does not fit, have no such input.
         fits = IN_PLACE in self._decode.input_names
@@ -124,10 +129,6 @@ class OnnxRuntimeDecodeBackend:
         """See `DecodeBackend.end`."""
         assert isinstance(sequence, HostSequence)
         self._pool.end(sequence)
-
-    def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
-        """See `DecodeBackend.split`."""
-        return split_kv(kv, length)
 
     def close(self) -> None:
         """Frees the sessions."""

@@ -25,7 +25,8 @@ class PrefixGraph:
         # Graphs for a GPU run here in fp32, as a proof has them.
         graphs = {graph.role: graph for graph in reversed(bundle.manifest.graphs)}
         self._kept = KeptTensor.of(graphs["prefix"])
-        self._states = KeptState.of(graphs["prefix"])
+        # States are those of all tokens before their end: where there are any, KV cannot be split.
+        self.states = KeptState.of(graphs["prefix"])
         last = graphs.get("score", graphs["prefix"])
         self._lay_out = layout_of(last, EmbeddingsForm(shape.hidden_size))
         self._session = Session(bundle, "prefix", config)
@@ -41,7 +42,7 @@ class PrefixGraph:
         outputs = self._session.run(inputs | {"kv_slots": np.array([slots])})
         by_name = dict(zip(self._session.output_names, outputs, strict=True))
         layers = tuple(by_name[tensor.new] for tensor in self._kept)
-        states = tuple(by_name[state.new] for state in self._states)
+        states = tuple(by_name[state.new] for state in self.states)
         lengths = batch.runs.lengths.tolist()
         if len(lengths) == 1:
             return (HostKV(layers, states),)
@@ -53,18 +54,13 @@ class PrefixGraph:
             for i, length in enumerate(lengths)
         )
 
-    @property
-    def splits(self) -> bool:
-        """Says whether what it gives can be split: a state is that of all tokens before its end."""
-        return not self._states
-
     def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name, and counts the slots of a prefix."""
         layout = self._lay_out(batch)
         sizes = layout.sizes
         arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
         past = joined_past(batch.prefixes, batch.past_lengths, self._kept)
-        states = joined_states(batch.prefixes, self._states)
+        states = joined_states(batch.prefixes, self.states)
         return arrays | past | states | {IN_PLACE: np.zeros(1, np.int64)}, sizes.rows * sizes.row_tokens
 
     def close(self) -> None:

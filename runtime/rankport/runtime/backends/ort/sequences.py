@@ -1,15 +1,19 @@
-"""`SequencePool`: KV of the sequences that are being written, a row each of arrays that all share.
+"""`SequencePool`: KV of the sequences that are being written, a row each of arrays that all share, and their states.
 
 A pass reads the arrays as they lie, or writes in them: no KV is copied to write one token more, but when they grow.
+States of recurrent layers, which each step makes anew, are `StateRows`'.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.layouts.kept import KeptState
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
+from rankport.runtime.backends.ort.states import StateRows
 from rankport.runtime.bundle.manifest import LayerKV
 
 _STEP = 64  # tokens by which rows are made longer, at least
@@ -28,24 +32,33 @@ class HostSequence:
         return 0
 
 
-class SequencePool:
-    """Rows of keys and values, the first `used` of which are sequences. Driven by one thread."""
+class Place(NamedTuple):
+    """Memory of the pool that a step of its first rows reads and writes."""
 
-    def __init__(self, widths: Sequence[LayerKV], of: str = "past") -> None:
-        """Makes an empty pool, whose arrays are inputs called `of`."""
+    grown: int  # times that the arrays were made anew
+    rows: int
+    turn: int  # of states
+
+
+class SequencePool:
+    """Rows of keys, values and states, the first `used` of which are sequences. Driven by one thread."""
+
+    def __init__(self, widths: Sequence[LayerKV], of: str = "past", states: Sequence[KeptState] = ()) -> None:
+        """Makes an empty pool, whose arrays of KV are inputs called `of`."""
         shapes = [(width.kv_heads, width.head_dim) for width in widths for _ in ("key", "value")]
-        self._names = past_names(len(widths), of)
+        self._names, self._new_names = past_names(len(widths), of), past_names(len(widths), "new")
         self._arrays = [np.zeros((0, heads, 0, dim), np.float32) for heads, dim in shapes]
+        self._states = StateRows(states)
         self._sequences: list[HostSequence] = []  # by row
         self._grown = 0  # times that the arrays were made anew
 
     @property
     def nbytes(self) -> int:
         """Host bytes held."""
-        return sum(array.nbytes for array in self._arrays)
+        return sum(array.nbytes for array in self._arrays) + self._states.nbytes
 
     def begin(self, pieces: Sequence[HostKV]) -> HostSequence:
-        """Takes a row and copies the KV of a prefix into it."""
+        """Takes a row and copies the KV of a prefix into it, and the states that it ends in."""
         sequence = HostSequence(len(self._sequences), sum(piece.length for piece in pieces))
         self._make_room(sequence.row + 1, sequence.length + 1)
         for place, array in enumerate(self._arrays):
@@ -53,6 +66,7 @@ class SequencePool:
             for piece in pieces:
                 array[sequence.row, :, start : start + piece.length] = piece.layers[place][0]
                 start += piece.length
+        self._states.begin(sequence.row, pieces)
         self._sequences.append(sequence)
         return sequence
 
@@ -63,6 +77,7 @@ class SequencePool:
             return
         for array in self._arrays:
             array[sequence.row, :, : last.length] = array[last.row, :, : last.length]
+        self._states.copy(last.row, sequence.row)
         last.row = sequence.row
         self._sequences[last.row] = last
 
@@ -75,11 +90,13 @@ class SequencePool:
         length = sequences[0].length
         for array in self._arrays:
             array[rows[moved], :, :length] = array[rows[parents[moved]], :, :length]
+        self._states.copy(rows[parents[moved]], rows[moved])
 
     def past(self, sequences: Sequence[HostSequence]) -> dict[str, Array]:
         """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim].
 
-        Behind the longest is room for a token. Of the first sequences it is the pool's own memory, else a copy.
+        Behind the longest is room for a token. Of the first sequences it is the pool's own memory, else a copy. States
+        follow, each [rows, ...]; of all sequences they are the pool's own memory, else a copy.
         """
         self._make_room_behind(sequences)
         rows = [sequence.row for sequence in sequences]
@@ -87,32 +104,55 @@ class SequencePool:
             arrays = [array[: len(rows)] for array in self._arrays]
         else:
             arrays = [array[rows] for array in self._arrays]
-        return dict(zip(self._names, arrays, strict=True))
+        states = self._states.first(len(rows)) if self._are_all(sequences) else self._states.read(rows)
+        return dict(zip([*self._names, *self._states.names], [*arrays, *states], strict=True))
 
-    def place(self, sequences: Sequence[HostSequence]) -> tuple[int, int] | None:
-        """Says where what `past` gives lies: the same place is the same memory; None of a copy."""
+    def place(self, sequences: Sequence[HostSequence]) -> Place | None:
+        """Says where what `past` and `new` give lies: the same place is the same memory; None of a copy."""
         self._make_room_behind(sequences)
-        return (self._grown, len(sequences)) if _are_first(sequences) else None
+        is_own = self._are_all(sequences) if self._states else _are_first(sequences)
+        return Place(self._grown, len(sequences), self._states.turn) if is_own else None
+
+    def new(self, sequences: Sequence[HostSequence], past: Mapping[str, Array]) -> dict[str, Array]:
+        """Gives memory for what a step that writes in its `past` gives, by output: that of KV is the past's own."""
+        if self._are_all(sequences):
+            states = self._states.other(len(sequences))
+        else:
+            states = self._states.read([sequence.row for sequence in sequences])
+        names = [*self._new_names, *self._states.new_names]
+        return dict(zip(names, [*(past[name] for name in self._names), *states], strict=True))
 
     def append(self, sequences: Sequence[HostSequence], new: Sequence[NDArray[np.float32]]) -> None:
-        """Puts a token's keys and values behind each sequence: [sequences, heads, 1, dim], in the order of `past`."""
+        """Puts a token behind each sequence, given what follows `past`, in its order.
+
+        Of keys and values [sequences, heads, 1, dim], and states [sequences, ...].
+        """
         rows = [sequence.row for sequence in sequences]
         lengths = [sequence.length for sequence in sequences]
-        for array, states in zip(self._arrays, new, strict=True):
-            array[rows, :, lengths] = states[:, :, 0]
-        self.lengthen(sequences)
+        tokens, states = new[: len(self._arrays)], new[len(self._arrays) :]
+        for array, token in zip(self._arrays, tokens, strict=True):
+            array[rows, :, lengths] = token[:, :, 0]
+        self._states.write(rows, states)
+        self._lengthen(sequences)
 
-    def put_back(self, sequences: Sequence[HostSequence], past: Mapping[str, Array]) -> None:
-        """Copies the token that a pass wrote behind each in what `past` gave, where that is a copy."""
-        rows = [sequence.row for sequence in sequences]
-        lengths = [sequence.length for sequence in sequences]
-        for array, name in zip(self._arrays, self._names, strict=True):
-            array[rows, :, lengths] = past[name][range(len(rows)), :, lengths]
+    def take(self, sequences: Sequence[HostSequence], new: Mapping[str, Array] | None = None) -> None:
+        """Takes the token that a step wrote behind each; of a copy, out of what the step's `new` was."""
+        if new is None:
+            self._states.swap()
+        else:
+            rows = [sequence.row for sequence in sequences]
+            lengths = [sequence.length for sequence in sequences]
+            for array, name in zip(self._arrays, self._new_names, strict=True):
+                array[rows, :, lengths] = new[name][range(len(rows)), :, lengths]
+            self._states.write(rows, [new[name] for name in self._states.new_names])
+        self._lengthen(sequences)
 
-    def lengthen(self, sequences: Sequence[HostSequence]) -> None:
-        """Counts the token that was put behind each."""
+    def _lengthen(self, sequences: Sequence[HostSequence]) -> None:
         for sequence in sequences:
             sequence.length += 1
+
+    def _are_all(self, sequences: Sequence[HostSequence]) -> bool:
+        return len(sequences) == len(self._sequences) and _are_first(sequences)
 
     def _make_room_behind(self, sequences: Sequence[HostSequence]) -> None:
         """Makes room for a token of each."""
@@ -129,6 +169,7 @@ class SequencePool:
             tokens = max(tokens + _STEP - tokens % _STEP, had_tokens + had_tokens // 2)
         self._grown += 1
         used = len(self._sequences)
+        self._states.grow(max(rows, had_rows), used)
         for place, array in enumerate(self._arrays):
             _, heads, _, dim = array.shape
             grown = np.zeros((max(rows, had_rows), heads, max(tokens, had_tokens), dim), np.float32)

@@ -146,7 +146,7 @@ class _GenerationWork:
     def __init__(
         self, backend: DecodeBackend, config: EngineConfig, scored_tokens: int | None, instances: Instances
     ) -> None:
-        split = partial(on_device, "splitting KV", backend.split)
+        split = None if backend.split is None else partial(on_device, "splitting KV", backend.split)
         self.cache = PrefixCache(config.prefix_cache_bytes, split)
         self._backend, self._instances = backend, instances
         self._max_tokens = config.max_batch_tokens

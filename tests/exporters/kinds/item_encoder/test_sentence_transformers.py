@@ -182,6 +182,23 @@ def test_dense_layers_follow_each_other_and_may_add_their_input(base: Path, tmp_
     assert assert_as_its_owner(folder).shape == (4, 20)
 
 
+@pytest.mark.parametrize(
+    ("poolings", "widths", "wrong", "comes"),
+    [("mean", [(24, 8)], "2_Dense", 32), (["cls", "mean"], [(64, 20), (24, 8)], "3_Dense", 20)],
+)
+def test_a_dense_layer_of_another_width_than_comes_in_is_named(
+    poolings: Any, widths: list[tuple[int, int]], wrong: str, comes: int, base: Path, tmp_path: Path
+) -> None:
+    names = [f"{place}_Dense" for place, _ in enumerate(widths, 2)]
+    folder = folders.pooled(base, tmp_path / "c", poolings, *(("Dense", name) for name in names))
+    for name, (into, out) in zip(names, widths, strict=True):
+        folders.add_dense(folder, name, into, out)
+    with pytest.raises(
+        CheckpointError, match=rf"{wrong}.config\.json: in_features 24 do not fit .* {comes} wide"
+    ):
+        planned(folder)
+
+
 def test_folders_are_those_that_modules_json_names(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     folders.pooled(base, folder / "0_Transformer", "cls")  # its own modules.json and pooling are stale there

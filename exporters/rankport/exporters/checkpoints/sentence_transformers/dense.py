@@ -1,6 +1,6 @@
 """A Dense module: a linear layer and an activation over pooled embeddings, its weights in safetensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -65,6 +65,21 @@ def dense_weights(folder: Path, layer: DenseLayer) -> Mapping[str, Tensor]:
     if shapes != _shapes(layer):
         raise CheckpointError(f"{file} holds {shapes}, its config.json asks for {_shapes(layer)}")
     return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def require_chained(layers: Sequence[tuple[Path, DenseLayer]], width: int) -> int:
+    """Follows a width through Dense modules, each with its folder, and gives what comes out.
+
+    Raises CheckpointError naming the module that takes another width than comes in.
+    """
+    for folder, layer in layers:
+        if layer.in_features != width:
+            raise CheckpointError(
+                f"{folder / 'config.json'}: in_features {layer.in_features} do not fit what comes in, which is {width} "
+                "wide: modules.json names another model, pooling or order of modules than the layer was trained behind"
+            )
+        width = layer.out_features
+    return width
 
 
 def _shapes(layer: DenseLayer) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.states import states_width
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.classifier.head import resolve_head
 from rankport.exporters.kinds.classifier.limits import classifier_limit
@@ -28,9 +29,10 @@ def plan_classifier(source: Checkpoint, prompt: ResolvedPrompt, options: Classif
     labels, head = resolve_head(source, options.labels)
     if source.head == "classification_head":
         require_read_again(source, prompt)
+    width = source.hidden_size if head.pooling is None else states_width(source.model, source.hidden_size)
     most, paired = classifier_limit(source, options), options.texts == "pair"
     return ExportPlan(
-        shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
+        shape=ModelShape(hidden_size=width, vocab_size=source.vocab_size, layers=[]),
         limits=Limits(max_prefix_tokens=most if paired else 0, max_item_tokens=most),
         pair=Pair(max_tokens=most, cut=options.cut) if paired else None,
         labels=labels,

@@ -2,7 +2,9 @@
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.onnx_model import EMBEDDING
+from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
+from rankport.exporters.checkpoints.states import states_width
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.own_embedding import own_form
 from rankport.protos.errors import InvalidRequest
@@ -33,8 +35,8 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         raise InvalidRequest(
             f"--tokens {options.tokens}: the pooling leaves the prompt out, and makes one token"
         )
-    dense = [] if folder is None else [layer for _, layer in folder.dense]
-    width = dense[-1].out_features if dense else source.hidden_size * len(chosen)
+    layers = () if folder is None else folder.dense
+    width = require_chained(layers, states_width(source.model, source.hidden_size) * len(chosen))
     cut = None if folder is None else folder.truncate_dim
     return Embedding(
         tokens=options.tokens or 1,
@@ -44,7 +46,7 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         normalize=options.normalize if options.normalize is not None else _normalizes(folder, own),
         further_poolings=list(chosen[1:]),
         skip_tokens=skip_tokens,
-        dense=dense,
+        dense=[layer for _, layer in layers],
         cut_from=width if cut is not None and cut < width else None,
     )
 

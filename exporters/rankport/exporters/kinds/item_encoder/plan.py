@@ -4,6 +4,7 @@ from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
+from rankport.exporters.checkpoints.states import states_width
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
@@ -19,8 +20,9 @@ from rankport.runtime.bundle.manifest import Embedding, ModelShape, Precision, T
 def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemEncoderOptions) -> ExportPlan:
     """Plans an item encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
     embedding = output_form(source, options, skipped_tokens(source, prompt, options))
+    width = states_width(source.model, source.hidden_size)
     return ExportPlan(
-        shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
+        shape=ModelShape(hidden_size=width, vocab_size=source.vocab_size, layers=[]),
         limits=item_encoder_limits(source, options),
         embedding=embedding,
         overrides=overrides(source, options),

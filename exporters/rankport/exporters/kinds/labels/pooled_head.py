@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
+from rankport.exporters.checkpoints.states import states_width
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.embedding import AVERAGES
@@ -26,7 +28,9 @@ def pooled_head(source: Checkpoint, *, named: bool) -> tuple[tuple[str, ...], Cl
         InvalidRequest: nothing names the outputs.
     """
     folder = _folder(source)
-    outputs = folder.dense[-1][1].out_features
+    outputs = require_chained(
+        folder.dense, states_width(source.model, source.hidden_size) * len(folder.pooling.modes)
+    )
     stated = _folder_names(source, folder, outputs, wanted=not named)
     head = ClassHead(
         exclusive=are_exclusive(source, outputs),

@@ -37,12 +37,19 @@ class Computed(nn.Module):
         return tuple(computation(x) for computation in COMPUTATIONS.values())
 
 
-def exported(from_notes: bool) -> ir.Model:
+class Masked(nn.Module):
+    """Subtracts integers from a float, as XLNet does of its mask: torch promotes no tensor behind a number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.0 - x.to(torch.int64)
+
+
+def exported(from_notes: bool, module: nn.Module | None = None) -> ir.Model:
     way = promoted_from_notes() if from_notes else nullcontext()
     with torch.no_grad(), way, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of torch about itself
         program = torch.onnx.export(
-            Computed().eval(),
+            (module or Computed()).eval(),
             kwargs={"x": torch.randn(5, 4)},
             dynamo=True,
             opset_version=21,
@@ -84,6 +91,16 @@ def test_the_graph_computes_as_the_module(graph: ir.Model) -> None:
     for name, expected, result in zip(COMPUTATIONS, Computed()(x), results, strict=True):
         assert result.dtype == expected.numpy().dtype, name
         np.testing.assert_allclose(result, expected.numpy(), rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_integers_subtracted_from_a_float_are_floats(traces: KeptTraces) -> None:
+    x = torch.tensor([[1.5, -2.5, 0.0, 7.0]])
+    with traces.anew():
+        graph = exported(from_notes=True, module=Masked())
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
+    np.testing.assert_array_equal(
+        session.run(None, {session.get_inputs()[0].name: x.numpy()})[0], [[0.0, 3.0, 1.0, -6.0]]
+    )
 
 
 def test_the_way_of_torch_is_back_afterwards() -> None:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from rankport.exporters.graphs.complex_pairs import complex_as_pairs
 from rankport.exporters.graphs.decompose import decomposed_in_place
@@ -24,6 +25,7 @@ from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
 from rankport.exporters.graphs.promotion import promoted_from_notes
+from rankport.exporters.graphs.raised_in import raising_module
 from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
@@ -68,7 +70,9 @@ def trace(
         more = 3 if lines[0].endswith(":") else 1  # the heading of a list says nothing by itself
         reason = shorten(" ".join(lines[:more]), 300)  # may quote a whole graph
         raise CheckpointError(
-            f"the model cannot be traced with dynamic sizes, as one that branches on its input cannot: {reason}"
+            f"{_named(module, error)} cannot be traced with dynamic sizes, as code that branches on its input, or "
+            "takes tokens one after another or in chunks, cannot: use another model, or serve this one by its own "
+            f"library ({reason})"
         ) from error
     assert program is not None
     model = program.model
@@ -86,6 +90,14 @@ def trace(
         value.shape = ir.Shape(list(axes[value.name]))
     read_first_sizes(model)
     return model
+
+
+def _named(module: nn.Module, error: BaseException) -> str:
+    """Names the model of transformers in a module, and the part of it that did not trace."""
+    model = next((part for part in module.modules() if isinstance(part, PreTrainedModel)), module)
+    part = raising_module(error.__cause__ or error)
+    inside = "" if part in (None, model) else f"{type(part).__name__} of "
+    return f"{inside}{type(model).__name__}"
 
 
 def cut(model: ir.Model, outputs: Mapping[str, Sequence[str | int]]) -> ir.Model:

@@ -4,7 +4,6 @@ Widths are read off a real run, never from a family's name. What the run shows n
 reason; fields of configs are refused where they are read, in `checkpoints`.
 """
 
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.raised_in import raising_module
 from rankport.exporters.kinds.decoders.module import (
     DecoderModule,
     scaling_by_place,
@@ -140,20 +140,10 @@ def _reported(model: nn.Module, why: str) -> Iterator[None]:
     except RankportError:
         raise
     except Exception as error:
-        part = _raising(error) or model
+        part = raising_module(error) or model
         inside = "" if part is model else f" of {type(model).__name__}"
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{type(part).__name__}{inside} {why} ({reason})") from error
-
-
-def _raising(error: BaseException) -> nn.Module | None:
-    """Finds the innermost module of transformers that an error was raised in."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    parts = [frame.f_locals.get("self") for frame in reversed(frames)]
-    return next(
-        (part for part in parts if isinstance(part, nn.Module) and "transformers" in type(part).__module__),
-        None,
-    )
 
 
 def _require_positions_and_embeddings_only(module: DecoderModule) -> None:

@@ -9,6 +9,7 @@ from rankport.exporters.kinds.texts.rows import Answers
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
+from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import ModeParity
 
 
@@ -29,6 +30,7 @@ def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray
 
     An error of a float16 value is what is beyond half a unit in its last place, by which rounding alone moves it.
     """
+    _require_within_float16(expected, actual.dtype)
     require_finite_results(mode, [*expected], [*actual])
     errors = np.abs(actual.astype(np.float64) - expected)
     if actual.dtype == np.float16:
@@ -46,6 +48,15 @@ def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray
             np.mean([top_k_agreement(wanted[i][o], got[i][o], 10) for i, o in enumerate(others)])
         ),
     )
+
+
+def _require_within_float16(expected: NDArray[np.float32], dtype: np.dtype[np.floating]) -> None:
+    most, largest = float(np.finfo(np.float16).max), float(np.abs(expected).max())
+    if dtype == np.float16 and np.isfinite(largest) and largest > most:
+        raise CheckpointError(
+            f"embedding values reach {largest:,.0f}, and float16 ends at {most:,.0f}: export with --output-dtype "
+            "float32, or with --normalize"
+        )
 
 
 def similarities(tokens: NDArray[np.floating]) -> NDArray[np.float64]:

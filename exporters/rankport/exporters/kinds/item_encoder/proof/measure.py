@@ -55,6 +55,7 @@ def measure_item_encoder(
     on_progress("parity: one item, batch")
     with closing(load_text_backend(place.bundle, "encode", place.config)) as backend:
         answers = answers_by_mode(backend, runs)
+        modes, drift = compare_modes(expected, answers), list[ModeParity]()
         if options.batch_queries is None:
             batches = batches_of_modes(answers)
         else:
@@ -62,7 +63,6 @@ def measure_item_encoder(
             batches = batches_of_sweep(
                 backend, many, place.config, lambda size: on_progress(f"{counted(size, 'item')} in a pass")
             )
-    modes, drift = compare_modes(expected, answers), list[ModeParity]()
     own = own_rows(source, runs)
     if own is not None:
         modes.append(compare_embeddings(EMBEDDING, own, answers["one_item"]))

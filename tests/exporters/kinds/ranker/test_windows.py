@@ -8,6 +8,7 @@ import pytest
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.decoders.survey import Survey
+from rankport.exporters.kinds.ranker.proof import samples
 from rankport.protos.errors import ParityError
 from support import checkpoints
 from support.effort import every_run
@@ -77,6 +78,24 @@ def test_a_window_that_is_off_by_one_fails_the_proof(
     checkpoint = checkpoints.causal_lm(tmp_path / "c", "mistral", **config)
     with pytest.raises(ParityError, match="prefix_reuse/text"):
         export(checkpoint, tmp_path / "b", **RANKER, **options)
+
+
+@pytest.mark.parametrize("options", every_run([{}, CUDA], [{}]), ids=["cpu", "cuda"])
+def test_a_window_beyond_ordinary_samples_is_crossed_by_one_more(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of 2,048 tokens and a window of 4,096, by shorter ones."""
+    monkeypatch.setattr(samples, "LONGEST", 64)
+    monkeypatch.setattr(samples, "LONGEST_WINDOW", 128)
+    monkeypatch.setattr(Survey, "windows_within", lambda *_: {0: 101})
+    checkpoint = checkpoints.causal_lm(
+        tmp_path / "c", "mistral", sliding_window=100, num_hidden_layers=1, max_position_embeddings=256
+    )
+    with pytest.raises(ParityError, match="full_sequence/beyond_window") as caught:
+        export(checkpoint, tmp_path / "b", **{**RANKER, "max_prefix_tokens": 112}, **options)
+    for mode in ("prefix_reuse", "prefix_extension", "one_item", "many_prefixes"):
+        assert f"{mode}/beyond_window" in str(caught.value)
+    assert "/text" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [CPU, CUDA], ids=["cpu", "cuda"])

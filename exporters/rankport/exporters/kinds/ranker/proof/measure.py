@@ -1,6 +1,6 @@
 """The proof of a ranker bundle: each mode and item form on sample requests, and judged requests by the runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.decoders.module import DecoderModule
+from rankport.exporters.kinds.decoders.windows import read_windows
 from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.labels.pooled_head import pooled_head
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
@@ -19,7 +21,11 @@ from rankport.exporters.kinds.ranker.proof.judged import JudgedRun, ndcg_by_requ
 from rankport.exporters.kinds.ranker.proof.modes import SampleRequest, answers_by_mode, compare_modes
 from rankport.exporters.kinds.ranker.proof.owner_scores import OwnerRun, run_reference
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
-from rankport.exporters.kinds.ranker.proof.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.samples import (
+    are_sampled,
+    sample_requests,
+    window_to_cross,
+)
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.agreement import AgreementLimits
 from rankport.exporters.proof.compare import Logits, RankValues, compare
@@ -27,6 +33,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import source_in_words
 from rankport.protos.errors import ParityError
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_prefix_backend
@@ -44,8 +51,9 @@ def measure_ranker(
     _check_labels(manifest, source)
     reference = _reference(manifest, source)
     scale = None if manifest.embedding is None else _embedding_norm(source.model)
+    window, unseen = window_to_cross(_windows(manifest, source), manifest.limits)
     requests = sample_requests(
-        source.vocab_size, source.hidden_size, manifest.limits, scale, ends=_ends(source)
+        source.vocab_size, source.hidden_size, manifest.limits, scale, ends=_ends(source), window=window
     )
     on_progress("reference in torch")
     expected = _sampled(reference, requests)
@@ -73,6 +81,7 @@ def measure_ranker(
         partial(_drift_from, manifest, requests, served, runs),
         batches=batches,
         agreement=None if owner is None else owner.agreement,
+        reference=_compared_with(source, manifest, unseen),
         evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner, order),
     )
 
@@ -126,6 +135,22 @@ def _reference(manifest: Manifest, checkpoint: Checkpoint) -> RankerReference:
     labels = _labels(manifest)
     pooled = pooled_reference(checkpoint, manifest.head, len(labels.names))
     return RankerReference(checkpoint, readout_of(labels), pooled)
+
+
+def _windows(manifest: Manifest, source: Checkpoint) -> Collection[int]:
+    """Lists the windows of the source's layers where samples are shorter than the limits."""
+    if are_sampled(manifest.limits):
+        return ()
+    module = DecoderModule(source.model, readout_of(_labels(manifest)), embeddings=False, head=nn.Identity())
+    return read_windows(module).by_layer.values()
+
+
+def _compared_with(source: Checkpoint, manifest: Manifest, unseen: int | None) -> str | None:
+    """Says of a window that no sample crosses that it is not proven; None where there is none."""
+    if unseen is None:
+        return None
+    words = source_in_words(source, manifest.quantization)
+    return f"{words}; not beyond the window of {unseen:,} tokens, which no sample crosses"
 
 
 def _check_labels(manifest: Manifest, source: Checkpoint) -> None:

@@ -1,6 +1,6 @@
 """Seeded sample requests for the proof of an export: lengths from one token to the limits, ids over the vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,8 +11,14 @@ from rankport.runtime.tokens import EMBEDDED, TokenRun
 _TYPICAL_PREFIX = (0, 1, 9, 33, 64)
 _TYPICAL_ITEM = 24
 _ITEMS = 8
-_LONGEST_PROVEN = 2048
-"""Lengths beyond this are not sampled: the reference's attention matrix would not fit an ordinary machine."""
+LONGEST = 2048
+"""Tokens of a prefix, or of an item, beyond which none is sampled but across a window: the attention matrix of the
+reference would not fit an ordinary machine."""
+LONGEST_WINDOW = 2 * LONGEST
+"""Tokens of a window up to which a sample crosses it: no longer than the longest prefix and item together."""
+BEYOND_WINDOW = "beyond_window"
+"""Form of requests that cross a window which the others do not reach the end of: see `window_to_cross`."""
+_BEYOND = 8  # tokens by which they cross it
 
 
 def sample_requests(
@@ -22,11 +28,13 @@ def sample_requests(
     embedding_scale: float | None,
     *,
     ends: Sequence[int] = (),
+    window: int | None = None,
     seed: int = 0,
 ) -> list[SampleRequest]:
     """Requests of text items, and of embedding-token items where `embedding_scale` (their typical norm) is given.
 
     Every other item of several tokens ends in one or two of the tokens `ends`, at which a head may read otherwise.
+    A `window` of attention is crossed by two requests more: text, of the form BEYOND_WINDOW.
     """
     rng = np.random.default_rng(seed)
     forms = ["text"] if embedding_scale is None else ["text", "embeddings"]
@@ -47,13 +55,55 @@ def sample_requests(
             ]
             items = [_ended(item, place, ends, vocab_size) for place, item in enumerate(items)]
             requests.append(SampleRequest(_text(rng, prefix_length, vocab_size), tuple(items), form))
-        longest_prefix = min(limits.max_prefix_tokens, _LONGEST_PROVEN)
-        longest_item = min(limits.max_item_tokens, _LONGEST_PROVEN)
+        longest_prefix = min(limits.max_prefix_tokens, LONGEST)
+        longest_item = min(limits.max_item_tokens, LONGEST)
         items = [
             _item(rng, form, length, vocab_size, hidden_size, embedding_scale) for length in (longest_item, 1)
         ]
         items = [_ended(item, place, ends, vocab_size) for place, item in enumerate(items)]
         requests.append(SampleRequest(_text(rng, longest_prefix, vocab_size), tuple(items), form))
+    if window is not None:
+        requests += _beyond(window, vocab_size, limits, ends)
+    return requests
+
+
+def are_sampled(limits: Limits) -> bool:
+    """Tells whether samples are as long as the limits, so that they cross all windows within them."""
+    return max(limits.max_prefix_tokens, limits.max_item_tokens) <= LONGEST
+
+
+def window_to_cross(windows: Iterable[int], limits: Limits) -> tuple[int | None, int | None]:
+    """Finds the shortest window that the samples need one more request to cross, and the shortest that none crosses.
+
+    A window is crossed where prefix and item together are longer, and the prefix alone where the limits allow it.
+    """
+    prefix, item = limits.max_prefix_tokens, limits.max_item_tokens
+    sampled_prefix = min(prefix, LONGEST)
+    sampled = sampled_prefix + min(item, LONGEST)
+    uncrossed = sorted(
+        {
+            window
+            for window in windows
+            if sampled <= window < prefix + item or sampled_prefix <= window < prefix
+        }
+    )
+    crossed = next((window for window in uncrossed if window <= LONGEST_WINDOW), None)
+    return crossed, next((window for window in uncrossed if window != crossed), None)
+
+
+def _beyond(window: int, vocab_size: int, limits: Limits, ends: Sequence[int]) -> list[SampleRequest]:
+    """Makes a request whose prefix leaves the window behind, or its item where no prefix is so long, and a short one.
+
+    Beside the short one in a pass, windows are counted over padding.
+    """
+    rng = np.random.default_rng(window)
+    longest = min(limits.max_prefix_tokens, window + _BEYOND)
+    item = min(limits.max_item_tokens, max(_BEYOND, window + _BEYOND - longest))
+    requests = []
+    for prefix_length, length in ((min(9, longest), min(_BEYOND, item)), (longest, item)):
+        items = [TokenRun(rng.integers(0, vocab_size, tokens)) for tokens in (length, 1)]
+        ended = (_ended(run, place, ends, vocab_size) for place, run in enumerate(items))
+        requests.append(SampleRequest(_text(rng, prefix_length, vocab_size), tuple(ended), BEYOND_WINDOW))
     return requests
 
 

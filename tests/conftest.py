@@ -157,6 +157,22 @@ def generator_bundle(generator_checkpoint: Path, exported: Callable[..., Bundle]
 
 
 @pytest.fixture(scope="session")
+def hybrid_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder of a recurrent layer, which convolves and attends linearly, and one of attention."""
+    from support.hybrids import hybrid
+
+    folder = tmp_path_factory.mktemp("hybrid") / "checkpoint"
+    return hybrid(folder, "qwen3.5", tokenizer=True, max_position_embeddings=264)
+
+
+@pytest.fixture(scope="session")
+def hybrid_bundle(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """That decoder as a generator of texts behind 64 tokens, up to 200 long, that end at a token it does not write."""
+    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 200, "scores": "whole"}
+    return exported(hybrid_checkpoint, name="tiny-hybrid", stop_ids=(2,), **options)
+
+
+@pytest.fixture(scope="session")
 def seq2seq_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A T5 with a head of its own and a tokenizer, whose texts are of many tokens."""
     from support.reading import seq2seq

@@ -244,6 +244,12 @@ def generator(generator_bundle: Bundle, generator_checkpoint: Path) -> Subject:
 
 
 @pytest.fixture(scope="session")
+def hybrid(hybrid_bundle: Bundle, hybrid_checkpoint: Path) -> Subject:
+    """A decoder that writes, of recurrent layers too."""
+    return Subject(hybrid_bundle, hybrid_checkpoint)
+
+
+@pytest.fixture(scope="session")
 def seq2seq(seq2seq_bundle: Bundle, seq2seq_checkpoint: Path) -> Subject:
     """An encoder-decoder that writes."""
     return Subject(seq2seq_bundle, seq2seq_checkpoint)

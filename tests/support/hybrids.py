@@ -33,7 +33,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def hybrid(folder: Path, family: str, **overrides: Any) -> Path:
+def hybrid(folder: Path, family: str, *, tokenizer: bool = False, **overrides: Any) -> Path:
     """Writes the checkpoint of a family of `FAMILIES`."""
     model_type, of_family = FAMILIES[family]
-    return checkpoints.causal_lm(folder, model_type, **{**of_family, **overrides})
+    return checkpoints.causal_lm(folder, model_type, tokenizer=tokenizer, **{**of_family, **overrides})

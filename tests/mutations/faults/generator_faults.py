@@ -30,6 +30,14 @@ FAULTS = [
         ("alone",),
     ),
     Fault(
+        "states of the pass's other text",
+        "Recurrent layers of texts that are written together go on from the states of the last text first.",
+        "hybrid",
+        in_graphs(behind("new_recurrent_state.0", op("Slice", THERE, [-1], [-EVERYTHING], [0], [-1]))),
+        "together",
+        ("alone", "scored"),
+    ),
+    Fault(
         "another token ends a text",
         "A text ends at the token after the one that the checkpoint names.",
         "generator",

@@ -56,7 +56,7 @@ def attention(dim: int, scoring: Scoring) -> onnxruntime.InferenceSession:
     opsets = {"": 21, "com.microsoft": 1}
     graph = ir.Graph(inputs, node.outputs, nodes=[node], initializers=sinks, opset_imports=opsets)
     model = ir.Model(graph, ir_version=10)
-    assert expand_attention(model) == 1
+    assert expand_attention(model) is not None
     data = ir.to_proto(model).SerializeToString()
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 

@@ -123,7 +123,7 @@ class Layer:
             opset_imports={"": 21, "com.microsoft": 1},
         )
         model = ir.Model(graph, ir_version=10)
-        assert expand_attention(model) == 1
+        assert expand_attention(model) is not None
         return model
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rankport.protos.errors import BackendError
 from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
+from rankport.runtime.backends.ort.session import Session
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from support.decoding_steps import PROMPT, STEPS, one_run, stepped
+from support.decoding_steps import PROMPT, STEPS, begun, one_run, stepped
 from support.decoding_steps import TEXTS as ALL_TEXTS
 
 TEXTS = ALL_TEXTS[:4]
@@ -25,11 +27,11 @@ def bundle_beside(ranker_checkpoint: Path, exported: Callable[..., Bundle]) -> B
     return exported(ranker_checkpoint, name="beside", kind="generator", **limits)
 
 
-@pytest.fixture(scope="module", params=["generator_bundle", "bundle_beside"])
+@pytest.fixture(scope="module", params=["generator_bundle", "bundle_beside", "hybrid_bundle"])
 def backend(request: pytest.FixtureRequest) -> Iterator[OnnxRuntimeDecodeBackend]:
     bundle: Bundle = request.getfixturevalue(request.param)
     asked = {value.name for value in bundle.graph("decode").inputs}
-    assert ("in_place" in asked) == (request.param == "generator_bundle")
+    assert ("in_place" in asked) == (request.param != "bundle_beside")
     with closing(OnnxRuntimeDecodeBackend(bundle, EngineConfig(threads=1))) as opened:
         yield opened
 
@@ -54,4 +56,30 @@ def test_steps_give_the_logits_of_whole_texts(
     for place, logits in stepped(backend, TEXTS, parts).items():
         if logits:
             expected = at_once(backend, TEXTS[place])[: len(logits)]
-            np.testing.assert_allclose(np.stack(logits), expected, atol=2e-5)
+            np.testing.assert_allclose(np.stack(logits), expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("part", [[0, 1, 2, 3], [2, 0]])
+def test_a_step_that_fails_leaves_every_text_where_it_was(
+    part: list[int], backend: OnnxRuntimeDecodeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = [begun(backend, text) for text in TEXTS]
+    run_bound, run = Session.run_bound, Session.run
+
+    def failing(session: Session, *arguments: object) -> None:
+        (run_bound if len(arguments) > 1 else run)(session, *arguments)  # type: ignore[arg-type]
+        raise BackendError("a step that ends too late")
+
+    for step in range(3):
+        tokens = TEXTS[part, PROMPT + step]
+        given = [sequences[place] for place in part]
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "run_bound", failing)
+            patch.setattr(Session, "run", failing)
+            with pytest.raises(BackendError):
+                backend.decode(given, tokens)
+        logits = backend.decode(given, tokens)
+        for place, row in zip(part, logits, strict=True):
+            np.testing.assert_allclose(row, at_once(backend, TEXTS[place])[step], atol=5e-5)
+    for sequence in sequences:
+        backend.end(sequence)

@@ -74,6 +74,20 @@ def test_a_loop_has_texts_too(server: Server, generator: Generator) -> None:
     assert "".join(part.text for part in parts) == result.text
 
 
+def test_texts_of_recurrent_layers_stream_beside_each_other(hybrid_bundle: Bundle) -> None:
+    prompts = ["a b", [5, 6, 7], {"prefix": "a b c"}]
+    with Generator.load(hybrid_bundle, config=EngineConfig(threads=1)) as writer:
+        alone = [writer.generate(prompt, DRAWN) for prompt in prompts]
+        with Server({"hybrid": writer}, ServerConfig(port=0)) as running, Client(running.address) as client:
+            streams = [client.stream(prompt, DRAWN) for prompt in prompts]
+            for stream, expected in zip(streams, alone, strict=True):
+                with stream:
+                    tokens = [part.token_id for part in stream if part.token_id is not None]
+                assert tuple(tokens) == expected.token_ids
+            scores = client.score("a b", ["c", "d e"]).scores
+        assert scores.tolist() == pytest.approx(writer.score("a b", ["c", "d e"]).scores.tolist(), abs=1e-5)
+
+
 def test_a_closed_stream_ends_the_text(client: Client, generator: Generator) -> None:
     with client.stream([5], Sampling(max_tokens=64)) as stream:
         next(iter(stream))

@@ -39,11 +39,11 @@ _SINKS = 8
 _HIDDEN = float(np.finfo(np.float32).min)
 
 
-def expand_attention(model: ir.Model) -> int:
-    """Rewrites every node. Returns how many."""
+def expand_attention(model: ir.Model) -> ir.Value | None:
+    """Rewrites every node. Returns what says of a pass that it is a step [1]; None where there is no such node."""
     nodes = [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, OPERATOR)]
     if not nodes:
-        return 0
+        return None
     constants = Constants(model.graph)
     layers = [_layer(node) for node in nodes]
     if in_place := _can_write_in_place(layers):
@@ -55,7 +55,7 @@ def expand_attention(model: ir.Model) -> int:
     model.opset_imports.pop(DOMAIN, None)
     passes.TopologicalSortPass()(model)
     passes.RemoveUnusedNodesPass()(model)
-    return len(nodes)
+    return shared.step
 
 
 def _can_write_in_place(layers: Sequence[Layer]) -> bool:

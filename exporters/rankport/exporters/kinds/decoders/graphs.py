@@ -18,6 +18,7 @@ from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.fusions.for_writing import fuse_for_writing
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.passes.step_attention import expand_attention
+from rankport.exporters.graphs.passes.step_recurrence import expand_recurrences
 from rankport.exporters.graphs.passes.told_logits import OUTPUTS as TOLD_OF_LOGITS
 from rankport.exporters.graphs.passes.told_logits import tell_of_logits
 from rankport.exporters.graphs.role_graph import RoleGraph
@@ -122,7 +123,7 @@ def _decoding(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModul
     graph = _scoring(cut(traced, logits | kv), module)
     if not isinstance(module, RowDecoder):
         fuse_for_writing(graph)
-        expand_attention(graph)
+        expand_recurrences(graph, expand_attention(graph))
         return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
     tell_of_logits(graph)
     return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv, *TOLD_OF_LOGITS)})}

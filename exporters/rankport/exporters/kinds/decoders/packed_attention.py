@@ -14,6 +14,9 @@ from transformers.masking_utils import sliding_window_overlay
 from rankport.exporters.graphs.masks import sees
 from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, SharedPrefix, capper
 
+Mixed = tuple[Tensor, Tensor]
+"""Tokens as a recurrent layer mixed them [1, tokens, ...], and the state after each prefix [prefixes, ...]."""
+
 
 class PackedPrefix(SharedPrefix):
     """Packed tokens that continue several prefixes."""
@@ -176,6 +179,32 @@ class PackedPrefix(SharedPrefix):
         """Takes the first item of each prefix of [prefixes * items, ...]: [prefixes, ...]."""
         prefixes, items, _ = self.slots.shape
         return rows.reshape(prefixes, items, *rows.shape[1:])[:, 0]
+
+    def convolved(
+        self,
+        general: Mixed,
+        states: Tensor,
+        kernel: tuple[Tensor, Tensor | None],
+        activation: str | None,
+        past: Tensor,
+    ) -> Mixed:
+        """Gives `general`, what a convolution made of states [1, tokens, channels], and may say how a step is to do it.
+
+        The kernel is a weight [channels, taps] and a bias; past [prefixes, channels, taps - 1].
+        """
+        return general
+
+    def attended_linearly(
+        self,
+        general: Mixed,
+        states: tuple[Tensor, Tensor, Tensor],
+        gates: tuple[Tensor, Tensor | None],
+        past: Tensor,
+        *,
+        scale: float,
+    ) -> Mixed:
+        """Gives `general`, what `attend_linearly` made of the rest, and may say how a step is to do it."""
+        return general
 
     def _unpacked(self, states: Tensor) -> Tensor:
         """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""

@@ -38,8 +38,8 @@ class Recurrence:
         shared, kernel = self._pass(), weight.shape[-1]
         rows = shared.item_rows(states.transpose(1, 2))
         length, channels = rows.shape[1:]
-        past = self._past("conv_state", (kernel - 1, channels), rows)
-        sequence = torch.cat([shared.by_item(past), rows], 1)
+        past = self._past("conv_state", (channels, kernel - 1), rows)
+        sequence = torch.cat([shared.by_item(past.transpose(1, 2)), rows], 1)
         taps = [sequence[:, tap : tap + length] * weight[:, tap] for tap in range(kernel)]
         mixed = sum(taps[1:], taps[0])
         if bias is not None:
@@ -49,15 +49,19 @@ class Recurrence:
         # The last tokens that exist, of the states before them and the prefix's own.
         counts = shared.item_lengths().reshape(shared.slots.shape[:2])[:, 0]
         last = (counts[:, None] + torch.arange(kernel - 1))[..., None].expand(-1, -1, channels)
-        shared.carried[f"conv_state.{self._layer}"] = shared.first_items(sequence).gather(1, last)
-        return shared.item_tokens(mixed).transpose(1, 2)
+        state = shared.first_items(sequence).gather(1, last).transpose(1, 2)
+        general = shared.item_tokens(mixed), state
+        tokens, state = shared.convolved(general, states.transpose(1, 2), (weight, bias), activation, past)
+        shared.carried[f"conv_state.{self._layer}"] = state
+        return tokens.transpose(1, 2)
 
     def attend(self, states: States, decay: Tensor, beta: Tensor | None, *, scale: float) -> Tensor:
         """Attends linearly from the carried state on: see `recurrences.Attend`."""
         shared = self._pass()
         _, key, value = states
         past = self._past("recurrent_state", (*key.shape[2:], value.shape[-1]), value)
-        mixed, state = attend_linearly(shared, states, decay, beta, past, scale=scale)
+        general = attend_linearly(shared, states, decay, beta, past, scale=scale)
+        mixed, state = shared.attended_linearly(general, states, (decay, beta), past, scale=scale)
         shared.carried[f"recurrent_state.{self._layer}"] = state
         return mixed
 

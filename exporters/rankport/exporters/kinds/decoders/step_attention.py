@@ -1,14 +1,18 @@
 """Attention of `packed_attention` left whole in the traced graph, for a graph that writes token by token.
 
 A pass that has one token of every text needs a tenth of the nodes that a pass over prompts and items needs.
-`graphs.passes.step_attention` makes both of the one operator that is traced here.
+`graphs.passes.step_attention` makes both of the one operator that is traced here, `step_recurrence` of what recurrent
+layers compute of any pass.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR
-from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.graphs.passes.step_recurrence import CONVOLUTION, LINEAR_ATTENTION
+from rankport.exporters.kinds.decoders.packed_attention import Mixed, PackedPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import KV, Scoring
 
 
@@ -48,3 +52,44 @@ class StepPrefix(PackedPrefix):
             version=1,
         )
         return mixed, (new_key, new_value)
+
+    def convolved(
+        self,
+        general: Mixed,
+        states: Tensor,
+        kernel: tuple[Tensor, Tensor | None],
+        activation: str | None,
+        past: Tensor,
+    ) -> Mixed:
+        """See `PackedPrefix.convolved`."""
+        if activation not in (None, "silu", "swish"):
+            return general
+        attributes = {"activation": activation or "none"}
+        return _either(CONVOLUTION, general, [states, *kernel, past], attributes)
+
+    def attended_linearly(
+        self,
+        general: Mixed,
+        states: tuple[Tensor, Tensor, Tensor],
+        gates: tuple[Tensor, Tensor | None],
+        past: Tensor,
+        *,
+        scale: float,
+    ) -> Mixed:
+        """See `PackedPrefix.attended_linearly`."""
+        return _either(LINEAR_ATTENTION, general, [*states, *gates, past], {"scale": scale})
+
+
+def _either(
+    operator: str, general: Mixed, given: list[Tensor | None], attributes: Mapping[str, int | float | str]
+) -> Mixed:
+    mixed, state = general
+    tokens, states = torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::{operator}",
+        [mixed, state, *given],
+        {**attributes},
+        dtypes=(mixed.dtype, state.dtype),
+        shapes=(mixed.shape, state.shape),
+        version=1,
+    )
+    return tokens, states

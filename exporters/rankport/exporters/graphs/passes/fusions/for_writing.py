@@ -10,6 +10,7 @@ from rankport.exporters.graphs.passes.fusions.norms import fuse_norms
 from rankport.exporters.graphs.passes.fusions.only_rows import take_only_rows_early
 from rankport.exporters.graphs.passes.fusions.rotary import fuse_rotary
 from rankport.exporters.graphs.passes.fusions.transposes import drop_undone_transposes
+from rankport.exporters.graphs.passes.fusions.units import fuse_units
 
 
 def fuse_for_writing(model: ir.Model) -> None:
@@ -17,6 +18,7 @@ def fuse_for_writing(model: ir.Model) -> None:
     fuse_rotary(model)
     drop_undone_transposes(model)
     fuse_norms(model)
+    fuse_units(model)
     join_low_bit_products(model)
     take_only_rows_early(model)
     model.opset_imports["com.microsoft"] = 1

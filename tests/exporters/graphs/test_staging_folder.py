@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rankport.exporters.graphs.bundle_writer import BundleStaging, write_bundle
 from rankport.exporters.graphs.staging_folder import sibling
+from rankport.protos.errors import InvalidRequest
 from support.bundle_samples import RANKER_FILES, ranker_draft
 
 _STAGE = """
@@ -34,13 +37,31 @@ def names_in(directory: Path) -> set[str]:
 def test_what_a_killed_process_left_is_removed_once_it_is_dead(tmp_path: Path) -> None:
     process, name = stage(tmp_path / "out")
     with process:
-        with BundleStaging(tmp_path / "out") as staging:
+        with BundleStaging(tmp_path / "out", overwrite=True) as staging:
             assert names_in(tmp_path) == {name, staging.path.name}
         assert names_in(tmp_path) == {name}
         process.kill()
     assert names_in(tmp_path / name) == {"weights.bin"}
     write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     assert names_in(tmp_path) == {"out"}
+
+
+def test_a_second_writer_of_one_place_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    process, name = stage(tmp_path / "out")
+    with process:
+        with pytest.raises(
+            InvalidRequest, match=rf"process {process.pid} is writing a bundle there already \(in {name}"
+        ):
+            BundleStaging(tmp_path / "out")
+        assert names_in(tmp_path) == {name}
+        with BundleStaging(tmp_path / "elsewhere"):
+            pass
+        process.kill()
+    with (
+        BundleStaging(tmp_path / "out"),
+        pytest.raises(InvalidRequest, match=f"process {os.getpid()} is writing"),
+    ):
+        BundleStaging(tmp_path / "out")  # of another thread, say
 
 
 def test_an_old_bundle_that_a_killed_process_had_put_aside_goes_with_the_next_one(tmp_path: Path) -> None:

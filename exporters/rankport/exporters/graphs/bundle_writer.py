@@ -12,7 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from rankport.exporters.disk_refusals import disk_refusal
-from rankport.exporters.graphs.staging_folder import clear_abandoned, make_locked, sibling
+from rankport.exporters.graphs.staging_folder import (
+    clear_abandoned,
+    locked_by_another,
+    make_locked,
+    sibling,
+)
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.bundle import Bundle, is_bundle
@@ -45,7 +50,8 @@ class BundleStaging:
         """Makes the staging directory, and `out`'s parents where they are missing. The bundle is of one of `kinds`.
 
         Raises:
-            InvalidRequest: `out` is taken: by a bundle and `overwrite` is False, or by anything else.
+            InvalidRequest: `out` is taken: by a bundle, or another staging that lives, and `overwrite` is False; or by
+                anything else.
             OSError: no folder can be made there; it names `out`.
         """
         self.out = Path(os.path.abspath(out))
@@ -55,6 +61,8 @@ class BundleStaging:
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             clear_abandoned(self.out, "staging")
+            if not overwrite:
+                _require_alone(self.out)
             self.path, lock = make_locked(self.out, "staging")
         except (FileExistsError, NotADirectoryError) as error:
             blocking = next(parent for parent in self.out.parents if parent.exists())
@@ -170,6 +178,17 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InvalidRequest(
             f"{out} is a bundle already: say --overwrite (overwrite=True), or choose another path"
+        )
+
+
+def _require_alone(out: Path) -> None:
+    other = locked_by_another(out, "staging")
+    if other is not None:
+        path, process = other
+        by = "a process" if process is None else f"process {process}"
+        raise InvalidRequest(
+            f"{out}: {by} is writing a bundle there already (in {path.name} beside it): wait for its end, stop it, or "
+            "choose another path; with --overwrite (overwrite=True) the one that ends last stays"
         )
 
 

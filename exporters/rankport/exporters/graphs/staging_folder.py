@@ -30,21 +30,36 @@ def make_locked(out: Path, purpose: str) -> tuple[Path, int]:
 
 def clear_abandoned(out: Path, purpose: str) -> None:
     """Removes folders beside `out` whose processes, of this machine, were killed. What cannot be removed stays."""
-    for path in list(_siblings(out, purpose)):
+    for path, _ in list(_siblings(out, purpose)):
         with suppress(OSError), _unlocked(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
+def locked_by_another(out: Path, purpose: str) -> tuple[Path, int | None] | None:
+    """Finds a folder beside `out` whose process, of this machine, lives: with its id, where the name tells it."""
+    for path, process in list(_siblings(out, purpose)):
+        try:
+            with _unlocked(path):
+                continue
+        except BlockingIOError:
+            return path, process
+        except OSError:  # a file system without locks, or one that cleared was faster
+            continue
+    return None
+
+
 def sibling(out: Path, purpose: str) -> Path:
-    """Names a hidden path beside `out` that nothing else has."""
-    return out.with_name(f".{out.name}.{purpose}-{_machine()}-{secrets.token_hex(6)}")
+    """Names a hidden path beside `out` that nothing else has, with the id of this process."""
+    return out.with_name(f".{out.name}.{purpose}-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}")
 
 
-def _siblings(out: Path, purpose: str) -> Iterator[Path]:
-    named = re.compile(re.escape(f".{out.name}.{purpose}-{_machine()}-") + "[0-9a-f]{12}")
+def _siblings(out: Path, purpose: str) -> Iterator[tuple[Path, int | None]]:
+    """Lists such folders with the ids of their processes, which releases before this one did not name."""
+    named = re.compile(re.escape(f".{out.name}.{purpose}-{_machine()}-") + r"(?:(\d+)-)?[0-9a-f]{12}")
     for entry in os.scandir(out.parent):
-        if named.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            yield Path(entry.path)
+        match = named.fullmatch(entry.name)
+        if match and entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path), None if match[1] is None else int(match[1])
 
 
 @contextmanager

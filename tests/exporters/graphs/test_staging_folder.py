@@ -49,9 +49,7 @@ def test_what_a_killed_process_left_is_removed_once_it_is_dead(tmp_path: Path) -
 def test_a_second_writer_of_one_place_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     process, name = stage(tmp_path / "out")
     with process:
-        with pytest.raises(
-            InvalidRequest, match=rf"process {process.pid} is writing a bundle there already \(in {name}"
-        ):
+        with pytest.raises(InvalidRequest, match=rf"process {process.pid} is writing a bundle .*in {name}"):
             BundleStaging(tmp_path / "out")
         assert names_in(tmp_path) == {name}
         with BundleStaging(tmp_path / "elsewhere"):

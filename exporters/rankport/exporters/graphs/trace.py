@@ -21,6 +21,7 @@ from rankport.exporters.graphs.decompose import decomposed_in_place
 from rankport.exporters.graphs.imported import inline_imported
 from rankport.exporters.graphs.masks import masks_by_index
 from rankport.exporters.graphs.optimize import optimize
+from rankport.exporters.graphs.ordered_sets import sets_in_order
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
@@ -53,6 +54,7 @@ def trace(
             complex_as_pairs(),
             decomposed_in_place(),
             promoted_from_notes(),
+            sets_in_order(module),
         ):
             program = torch.onnx.export(
                 module,

@@ -27,7 +27,7 @@ from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints, sentence_folders
-from support.effort import scale
+from support.effort import every_run, scale
 from support.gpu.host_device import HostMemory, host_backend
 from support.reading.class_folders import LEVELS, pooled_levels
 
@@ -170,7 +170,7 @@ def test_what_a_prefix_keeps_is_counted(bundle: Bundle) -> None:
     assert _token_bytes(bundle) == kv + 4 * bundle.manifest.shape.hidden_size
 
 
-@pytest.mark.parametrize("name", sorted(set(AVERAGES) - {"mean"}))
+@pytest.mark.parametrize("name", every_run(sorted(set(AVERAGES) - {"mean"}), {"weightedmean"}))
 def test_other_averages_are_proven_too(
     name: str, body: Path, exported: Callable[..., Bundle], tmp_path: Path
 ) -> None:
@@ -191,7 +191,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", every_run(FORMS, {"fp16, grouped", "int8"}))
 def test_states_are_kept_and_averaged_in_fp32_in_every_precision(
     form: str, folder: Path, exported: Callable[..., Bundle]
 ) -> None:

@@ -12,7 +12,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
-from support.effort import every_run
+from support.effort import every_run, full_effort
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 RANKER = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
@@ -31,7 +31,7 @@ def _operators(bundle: Bundle, graph: str) -> Counter[str]:
     return Counter(node.op_type for node in ir.load(bundle.path / graph).graph)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", every_run(FAMILIES, {"qwen3", "gemma2", "gpt_neox"}))
 def test_a_graph_for_cuda_equals_its_source_in_every_mode(family: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.causal_lm(tmp_path / "c", family, **FAMILIES[family])
     bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER)
@@ -87,7 +87,7 @@ def _heads(node: ir.Node) -> int:
     return node.attributes.get_int("num_heads", 0)
 
 
-@pytest.mark.parametrize("graphs", ["separate", "joint"])
+@pytest.mark.parametrize("graphs", every_run(["separate", "joint"], {"joint"}))
 def test_heads_that_share_keys_are_rows_of_one_head_and_nothing_is_copied(
     graphs: str, tmp_path: Path
 ) -> None:
@@ -215,7 +215,11 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("target", "precision", "dtype"),
-    [("onnx-cuda", "fp16", "float16"), ("tensorrt", "fp16", "float16"), ("onnx-cuda", "bf16", "float32")],
+    [
+        pytest.param("onnx-cuda", "fp16", "float16", marks=full_effort),
+        ("tensorrt", "fp16", "float16"),
+        ("onnx-cuda", "bf16", "float32"),
+    ],
 )
 def test_given_embeddings_are_chosen_before_they_are_narrowed_and_come_in_float16_where_it_computes_in_it(
     target: str, precision: str, dtype: str, tmp_path: Path

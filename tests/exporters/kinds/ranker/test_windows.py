@@ -11,7 +11,7 @@ from rankport.exporters.kinds.decoders.survey import Survey
 from rankport.exporters.kinds.ranker.proof import samples
 from rankport.protos.errors import ParityError
 from support import checkpoints
-from support.effort import every_run
+from support.effort import every_run, full_effort
 from support.gpu.cuda_kernels import without_kernel
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -68,8 +68,16 @@ def test_an_export_equals_its_source_in_every_mode(case: str, tmp_path: Path) ->
         )
 
 
-@pytest.mark.parametrize("off", [-1, 1])
-@pytest.mark.parametrize("options", [CPU, CUDA], ids=["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("options", "off"),
+    [
+        (CPU, -1),
+        (CUDA, 1),
+        pytest.param(CPU, 1, marks=full_effort),
+        pytest.param(CUDA, -1, marks=full_effort),
+    ],
+    ids=["cpu, too near", "cuda, too far", "cpu, too far", "cuda, too near"],
+)
 def test_a_window_that_is_off_by_one_fails_the_proof(
     options: dict[str, Any], off: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +106,7 @@ def test_a_window_beyond_ordinary_samples_is_crossed_by_one_more(
     assert "/text" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [CPU, CUDA], ids=["cpu", "cuda"])
+@pytest.mark.parametrize("options", [CPU, pytest.param(CUDA, marks=full_effort)], ids=["cpu", "cuda"])
 def test_a_window_that_limits_do_not_reach_leaves_the_graph_as_it_is(
     options: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -35,11 +35,13 @@ class RankerReference:
         by_length: dict[int, list[int]] = {}
         for i, item in enumerate(items):
             by_length.setdefault(len(item.ids), []).append(i)
-        for length, members in by_length.items():
-            size = self._batch_size(length + len(prefix.ids))
-            for start in range(0, len(members), size):
-                part = members[start : start + size]
-                result[part] = self._full_sequences(prefix, [items[i] for i in part])
+        # Heads warn that they see no padding among embeddings: there is none.
+        with torch.no_grad(), quiet():
+            for length, members in by_length.items():
+                size = self._batch_size(length + len(prefix.ids))
+                for start in range(0, len(members), size):
+                    part = members[start : start + size]
+                    result[part] = self._full_sequences(prefix, [items[i] for i in part])
         return result
 
     def _batch_size(self, length: int) -> int:
@@ -50,19 +52,14 @@ class RankerReference:
         return max(1, _BATCH_TOKENS // length)
 
     def _full_sequences(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
-        model = self.checkpoint.model
-        with (
-            torch.no_grad(),
-            quiet(),
-        ):  # the heads warn that they see no padding among embeddings: there is none
-            inputs = self._inputs(prefix, items)
-            if self.pooled is not None:
-                states = model(**inputs, use_cache=False).last_hidden_state.float().numpy()
-                return np.stack([self.pooled.tokens(state)[0] for state in states])
-            if self.readout.source == "classification_head":
-                logits = model(**inputs, use_cache=False).logits
-            else:
-                logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+        model, inputs = self.checkpoint.model, self._inputs(prefix, items)
+        if self.pooled is not None:
+            states = model(**inputs, use_cache=False).last_hidden_state.float().numpy()
+            return np.stack([self.pooled.tokens(state)[0] for state in states])
+        if self.readout.source == "classification_head":
+            logits = model(**inputs, use_cache=False).logits
+        else:
+            logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].float().numpy()
         return rows
 

@@ -169,7 +169,7 @@ def hybrid_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hybrid_bundle(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
     """That decoder as a generator of texts behind 64 tokens, up to 200 long, that end at a token it does not write."""
     options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 200, "scores": "whole"}
-    return exported(hybrid_checkpoint, name="tiny-hybrid", stop_ids=(2,), **options)
+    return exported(hybrid_checkpoint, name="tiny-hybrid", stop_ids=(89,), **options)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,14 @@ _MAMBA = {
     "mamba_n_groups": 2,
     "mamba_chunk_size": 4,
 }
+_NEMOTRON = {
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 8,
+    "n_groups": 2,
+    "chunk_size": 4,
+    "head_dim": 8,
+}
 _LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
 _SHARED = {"shared_expert_intermediate_size": 16}
 
@@ -30,6 +38,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bamba": ("bamba", _MAMBA | {"attn_layer_indices": [1]}),
     "falcon-h1": ("falcon_h1", _MAMBA | {"mamba_d_ssm": 64}),  # both in one layer
+    "nemotron-h": (  # layers that mix nothing
+        "nemotron_h",
+        _NEMOTRON | {"layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"]},
+    ),
 }
 
 

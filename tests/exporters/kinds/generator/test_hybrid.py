@@ -1,6 +1,5 @@
 """Decoders whose layers are not all of attention write, greedily, what transformers writes."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
 PENALTIES = (1.0, 1.3)  # one keeps a random model from going round in a circle of tokens
 
 
-def written_by_transformers(checkpoint: Path, penalty: float) -> tuple[int, ...]:
+def written_by_transformers(checkpoint: Path, penalty: float, *, use_cache: bool = True) -> tuple[int, ...]:
     model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
-    model.generation_config.eos_token_id = 2
+    model.generation_config.eos_token_id = None
     ids = torch.tensor([PROMPT])
-    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": TOKENS, "repetition_penalty": penalty}
+    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": TOKENS, "use_cache": use_cache}
+    settings["repetition_penalty"] = penalty
     out = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
     return tuple(out[0, len(PROMPT) :].tolist())
 
@@ -33,7 +33,8 @@ def written_by_transformers(checkpoint: Path, penalty: float) -> tuple[int, ...]
 def test_greedy_texts_of_200_tokens_are_those_of_transformers(
     hybrid_checkpoint: Path, hybrid_bundle: Bundle
 ) -> None:
-    check_greedy_texts(hybrid_checkpoint, hybrid_bundle, PENALTIES[-1:])
+    penalty = PENALTIES[-1]
+    check_greedy_texts(hybrid_bundle, {penalty: written_by_transformers(hybrid_checkpoint, penalty)})
 
 
 @full_effort
@@ -42,26 +43,30 @@ def test_every_family_writes_what_transformers_writes(family: str, tmp_path: Pat
     name, _, beside = family.partition(", ")
     overrides = {"num_attention_heads": 8, "num_key_value_heads": 4} if beside else {}  # heads of 4
     checkpoint = hybrid(tmp_path / "checkpoint", name, max_position_embeddings=256, **overrides)
+    # With a cache of its own, Nemotron-H is 1e-3 off its own whole forward, enough for another token.
+    cached = family != "nemotron-h"
+    expected = {
+        penalty: written_by_transformers(checkpoint, penalty, use_cache=cached) for penalty in PENALTIES
+    }
+    unused = set(range(100)).difference(*expected.values())
     limits = {"max_prefix_tokens": 32, "max_item_tokens": TOKENS}
-    bundle = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(2,), **limits)
+    bundle = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(min(unused),), **limits)
     assert ("in_place" in {value.name for value in bundle.graph("decode").inputs}) == (not beside)
-    check_greedy_texts(checkpoint, bundle, PENALTIES)
+    check_greedy_texts(bundle, expected)
 
 
-def check_greedy_texts(checkpoint: Path, bundle: Bundle, penalties: Sequence[float]) -> None:
+def check_greedy_texts(bundle: Bundle, expected: dict[float, tuple[int, ...]]) -> None:
+    assert {len(text) for text in expected.values()} == {TOKENS}
     assert bundle.manifest.parity is not None
     assert len(bundle.manifest.parity.modes) == 5
     assert max(mode.max_abs_error for mode in bundle.manifest.parity.modes) <= 1e-4
-    expected = {penalty: written_by_transformers(checkpoint, penalty) for penalty in penalties}
     with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
         orders = {
             penalty: Sampling(max_tokens=TOKENS, temperature=0.0, repetition_penalty=penalty)
-            for penalty in penalties
+            for penalty in expected
         }
         futures = {penalty: generator.submit_generate(PROMPT, order) for penalty, order in orders.items()}
-        for penalty, future in futures.items():
-            result = future.result(120)
-            assert (*result.token_ids, *([2] if result.finish_reason == "stop" else ())) == expected[penalty]
+        assert {penalty: future.result(120).token_ids for penalty, future in futures.items()} == expected
 
 
 @pytest.mark.parametrize("target", every_run(["onnx-cuda", "onnx-cpu,onnx-cuda"], {"onnx-cpu,onnx-cuda"}))

@@ -77,7 +77,7 @@ def log_probability(model: torch.nn.Module, text: Sequence[int]) -> float:
 def test_given_texts_are_scored_and_found_as_the_source_has_them(
     hybrid_bundle: Bundle, hybrid_checkpoint: Path
 ) -> None:
-    items, (end,) = [[9, 9, 9, 7], [5], [5, 6]], (2,)
+    items, end = [[9, 9, 9, 7], [5], [5, 6]], 89
     with Generator.load(hybrid_bundle, config=EngineConfig(threads=1)) as generator:
         scores = generator.score(INSTRUCTION, items).scores
         trie = TokenTrie.of(["a", "b", "c"], np.array([[9, 9, 9], [9, 8, 7], [5, 6, 7]]), 101)

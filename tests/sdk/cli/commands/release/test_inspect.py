@@ -45,6 +45,12 @@ def test_wide_features_are_told_with_what_a_missing_one_counts_as() -> None:
     assert "wide features bm25 (mean-std; missing counts as 0.5), clicks (none; none may be missing)" in page
 
 
+def test_states_of_recurrent_layers_are_counted(hybrid_bundle: Bundle) -> None:
+    # Of 56 channels three tokens, of four heads of values a matrix of 8 by 6.
+    page = page_of(hybrid_bundle.manifest)
+    assert "1 KV layers, 2 recurrent states (360 numbers a prefix), hidden 32, vocabulary 101" in page
+
+
 def test_a_ranker_of_sets_is_told_by_its_events_and_candidates(
     set_bundle: Callable[..., Bundle],
 ) -> None:

@@ -1,5 +1,8 @@
 """Facts of a bundle, as names and values: what its manifest says it is."""
 
+from math import prod
+
+from rankport.runtime.backends.layouts.kept import KeptState
 from rankport.runtime.bundle.description import class_read_out, read_out
 from rankport.runtime.bundle.manifest import (
     ClassHead,
@@ -51,7 +54,15 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 def _shape(manifest: Manifest) -> str:
     shape = manifest.shape
     words = "" if manifest.sets is not None else f", vocabulary {shape.vocab_size}"
-    return f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}{words}"
+    return f"{len(shape.layers)} KV layers{_states(manifest)}, hidden {shape.hidden_size}{words}"
+
+
+def _states(manifest: Manifest) -> str:
+    """Says what recurrent layers keep of a prefix, however long it is."""
+    prefix = next((graph for graph in manifest.graphs if graph.role == "prefix"), None)
+    states = () if prefix is None else KeptState.of(prefix)
+    numbers = sum(prod(state.shape) for state in states)
+    return f", {len(states)} recurrent states ({numbers:,} numbers a prefix)" if states else ""
 
 
 def _limits(manifest: Manifest) -> str:

@@ -65,10 +65,25 @@ def test_a_bart_scores_and_classifies_pairs_as_transformers_does(
         np.testing.assert_allclose(scores, own[:1].softmax(1)[:, 1].numpy(), atol=1e-5)
 
 
-def test_a_decoder_that_nothing_says_how_to_begin_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["mbart", "plbart"])
+def test_a_decoder_that_begins_with_the_texts_last_token_is_given_it(family: str, tmp_path: Path) -> None:
     sides = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in SIDE.items()}
-    model = load_checkpoint(pair_classifier(tmp_path / "c", "plbart", d_model=32, **sides)).model
+    folder = pair_classifier(tmp_path / "c", family, d_model=32, init_std=0.3, num_labels=2, **sides)
+    model = load_checkpoint(folder).model
+    model.config.decoder_start_token_id = 7  # type: ignore[union-attr]  # which nothing reads
+    ids, end = torch.randint(3, 99, (2, 7)), 2
+    ids[0, -1] = ids[1, 3] = end
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad():
+        rows = head_module(model)(ids, mask)
+        for row, text, length in zip(rows, ids, (7, 4), strict=True):
+            torch.testing.assert_close(row, model(input_ids=text[None, :length]).logits[0], atol=2e-5, rtol=0)
+
+
+def test_a_decoder_that_nothing_says_how_to_begin_is_refused(tmp_path: Path) -> None:
+    model = load_checkpoint(t5(tmp_path / "c", "T5ForSequenceClassification", **NAMES)).model
+    model.config.decoder_start_token_id = None  # type: ignore[union-attr]
     with pytest.raises(
-        CheckpointError, match=r"decoder_start_token_id is None: PLBartForSequence.* begins with it"
+        CheckpointError, match=r"decoder_start_token_id is None: T5ForSequence.* begins with it"
     ):
         head_module(model)

@@ -21,8 +21,7 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
         return  # its body ends in Dense layers, whatever head its class has
     if model.encoder_head is not None:
         raise CheckpointError(
-            f"{model.architecture} ends as models that read in both directions do, its head is named "
-            f"{model.encoder_head!r}: "
+            f"{model.architecture} has a head named {model.encoder_head!r}, as models that read in both directions do: "
             "--kind cross-encoder scores pairs with it, --kind classifier gives its labels. --kind ranker takes "
             "decoders (...ForCausalLM, or ...ForSequenceClassification with a head named 'score'), whose prefix can "
             "be shared"

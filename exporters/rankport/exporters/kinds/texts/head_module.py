@@ -4,6 +4,8 @@ Heads of encoders are the class's own forward. Of encoder-decoders the decoder i
 again and answers at its end, or makes one step, whose next token is the answer.
 """
 
+import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,18 +43,19 @@ class ReadAgainModule(nn.Module):
         """Takes over an encoder-decoder that ends in a classification head."""
         super().__init__()
         self.model = model
-        self.start = decoder_start(model)
+        self.start = None if begins_with_last(model) else decoder_start(model)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Computes the logits of padded texts."""
-        start = torch.full_like(input_ids[:, :1], self.start)
+        last = attention_mask.sum(dim=1, keepdim=True) - 1  # [items, 1]
+        stated = self.start
+        start = input_ids.gather(1, last) if stated is None else torch.full_like(input_ids[:, :1], stated)
         states: Tensor = self.model.base_model(  # type: ignore[operator]
             input_ids=input_ids,
             attention_mask=attention_mask,
             decoder_input_ids=torch.cat([start, input_ids[:, :-1]], dim=1),
             use_cache=False,
         ).last_hidden_state
-        last = attention_mask.sum(dim=1, keepdim=True) - 1  # [items, 1]
         ends = states.gather(1, last[:, :, None].expand(-1, -1, states.shape[2]))
         logits: Tensor = self.model.classification_head(ends[:, 0])  # type: ignore[operator]
         return logits.to(torch.float32)
@@ -95,9 +98,18 @@ def head_module(model: nn.Module) -> HeadModule | ReadAgainModule:
     return ReadAgainModule(model) if model.config.is_encoder_decoder else HeadModule(model)  # type: ignore[union-attr]
 
 
+def begins_with_last(model: nn.Module) -> bool:
+    """Tells whether the decoder that reads a text again begins with the text's last token, as mBART's and PLBart's.
+
+    They have a `shift_tokens_right` of their own, which asks for no start token; nothing reads one of their config.
+    """
+    shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
+    return shift is not None and "decoder_start_token_id" not in inspect.signature(shift).parameters
+
+
 def decoder_start(model: nn.Module) -> int:
     """Gives the token that an encoder-decoder's decoder begins with. Raises CheckpointError if nothing says so."""
-    start = getattr(model.config, "decoder_start_token_id", None)  # PLBart's has no such field
+    start = getattr(model.config, "decoder_start_token_id", None)
     if not isinstance(start, int):
         raise CheckpointError(
             f"config.json: decoder_start_token_id is {start!r}: {type(model).__name__} begins with it: add it (T5's is "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.texts.head_module import decoder_start
+from rankport.exporters.kinds.texts.head_module import begins_with_last, decoder_start
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.protos.errors import CheckpointError
 
@@ -23,7 +23,8 @@ def require_read_again(source: Checkpoint, prompt: ResolvedPrompt) -> None:
             f"{source.architecture} is an encoder-decoder without a classification_head, by which BART's and T5's read "
             "the last state of their decoder: another head cannot be exported"
         )
-    decoder_start(model)
+    if not begins_with_last(model):
+        decoder_start(model)
     ends = _ids(model.config.eos_token_id)  # type: ignore[union-attr, arg-type]
     if _last_token(prompt) not in ends:
         raise CheckpointError(

@@ -1,15 +1,17 @@
 """Functions that stand for those by which transformers' models mix tokens without attention."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 import torch
+from torch import nn
 from transformers.models.granitemoehybrid import modeling_granitemoehybrid
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from rankport.exporters.export import export
-from rankport.exporters.graphs.recurrences import BY_OPERATOR
+from rankport.exporters.graphs.recurrences import BY_OPERATOR, Mixing, mixing_by
 from support import checkpoints
 
 _TOKENS = 21
@@ -36,6 +38,19 @@ def test_the_scan_of_mamba_2_is_transformers_own(limit: tuple[float, float]) -> 
     arguments = (states, steps, -torch.rand(6) - 0.1, *groups, 4)
     expected = modeling_granitemoehybrid.mamba2_chunk_scan(*arguments, **options)
     torch.testing.assert_close(BY_OPERATOR.mamba2(*arguments, **options), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_config_of_a_model_that_sees_too_has_no_cache_to_leave_out() -> None:
+    """As of LFM2-VL and MiniCPM-V: only the config of the text part says whether a cache is kept."""
+    layer = nn.Module()
+    layer.config = SimpleNamespace(use_cache=True)  # type: ignore[assignment]
+    model = nn.Module()
+    model.__class__ = type("Sees", (nn.Module,), {"__module__": modeling_qwen3_5.__name__})
+    model.config, model.text = SimpleNamespace(), layer  # type: ignore[assignment]
+    with mixing_by(model, BY_OPERATOR):
+        assert modeling_qwen3_5.torch_chunk_gated_delta_rule.func == Mixing.gated_delta
+        assert not layer.config.use_cache  # type: ignore[union-attr]
+    assert layer.config.use_cache  # type: ignore[union-attr]
 
 
 def test_an_item_encoder_with_recurrent_layers_is_one_operator_a_layer(tmp_path: Path) -> None:

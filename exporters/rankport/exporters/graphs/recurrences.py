@@ -110,6 +110,9 @@ def mixing_by(model: nn.Module, mixing: Mixing) -> Iterator[None]:
             stack.enter_context(patch.object(module, name, partial(stand_ins[name], mixing)))
         if replaced:
             configs = [part.config for part in model.modules() if hasattr(part, "config")]
+            configs = [
+                config for config in configs if hasattr(config, "use_cache")
+            ]  # not of a model that sees too
             for config in {id(config): config for config in configs}.values():
                 stack.enter_context(patch.object(config, "use_cache", False))
         yield

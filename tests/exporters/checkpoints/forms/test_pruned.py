@@ -1,5 +1,6 @@
 """Pruned checkpoints load by the widths of their tensors, equal to a forward by hand; contradictions are named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,17 @@ def test_fewer_layers_than_the_config_counts_are_refused_with_the_number(tmp_pat
     with pytest.raises(
         CheckpointError, match="says num_hidden_layers 4 and the tensors hold 3 layers: set it to 3 if layers"
     ):
+        load_checkpoint(folder)
+
+
+def test_layers_that_run_several_times_are_stored_once(tmp_path: Path) -> None:
+    """HRM counts its layers as often as they run, Dory each of them twice."""
+    hrm = checkpoints.causal_lm(tmp_path / "hrm", "hrm_text", head_dim=8)
+    dory = checkpoints.causal_lm(
+        tmp_path / "dory", "dory", n_input_layers=1, n_output_layers=1, head_dim=8, num_hidden_layers=2
+    )
+    for folder in (hrm, dory):
+        assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] > 2
         load_checkpoint(folder)
 
 

@@ -80,9 +80,9 @@ def test_windows_are_those_that_prefix_and_item_exceed(item: int, reached: dict[
 
 def test_layers_that_attend_to_what_another_one_does_keep_nothing_of_their_own(tmp_path: Path) -> None:
     types = ["sliding_attention", "full_attention"] * 2
-    folder = checkpoints.causal_lm(
-        tmp_path, "gemma4_text", num_hidden_layers=4, layer_types=types, num_kv_shared_layers=2
-    )
+    small = {"vocab_size_per_layer_input": checkpoints.VOCABULARY, "hidden_size_per_layer_input": 8}
+    shared = {"num_hidden_layers": 4, "layer_types": types, "num_kv_shared_layers": 2}
+    folder = checkpoints.causal_lm(tmp_path, "gemma4_text", **small, **shared)
     facts = survey(DecoderModule(load_checkpoint(folder).model, ReadOut("lm_head", (1,)), embeddings=False))
     assert len(facts.layers) == 2
 
@@ -118,4 +118,38 @@ def test_a_fault_of_the_models_own_code_is_told_with_the_module_it_is_in(tmp_pat
     folder = checkpoints.causal_lm(tmp_path, "falcon", alibi=False)
     model = load_checkpoint(folder).model
     with pytest.raises(CheckpointError, match=r"^FalconAttention of FalconForCausalLM .*\(TypeError"):
+        survey(DecoderModule(model, ReadOut("lm_head", (1,)), embeddings=False))
+
+
+COMPRESSED = {
+    "head_dim": 8,
+    "q_lora_rank": 8,
+    "o_lora_rank": 8,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "max_position_embeddings": 256,
+    "sliding_window": 16,
+    "mlp_layer_types": ["moe"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "tokens"), [("compressed_sparse", 11, 9), ("heavily_compressed", 161, 160)]
+)
+def test_keys_of_several_tokens_together_are_refused(
+    kind: str, keys: int, tokens: int, tmp_path: Path
+) -> None:
+    folder = checkpoints.causal_lm(tmp_path, "deepseek_v4", layer_types=[f"{kind}_attention"], **COMPRESSED)
+    model = load_checkpoint(folder).model
+    refused = f"DeepseekV4Attention attends to {keys} keys of {tokens} tokens: .* no place in a prefix"
+    with pytest.raises(CheckpointError, match=refused):
+        survey(DecoderModule(model, ReadOut("lm_head", (1,)), embeddings=False))
+
+
+def test_a_linear_layer_by_the_name_of_a_convolution_is_not_blamed(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(tmp_path, "openai-gpt", n_positions=64, n_embd=32, n_layer=1, n_head=4)
+    model = load_checkpoint(folder).model
+    with pytest.raises(CheckpointError, match=r"OpenAIGPTLMHeadModel do not go .* interface: their state"):
         survey(DecoderModule(model, ReadOut("lm_head", (1,)), embeddings=False))

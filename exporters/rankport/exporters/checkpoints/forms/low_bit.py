@@ -92,7 +92,7 @@ def _pruned_skeleton(
     packed_shape: Callable[[str], tuple[int, int] | None],
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Makes the skeleton as wide as what is stored for its layers: checkpoints come pruned and quantized at once."""
-    require_layers(folder)
+    require_layers(folder, head)
     packed = {layer: shape for layer in layers if (shape := packed_shape(layer)) is not None}
     unquantized = dataclasses.replace(folder, tensors=WholeShapes(folder.tensors, packed))
     try:

@@ -156,6 +156,11 @@ def _attention(
         raise CheckpointError(
             f"{type(module).__name__} makes a mask of its own, beside causality: tokens that share a pass need another"
         )
+    if key.shape[2] != query.shape[2]:
+        raise CheckpointError(
+            f"{type(module).__name__} attends to {key.shape[2]} keys of {query.shape[2]} tokens: keys that are made of "
+            "several tokens together, as DeepSeek-V4's, have no place in a prefix that items of any length share"
+        )
     layer = _layer_index(module, shared)
     if softcap is None and s_aux is None:
         shared.plain[layer] = AttentionHeads(module, query.shape[1], key.shape[1], query.shape[-1])

@@ -30,6 +30,8 @@ _KEEPS_NOTHING = ("mlp", "moe")
 """Kinds of layers that compute each token by itself."""
 _STATEFUL = ("mamba", "ssm", "recurrent", "rwkv", "lightning", "gateddelta", "linearattention", "conv")
 
+_MANY_TOKENS = 160
+"""Tokens of an item long enough for keys of several tokens together: DeepSeek-V4 makes some of 128."""
 _MOST_OFF = 0.05
 """Largest difference of items together and alone, as a share of the largest logit: rounded activations move some."""
 
@@ -96,6 +98,7 @@ def survey(module: DecoderModule) -> Survey:
         changed = items.clone()
         changed[0] = changed[0].flip(0)
         second, _ = run_items(module, changed)
+        run_items(module, _long_item(module))
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
     _require_items_as_alone(module, items, first)
@@ -105,6 +108,12 @@ def survey(module: DecoderModule) -> Survey:
         windows = read_windows(module)
     width = None if shared.states is None else shared.states.shape[-1]
     return Survey(layers, windows.by_layer, windows.bound, _max_positions(model), width, _hybrid(shared))
+
+
+def _long_item(module: DecoderModule) -> Tensor:
+    count = min(_max_positions(module.model) or _MANY_TOKENS, _MANY_TOKENS)
+    item: Tensor = torch.arange(count)[None] % module.embed_tokens.num_embeddings
+    return item
 
 
 def _hybrid(shared: SharedPrefix) -> Hybrid | None:
@@ -226,9 +235,9 @@ def _require_items_as_alone(module: DecoderModule, items: Tensor, together: Tens
 
 
 def _stateful_modules(model: nn.Module) -> str:
-    names = {
-        type(part).__name__ for part in model.modules() if part is not model and part is not model.base_model
-    }
+    own = (model, model.base_model)
+    # GPT-2's Conv1D is a linear layer.
+    names = {type(part).__name__ for part in model.modules() if part not in own} - {"Conv1D"}
     stateful = sorted(name for name in names if any(part in name.lower() for part in _STATEFUL))
     return f" (recurrent or convolutional: {', '.join(stateful)})" if stateful else ""
 

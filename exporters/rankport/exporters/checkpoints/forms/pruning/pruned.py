@@ -50,7 +50,7 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel | None:
 
     Raises CheckpointError naming the tensor or field at fault.
     """
-    require_layers(folder)
+    require_layers(folder, head)
     if not any(name.endswith(("q_proj.weight", "gate_proj.weight")) for name in folder.tensors):
         return None
     if _is_as_stated(folder, head):

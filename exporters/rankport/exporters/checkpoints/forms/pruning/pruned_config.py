@@ -7,10 +7,12 @@ Owns numbers that all layers share: how many layers there are, the width of a he
 import dataclasses
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 import transformers
 
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, parse_config
+from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.protos.errors import CheckpointError
 
 PER_LAYER = "per_layer_config"
@@ -18,12 +20,18 @@ _FITTED_PER_LAYER = ("intermediate_size", "num_attention_heads", "num_key_value_
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
-def require_layers(folder: CheckpointFolder) -> None:
-    """Raises CheckpointError if config.json counts more layers than are stored."""
+def require_layers(folder: CheckpointFolder, head: Head) -> None:
+    """Raises CheckpointError if config.json counts more layers than are stored.
+
+    Does nothing where the family counts otherwise, as those do that run their layers several times (HRM, Dory).
+    """
     stated = folder.raw.get("num_hidden_layers")
-    stored = {int(match[1]) for name in folder.tensors if (match := _LAYER.search(name))}
+    stored = _numbers(folder.tensors)
     if not isinstance(stated, int) or not stored or stored >= set(range(stated)):
         return
+    with suppress(CheckpointError):
+        if _numbers(skeleton(parse_config(folder), head).state_dict()) == stored:
+            return
     if stored == set(range(len(stored))):
         raise CheckpointError(
             f"config.json says num_hidden_layers {stated} and the tensors hold {len(stored)} layers: set it to "
@@ -35,6 +43,11 @@ def require_layers(folder: CheckpointFolder) -> None:
         f"{max(stored)}, number {first} not among them: number the kept layers from 0 on and set num_hidden_layers "
         f"to {len(stored)} if layers were dropped, else the checkpoint is incomplete"
     )
+
+
+def _numbers(tensors: Iterable[str]) -> set[int]:
+    """Reads the numbers of layers off the names of tensors."""
+    return {int(match[1]) for name in tensors if (match := _LAYER.search(name))}
 
 
 def by_tensors(folder: CheckpointFolder) -> tuple[CheckpointFolder, list[str]]:

@@ -24,7 +24,7 @@ def test_the_gated_delta_rule_is_transformers_own() -> None:
     decay, beta = -torch.rand(2, _TOKENS, 6), torch.rand(2, _TOKENS, 6)
     options = {"g": decay, "beta": beta, "use_qk_l2norm_in_kernel": True}
     expected, _ = modeling_qwen3_5.torch_chunk_gated_delta_rule(query, key, value, **options)
-    mixed, _ = BY_OPERATOR.gated_delta(query, key, value, **options)
+    mixed, _ = BY_OPERATOR["onnx-cpu"].gated_delta(query, key, value, **options)
     torch.testing.assert_close(mixed, expected, atol=2e-6, rtol=1e-5)
 
 
@@ -37,7 +37,9 @@ def test_the_scan_of_mamba_2_is_transformers_own(limit: tuple[float, float]) -> 
     options = {"D": torch.randn(6), "dt_bias": torch.randn(6), "dt_softplus": True, "dt_limit": limit}
     arguments = (states, steps, -torch.rand(6) - 0.1, *groups, 4)
     expected = modeling_granitemoehybrid.mamba2_chunk_scan(*arguments, **options)
-    torch.testing.assert_close(BY_OPERATOR.mamba2(*arguments, **options), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        BY_OPERATOR["onnx-cpu"].mamba2(*arguments, **options), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_the_config_of_a_model_that_sees_too_has_no_cache_to_leave_out() -> None:

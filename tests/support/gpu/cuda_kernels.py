@@ -41,7 +41,18 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     },
     **{
         ("", name): (_EXACT,)
-        for name in ("ArgMax", "Ceil", "Cos", "Einsum", "Floor", "Log", "Reciprocal", "Round", "Sin")
+        for name in (
+            "ArgMax",
+            "Ceil",
+            "Cos",
+            "Einsum",
+            "Floor",
+            "Log",
+            "Reciprocal",
+            "Round",
+            "Sin",
+            "Softplus",
+        )
     },
     **{("", name): (_COMPARED,) for name in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
     **{("", name): (_BOOL,) for name in ("And", "Not", "Or", "Xor")},
@@ -77,6 +88,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "SimplifiedLayerNormalization"): (_FLOATS,),
     ("", "Tile"): (_NUMBERS, _INT64),
     ("", "Where"): (_BOOL, _NUMBERS),
+    ("com.microsoft", "CausalConvWithState"): (_FLOATS,),
     ("com.microsoft", "FusedMatMul"): (_FLOATS,),
     ("com.microsoft", "GemmFloat8"): (frozenset({ir.DataType.FLOAT8E4M3FN}),),
     # With norms and counts from 1.32 on.
@@ -88,6 +100,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
         *(_HALF,) * 6,
         _INT32,
     ),
+    ("com.microsoft", "LinearAttention"): (_FLOATS,),
     ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),
     ("com.microsoft", "MultiHeadAttention"): (_FLOATS,),
     ("com.microsoft", "RotaryEmbedding"): (_FLOATS, _INT64, _FLOATS),

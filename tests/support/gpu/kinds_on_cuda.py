@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints, sentence_folders
+from support.hybrids import hybrid
 from support.lists import alone, drafts
 from support.lists.rankers import checkpoint as list_checkpoint
 from support.lists.rankers import jina_checkpoint
@@ -178,6 +180,11 @@ KINDS: dict[str, KindOnCuda] = {
     "ranker, softcap": KindOnCuda(_decoder("gemma2", head_dim=16, **WINDOWS), _behind_prefixes, RANKER),
     "ranker, partial rotary": KindOnCuda(_decoder("gpt_neox"), _behind_prefixes, RANKER),
     "ranker, fused projections": KindOnCuda(_decoder("phi3"), _behind_prefixes, RANKER),
+    "ranker, gated delta rule": KindOnCuda(partial(hybrid, family="qwen3.5"), _behind_prefixes, RANKER),
+    "ranker, Mamba 2 and attention": KindOnCuda(
+        partial(hybrid, family="falcon-h1"), _behind_prefixes, RANKER
+    ),
+    "ranker, short convolutions": KindOnCuda(partial(hybrid, family="lfm2"), _behind_prefixes, RANKER),
     "ranker, averages": KindOnCuda(
         _averaged,
         _behind_prefixes,
@@ -192,6 +199,9 @@ KINDS: dict[str, KindOnCuda] = {
         lambda folder: checkpoints.body(folder, "qwen3", num_hidden_layers=1),
         _texts,
         {**ENCODER, "pooling": "last-k", "tokens": 2},
+    ),
+    "item-encoder, gated delta rule": KindOnCuda(
+        partial(hybrid, family="qwen3.5"), _texts, {**ENCODER, "pooling": "last-k", "tokens": 2}
     ),
     "cross-encoder": KindOnCuda(
         lambda folder: pair_encoders.pair_classifier(folder, num_labels=1), _texts, {"kind": "cross-encoder"}

@@ -16,6 +16,9 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from rankport.runtime.bundle.manifest import Target
 
 States = tuple[Tensor, Tensor, Tensor]  # query, key, value
 
@@ -155,12 +158,61 @@ def linear_attention(
     return torch.stack(mixed_tokens, 1), state
 
 
+def convolved_by_terms(
+    past: Tensor | None, rows: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """Convolves rows [rows, tokens, channels] that go on from their past [rows, kernel - 1, channels], term by term.
+
+    weight [channels, kernel], bias [channels]; a past that is None is of zeros.
+    """
+    if past is None:
+        past = rows.new_zeros(rows.shape[0], weight.shape[1] - 1, rows.shape[2])
+    sequence, length = torch.cat([past, rows], 1), rows.shape[1]
+    terms = [sequence[:, tap : tap + length] * weight[:, tap] for tap in range(weight.shape[1])]
+    mixed = sum(terms[1:], terms[0])
+    if bias is not None:
+        mixed = mixed + bias
+    return mixed if activation is None else ACT2FN[activation](mixed)
+
+
+def convolved(
+    past: Tensor | None, rows: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """Does as `convolved_by_terms`, by ONNX Runtime's CausalConvWithState where a graph is traced."""
+    if not torch.compiler.is_exporting():
+        return convolved_by_terms(past, rows, weight, bias, activation)
+    within = activation in _FUSED_ACTIVATIONS
+    mixed, _ = torch.onnx.ops.symbolic_multi_out(
+        "com.microsoft::CausalConvWithState",
+        [rows, weight[:, None], bias, past],
+        {"activation": "silu" if within else "none", "channels_last": 1},
+        dtypes=(rows.dtype, rows.dtype),
+        shapes=(rows.shape, (rows.shape[0], weight.shape[1] - 1, rows.shape[2])),
+        version=1,
+    )
+    return mixed if within or activation is None else ACT2FN[activation](mixed)
+
+
+_FUSED_ACTIVATIONS = ("silu", "swish")
+
+
 def _from_zeros(states: States, decay: Tensor, beta: Tensor | None, *, scale: float) -> Tensor:
     return linear_attention(states, decay, beta, scale=scale)[0]
 
 
-BY_OPERATOR = Mixing(_from_zeros)
-"""One operator for what a trace would make a step a token of; texts begin anew, and padding comes behind them."""
+def _convolved_from_zeros(
+    states: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    return convolved(None, states.transpose(1, 2), weight, bias, activation).transpose(1, 2)
+
+
+BY_OPERATOR: Mapping[Target, Mixing] = MappingProxyType(
+    {"onnx-cpu": Mixing(_from_zeros), "onnx-cuda": Mixing(_from_zeros, _convolved_from_zeros)}
+)
+"""One operator for what a trace would make a step a token of; texts begin anew, and padding comes behind them.
+
+On CUDA the convolution too: cuDNN's has no bfloat16 there, and asks for other kernels by length.
+"""
 
 
 def _unit(states: Tensor) -> Tensor:

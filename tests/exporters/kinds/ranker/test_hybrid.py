@@ -15,7 +15,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.tokens import TokenRun, TokenRuns
-from support.effort import every_run
+from support.effort import every_run, full_effort
 from support.hybrids import FAMILIES, hybrid
 
 EVERY_RUN = ("granite4",)
@@ -109,9 +109,47 @@ def test_low_bits_and_one_graph_for_both_roles_go_with_it(tmp_path: Path) -> Non
     assert bundle.manifest.parity is not None
 
 
-@pytest.mark.parametrize("target", ["onnx-cuda", "tensorrt", "onnx-cpu,onnx-cuda"])
-def test_a_gpu_is_refused_with_the_layers(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["tensorrt", "onnx-cuda,tensorrt"])
+def test_tensorrt_is_refused_with_the_layers(target: str, tmp_path: Path) -> None:
     checkpoint = hybrid(tmp_path / "checkpoint", "lfm2")
-    with pytest.raises(CheckpointError, match=r"layers \[0\] are recurrent, .* --target onnx-cpu alone"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"layers \[0\] are recurrent, which graphs for tensorrt do not compute yet: .* onnx-cpu, onnx-cuda",
+    ):
         export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=LABELS, target=target)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_grouped_attention_is_refused_with_the_layers(tmp_path: Path) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", "lfm2")
+    options = {"target": "onnx-cuda", "precision": "fp16", "attention": "grouped"}
+    with pytest.raises(
+        CheckpointError, match=r"layers \[0\] are recurrent, .*grouped does not tell apart: take"
+    ):
+        export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=LABELS, **options)
+    assert not (tmp_path / "bundle").exists()
+
+
+@full_effort
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_for_cuda_is_as_close_as_transformers_and_carries_states_in_fp32(
+    precision: str, tmp_path: Path
+) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", "granite4")
+    options = {"target": "onnx-cuda", "precision": precision, "max_prefix_tokens": 40, "max_item_tokens": 16}
+    manifest = export(checkpoint, tmp_path / "b", kind="ranker", label_ids=LABELS, **options).manifest
+    parity = manifest.parity
+    assert parity is not None
+    assert parity.noise is not None
+    noise = parity.noise.relative_error
+    assert noise is not None
+    assert all(1e-5 < (mode.relative_error or 0.0) <= 2 * noise for mode in parity.modes)
+    (prefix,) = (graph for graph in manifest.graphs if graph.role == "prefix")
+    types = {output.name.split(".")[0]: output.dtype for output in prefix.outputs}
+    half = {"fp16": "float16", "bf16": "bfloat16"}[precision]
+    assert types == {
+        "new_key": half,
+        "new_value": half,
+        "new_conv_state": half,
+        "new_recurrent_state": "float32",
+    }

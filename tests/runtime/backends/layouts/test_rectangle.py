@@ -48,6 +48,40 @@ def test_short_items_share_rows_and_long_ones_have_rows_of_their_own() -> None:
     assert (one.rows, one.row_tokens) == (1, 3000)
 
 
+def test_of_a_graph_that_tells_items_apart_rows_are_whole_items_and_places_say_which_token_is_there() -> None:
+    layout = rectangle(batch((3, [[5, 6], [7]]), (1, [[8, 9, 4]])), EmbeddingsForm(2), by_item=True)
+    sizes = layout.rounded_sizes()
+    assert (sizes.rows, sizes.row_items, sizes.row_tokens) == (1, 2, 8)
+    inputs = arrays(layout, sizes)
+    assert inputs["item_places"].tolist() == [
+        [[0, 1, -1, -1], [0, -1, -1, -1]],
+        [[0, 1, 2, -1], [-1, -1, -1, -1]],
+    ]
+    assert inputs["input_ids"].tolist() == [[[5, 6, 0, 0, 7, 0, 0, 0]], [[8, 9, 4, 0, 0, 0, 0, 0]]]
+    blocks = np.kron(np.eye(2), np.tril(np.ones((4, 4)))).astype(bool)
+    np.testing.assert_array_equal(inputs["own_mask"] == 0, blocks)
+    alone = rectangle(batch((0, [[5] * 150] * 3)), EmbeddingsForm(2), by_item=True)
+    padded = alone.rounded_sizes()
+    assert (padded.rows, padded.row_items, padded.row_tokens) == (3, 1, 152)
+    assert arrays(alone, padded)["item_places"].shape == (1, 3, 152)
+
+
+@given(st.integers(1, 600), st.integers(1, 300))
+def test_rounding_leaves_rows_of_several_whole_items_as_they_are(items: int, length: int) -> None:
+    layout = rectangle(batch((1, [[1] * length] * items)), EmbeddingsForm(2), by_item=True)
+    sizes = layout.sizes
+    assert sizes.rows * sizes.row_items >= items
+    assert (sizes.rows - 1) * sizes.row_items < items
+    assert sizes.row_tokens % sizes.row_items == 0
+    if sizes.row_items > 1:
+        assert sizes.row_tokens <= ROW_TOKENS
+        assert layout.rounded_sizes().row_tokens == sizes.row_tokens
+    # Padding costs an item at most seven others, or each seven places.
+    assert sizes.rows * sizes.row_tokens <= 2 * max(items * length, ROW_TOKENS)
+    places = arrays(layout, layout.rounded_sizes())["item_places"]
+    assert (places >= 0).sum() == items * length
+
+
 def test_of_a_graph_that_takes_lengths_a_row_holds_one_item_and_added_rows_one_token() -> None:
     layout = rectangle(batch((3, [[5, 6], [7]]), (1, [[8, 9]])), EmbeddingsForm(2), by_length=True)
     assert (layout.sizes.rows, layout.sizes.row_tokens) == (2, 2)

@@ -10,7 +10,7 @@ from rankport.runtime.backends.ort.host_kv import HostKV
 from rankport.runtime.backends.ort.sequences import HostSequence, SequencePool
 from rankport.runtime.bundle.manifest import LayerKV
 
-STATE = KeptState("new_conv_state.0", "past_conv_state.0", (2,))
+STATE = KeptState("new_conv_state.0", "past_conv_state.0", (2,), "float32")
 TOKENS = 3
 
 

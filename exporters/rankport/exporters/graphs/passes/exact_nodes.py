@@ -6,9 +6,11 @@ requires: types on all values; the fp32 graph of a ranker or an item encoder, fu
 Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
 the label head and what is read at markers, so that scores keep apart what half precision would tie; the pooling of
 embeddings an encoder makes, and the choice of those a ranker is given in fp32, of which there may be far more than a
-pass takes; the average of the last states of prefix and item, and the states that a prefix keeps for it. Of low-bit
-layers: how inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of
-which half precision has few bits. And what has no operator or no kernel in the half precision, as LSTM in bfloat16.
+pass takes; the average of the last states of prefix and item, and the states that a prefix keeps for it; linear
+attention between the products and convolutions around it, and the states that it goes on from, as decays multiply along
+a text. Of low-bit layers: how inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales
+them; scales of which half precision has few bits. And what has no operator or no kernel in the half precision, as LSTM
+in bfloat16.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,8 @@ _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits", "F
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 _LAST_PRODUCTS = (*_PRODUCTS, *_NORMS, "Conv", "LSTM")
 """Values that a representation is made of last: these sum in fp32."""
+PAST_RECURRENT = "past_recurrent_state"
+"""Start of the names of inputs that linear attention goes on from."""
 _ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
 """What a scale and a code are computed by."""
 _CUDA_WITHOUT_BFLOAT16 = frozenset(
@@ -42,7 +46,7 @@ def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.No
     norms = find_norms(graph)
     first_of_norms = {norm.inner[0] for norm in norms}
     exact = _rotary(graph) | _head(graph) | _pooling(graph, first_of_norms) | _averages(graph, first_of_norms)
-    exact |= _projector(graph, first_of_norms) | _rounding(graph)
+    exact |= _projector(graph, first_of_norms) | _rounding(graph) | _linear_attention(graph)
     exact |= {node for node in graph if _chooses_embeddings(node)}
     exact |= _small_scales(graph, half)
     exact |= {node for node in graph if _has_no(half, node, graph)}
@@ -106,6 +110,27 @@ def _averages(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
             producer = None if value is None else value.producer()
             exact |= set() if producer is None else _back_to_states(producer, norms)
     return exact | own
+
+
+def _linear_attention(graph: ir.Graph) -> set[ir.Node]:
+    """Collects linear attention, what its inputs are made of, and what reads its states.
+
+    It lies between the last products or convolutions and the next product, norms and gates included: transformers
+    computes it in fp32 too.
+    """
+    inside = {node for node in graph if node.op_type == "LinearAttention" or _goes_on(node)}
+    exact = {made for node in inside for made in _before(node, ends=_ends_gates)}
+    exact |= {reader for node in inside for value in node.outputs for reader in _behind(value)}
+    return {node for node in exact if not _ends_gates(node)}
+
+
+def _goes_on(node: ir.Node) -> bool:
+    """Tells whether a node reads carried states of linear attention."""
+    return any((value.name or "").startswith(PAST_RECURRENT) for value in node.inputs if value is not None)
+
+
+def _ends_gates(node: ir.Node) -> bool:
+    return (_is_product(node) and not _goes_on(node)) or node.op_type in ("CausalConvWithState", "Conv")
 
 
 def _is_product(node: ir.Node) -> bool:

@@ -3,7 +3,7 @@
 requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not.
 ensures:  weights, states and KV in half precision, scales of low-bit weights too. In fp32 stay the nodes that
           `exact_nodes` tells, inputs but past KV and float16 embeddings, outputs but new KV; states that are
-          averaged count as neither.
+          averaged, or that linear attention carries on, count as neither.
 """
 
 import ml_dtypes
@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from rankport.exporters.graphs.passes.exact_nodes import exact_nodes
+from rankport.exporters.graphs.passes.exact_nodes import PAST_RECURRENT, exact_nodes
 from rankport.exporters.graphs.passes.fusions.matching import made_by
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.backends.layouts.sets import table_input
@@ -48,7 +48,8 @@ def _comes_in_half(name: str, half: ir.DataType) -> bool:
     """Says whether an input is in half precision too: past KV, and embeddings, which a host cannot give in bfloat16."""
     if name == "embeddings":
         return half == ir.DataType.FLOAT16
-    return name.startswith("past_") and name not in ("past_mask", "past_states")
+    exact = name in ("past_mask", "past_states") or name.startswith(PAST_RECURRENT)
+    return name.startswith("past_") and not exact
 
 
 def _set_own_type(node: ir.Node, wanted: ir.DataType) -> None:

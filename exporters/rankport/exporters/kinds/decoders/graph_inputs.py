@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rankport.runtime.backends.layouts.rectangle import ITEM_PLACES
 from rankport.runtime.bundle.manifest import LayerKV
 
 Axes = dict[str, list[str | int]]  # input -> shape, in the order of the graph's inputs
@@ -44,6 +45,12 @@ class GraphInputs:
         widths += [] if self.states is None else [(1, self.states)]
         return [torch.zeros(len(_PASTS), heads, size, width) for heads, width in widths]
 
+    def _carried_axes(self) -> Axes:
+        return {f"past_{name}": ["prefixes", *shape] for name, shape in self.carried}
+
+    def _carried(self) -> list[Tensor]:
+        return [torch.zeros(len(_PASTS), *shape) for _, shape in self.carried]
+
 
 @dataclass(frozen=True, slots=True)
 class PackedInputs(GraphInputs):
@@ -59,7 +66,7 @@ class PackedInputs(GraphInputs):
             "past_lengths": ["prefixes"],
             "last_tokens": ["items_total"],
             **self._past_axes(),
-            **{f"past_{name}": ["prefixes", *shape] for name, shape in self.carried},
+            **self._carried_axes(),
         }
         if self.hidden is not None:
             axes |= {"embeddings": ["embedding_count", self.hidden], "embedding_rows": ["tokens"]}
@@ -89,7 +96,7 @@ class PackedInputs(GraphInputs):
             "past": self._past(),
         }
         if self.carried:
-            arguments["carried"] = [torch.zeros(len(_PASTS), *shape) for _, shape in self.carried]
+            arguments["carried"] = self._carried()
         if self.hidden is not None:
             arguments["embeddings"] = torch.zeros(7, self.hidden)
             arguments["embedding_rows"] = torch.full((len(positions),), -1)
@@ -111,10 +118,14 @@ class RowInputs(GraphInputs):
         }
         if self.hidden is not None:
             axes |= {"embeddings": ["embedding_count", self.hidden], "embedding_rows": tokens}
-        return axes | {"past_mask": ["prefixes", "past"], "own_mask": ["row_tokens", "row_tokens"]}
+        axes |= {"past_mask": ["prefixes", "past"], "own_mask": ["row_tokens", "row_tokens"]}
+        if self.carried:
+            axes[ITEM_PLACES] = ["prefixes", "prefix_items", "item_tokens"]
+            axes |= self._carried_axes()
+        return axes
 
     def example(self) -> Arguments:
-        """Makes two prefixes of up to 6 tokens, each with 3 rows of 4 tokens."""
+        """Makes two prefixes of up to 6 tokens, each with 3 rows of 4 tokens; where items are apart, 2 of each."""
         rectangle = torch.ones(len(_PASTS), 3, 4, dtype=torch.int64)
         # Each a tensor of its own: the tracer takes one given twice for one input.
         arguments: Arguments = {
@@ -125,7 +136,11 @@ class RowInputs(GraphInputs):
         }
         if self.hidden is not None:
             arguments |= {"embeddings": torch.zeros(7, self.hidden), "embedding_rows": -rectangle}
-        return arguments | {"past_mask": torch.zeros(len(_PASTS), 6), "own_mask": torch.zeros(4, 4)}
+        arguments |= {"past_mask": torch.zeros(len(_PASTS), 6), "own_mask": torch.zeros(4, 4)}
+        if self.carried:
+            places = torch.zeros(len(_PASTS), 6, 2, dtype=torch.int64)
+            arguments |= {ITEM_PLACES: places, "carried": self._carried()}
+        return arguments
 
 
 @dataclass(frozen=True, slots=True)

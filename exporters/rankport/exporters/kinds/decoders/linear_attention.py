@@ -1,26 +1,30 @@
 """Linear attention of items that go on from the states of their prefixes, without a copy of a state for each item.
 
 The gated (delta) rule is linear in the state S0 that it starts from and in its values. So a row of ONNX Runtime's
-operator holds all items of a prefix one after another, each from a state of zeros on, and what S0 adds comes by two
+operator holds items of a prefix one after another, each from a state of zeros on, and what S0 adds comes by two
 products that all items share, with G the sum of the decays from an item's start on:
 
     values of the operator    v - exp(G) k S0      (of the delta rule; else v)
     result                    its result + scale exp(G) q S0
     state after a prefix      its state + exp(G) S0
+
+So on CUDA too, where a row is one long item, or short ones: the operator reads and writes a state for each row of its
+input, 1 MB of 16 heads of 128 x 128. With a state for each item, 250 items of two tokens would move 750 MB a layer and
+hold 500; by two rows of them and the products it is 65. Of 100 items of 152 tokens it is the products that cost more.
 """
 
 import torch
 from torch import Tensor
 
 from rankport.exporters.graphs.recurrences import States, linear_attention
-from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.items_apart import ItemsApart
 
 _ZERO = -1e4
 """Logarithm of a decay that leaves nothing."""
 
 
 def attend_linearly(
-    shared: PackedPrefix, states: States, decay: Tensor, beta: Tensor | None, past: Tensor, *, scale: float
+    shared: ItemsApart, states: States, decay: Tensor, beta: Tensor | None, past: Tensor, *, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attends from the state of each prefix on, past [prefixes, heads, key width, value width].
 
@@ -28,32 +32,37 @@ def attend_linearly(
     delta rule. Gives [1, tokens, heads, value width], and the state after each prefix where its one item is the
     prefix's own.
     """
-    prefixes, items, length = shared.slots.shape
-    heads, value_width = past.shape[1], past.shape[3]
+    prefixes, heads, _, value_width = past.shape
+    rows = shared.operator_rows
 
-    def by_prefix(rows: Tensor) -> Tensor:
-        """[prefixes, items * length, heads, width]"""
-        return rows.reshape(prefixes, items * length, heads, -1)
+    def by_head(places: Tensor) -> Tensor:
+        """[prefixes, places, heads, width]"""
+        return places.reshape(prefixes, places.shape[1], heads, -1)
+
+    def by_row(places: Tensor) -> Tensor:
+        """[prefixes * rows, row places, ...]"""
+        return places.reshape(prefixes * rows, places.shape[1] // rows, *places.shape[2:])
 
     # Where there is no token the state stays: nothing decays, and nothing is added.
-    gates = shared.item_gates(decay)
-    sums = gates.cumsum(1)
-    left = by_prefix(sums.exp())
+    gates = shared.gates_by_prefix(decay)
+    sums = shared.sums_in_items(gates)
+    left = sums.exp()[..., None]
 
     def read(rows: Tensor) -> Tensor:
         return (rows.transpose(1, 2) @ past).transpose(1, 2) * left
 
-    query, key = (by_prefix(shared.item_rows(part.flatten(2))) for part in states[:2])
+    query, key = (by_head(shared.by_prefix(part.flatten(2))) for part in states[:2])
     values = states[2].flatten(2)
     if beta is None:
-        value, betas = by_prefix(shared.item_gates(values)), None
+        value, betas = by_head(shared.gates_by_prefix(values)), None
     else:
-        value = by_prefix(shared.item_rows(values)) - read(key)
-        betas = by_prefix(shared.item_gates(beta)).flatten(2)
-    begins = (torch.arange(length) == 0)[:, None]
-    decays = by_prefix(torch.where(begins, _ZERO, gates)).flatten(2)
-    own, state = linear_attention((query, key, value), decays, betas, scale=scale)
-    mixed = own + read(query) * scale
-    at_end = shared.first_items(sums)[:, -1].exp()[..., None, None]
-    packed = shared.item_tokens(mixed.reshape(prefixes * items, length, heads * value_width))
-    return packed.reshape(1, -1, heads, value_width), state + at_end * past
+        value = by_head(shared.by_prefix(values)) - read(key)
+        betas = by_row(shared.gates_by_prefix(beta))
+    decays = torch.where(shared.place_begins()[..., None], _ZERO, gates)
+    own, after = linear_attention(
+        (by_row(query), by_row(key), by_row(value)), by_row(decays), betas, scale=scale
+    )
+    mixed = own.reshape(value.shape) + read(query) * scale
+    # Of one item, which is all places.
+    state = after.reshape(prefixes, rows, *past.shape[1:])[:, 0] + sums[:, -1].exp()[..., None, None] * past
+    return shared.by_token(mixed.flatten(2)).reshape(1, -1, heads, value_width), state

@@ -174,8 +174,10 @@ class RowDecoder(DecoderModule):
         embedding_rows: Tensor | None = None,
         past_mask: Tensor,
         own_mask: Tensor,
+        item_places: Tensor | None = None,
+        carried: list[Tensor] | None = None,
     ) -> list[Tensor]:
-        """Takes all that is one a token as [prefixes, rows, row_tokens]; the masks are those of `RowPrefix`."""
+        """Takes all that is one a token as [prefixes, rows, row_tokens]; masks and places are those of `RowPrefix`."""
         shared = RowPrefix(
             input_ids.shape,
             (past_mask, own_mask),
@@ -184,7 +186,10 @@ class RowDecoder(DecoderModule):
             positions=position_ids,
             by_group=self.by_group,
             windows=self.windows,
+            item_places=item_places,
         )
+        if carried is not None:
+            shared.past_carried = dict(zip(self.carried, carried, strict=True))
         rows = None if embedding_rows is None else embedding_rows.flatten()
         inputs = self.inputs(input_ids.flatten(), embeddings, rows)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)

@@ -12,13 +12,11 @@ from torch import Tensor
 from transformers.masking_utils import sliding_window_overlay
 
 from rankport.exporters.graphs.masks import sees
-from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, SharedPrefix, capper
-
-Mixed = tuple[Tensor, Tensor]
-"""Tokens as a recurrent layer mixed them [1, tokens, ...], and the state after each prefix [prefixes, ...]."""
+from rankport.exporters.kinds.decoders.items_apart import ItemsApart, handed_on
+from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, capper
 
 
-class PackedPrefix(SharedPrefix):
+class PackedPrefix(ItemsApart):
     """Packed tokens that continue several prefixes."""
 
     def __init__(
@@ -145,66 +143,50 @@ class PackedPrefix(SharedPrefix):
         """See `SharedPrefix.seeing`."""
         return _is_causal(self.slots.shape[2]).to(torch.float32)
 
-    def item_rows(self, states: Tensor) -> Tensor:
-        """Puts [1, tokens, width] by item: [prefixes * items, item_tokens, width]."""
+    @property
+    def operator_rows(self) -> int:
+        """See `ItemsApart.operator_rows`."""
+        return 1
+
+    def by_prefix(self, states: Tensor) -> Tensor:
+        """See `ItemsApart.by_prefix`."""
+        prefixes, items, length = self.slots.shape
+        return states[0].index_select(0, self.slots.reshape(-1)).reshape(prefixes, items * length, -1)
+
+    def by_token(self, places: Tensor) -> Tensor:
+        """See `ItemsApart.by_token`."""
+        return places.flatten(0, 1).index_select(0, self.token_slots)[None]
+
+    def by_item(self, states: Tensor) -> Tensor:
+        """See `ItemsApart.by_item`."""
         prefixes, items, length = self.slots.shape
         return states[0].index_select(0, self.slots.reshape(-1)).reshape(prefixes * items, length, -1)
 
-    def item_tokens(self, rows: Tensor) -> Tensor:
-        """Packs [prefixes * items, item_tokens, width] again: [1, tokens, width]."""
-        return rows.flatten(0, 1).index_select(0, self.token_slots)[None]
+    def from_items(self, items: Tensor, like: Tensor) -> Tensor:
+        """See `ItemsApart.from_items`."""
+        # As many as there were, which a trace cannot know of the slots.
+        return self.by_token(items).reshape(like.shape)
 
-    def item_exists(self) -> Tensor:
-        """Tells which slots hold a token. [prefixes * items, item_tokens]"""
+    def for_items(self, carried: Tensor) -> Tensor:
+        """See `ItemsApart.for_items`."""
+        return handed_on(carried, self.slots.shape[1])
+
+    def place_exists(self) -> Tensor:
+        """See `ItemsApart.place_exists`."""
         prefixes, items, length = self.slots.shape
         # A padded slot names any token, and that token another slot.
         at = self.token_slots.index_select(0, self.slots.reshape(-1))
-        return (at == torch.arange(prefixes * items * length)).reshape(prefixes * items, length)
+        return (at == torch.arange(prefixes * items * length)).reshape(prefixes, items * length)
 
-    def item_gates(self, gates: Tensor) -> Tensor:
-        """Puts [1, tokens, width] as `item_rows`, zeros where there is no token."""
-        return torch.where(self.item_exists()[..., None], self.item_rows(gates), 0.0)
+    def place_begins(self) -> Tensor:
+        """See `ItemsApart.place_begins`."""
+        _, items, length = self.slots.shape
+        return (torch.arange(length) == 0).expand(items, length).reshape(items * length)
 
-    def item_lengths(self) -> Tensor:
-        """Counts the tokens of each item. [prefixes * items]"""
-        return self.item_exists().to(torch.int64).sum(1)
-
-    def by_item(self, carried: Tensor) -> Tensor:
-        """Hands what prefixes carry [prefixes, ...] to each of their items: [prefixes * items, ...]."""
-        prefixes, items, _ = self.slots.shape
-        shape = carried.shape[1:]
-        return carried[:, None].expand(prefixes, items, *shape).reshape(prefixes * items, *shape)
-
-    def first_items(self, rows: Tensor) -> Tensor:
-        """Takes the first item of each prefix of [prefixes * items, ...]: [prefixes, ...]."""
-        prefixes, items, _ = self.slots.shape
-        return rows.reshape(prefixes, items, *rows.shape[1:])[:, 0]
-
-    def convolved(
-        self,
-        general: Mixed,
-        states: Tensor,
-        kernel: tuple[Tensor, Tensor | None],
-        activation: str | None,
-        past: Tensor,
-    ) -> Mixed:
-        """Gives `general`, what a convolution made of states [1, tokens, channels], and may say how a step is to do it.
-
-        The kernel is a weight [channels, taps] and a bias; past [prefixes, channels, taps - 1].
-        """
-        return general
-
-    def attended_linearly(
-        self,
-        general: Mixed,
-        states: tuple[Tensor, Tensor, Tensor],
-        gates: tuple[Tensor, Tensor | None],
-        past: Tensor,
-        *,
-        scale: float,
-    ) -> Mixed:
-        """Gives `general`, what `attend_linearly` made of the rest, and may say how a step is to do it."""
-        return general
+    def sums_in_items(self, places: Tensor) -> Tensor:
+        """See `ItemsApart.sums_in_items`."""
+        prefixes, items, length = self.slots.shape
+        return places.reshape(prefixes * items, length, -1).cumsum(1).reshape(prefixes, items * length, -1)
 
     def _unpacked(self, states: Tensor) -> Tensor:
         """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""

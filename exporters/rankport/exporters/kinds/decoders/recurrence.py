@@ -2,7 +2,7 @@
 
 A state is of a prefix as a whole, not of its tokens: see `SharedPrefix.carried`.
 
-requires: packed tokens, of which the first item of a prefix is the prefix itself where states are kept.
+requires: items that can be told apart, of which the first of a prefix is the prefix itself where states are kept.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
-from rankport.exporters.graphs.recurrences import Mixing, States, mixing_by
+from rankport.exporters.graphs.recurrences import (
+    Mixing,
+    States,
+    convolved,
+    convolved_by_terms,
+    mixing_by,
+)
+from rankport.exporters.kinds.decoders.items_apart import ItemsApart
 from rankport.exporters.kinds.decoders.linear_attention import attend_linearly
-from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import current_prefix
 from rankport.protos.errors import CheckpointError
 
@@ -25,33 +30,29 @@ class Recurrence:
 
     def __init__(self) -> None:
         self._layer, self._mixer = -1, ""
-        self._shared: PackedPrefix | None = None
+        self._shared: ItemsApart | None = None
 
     def enter(self, layer: int, part: nn.Module, arguments: object) -> None:
         """Notes the layer that is called, and its pass."""
         shared = current_prefix()
         self._layer, self._mixer = layer, type(part).__name__
-        self._shared = shared if isinstance(shared, PackedPrefix) else None
+        self._shared = shared if isinstance(shared, ItemsApart) else None
 
     def convolve(self, states: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
         """Convolves the tokens of each item with those before them: see `recurrences.Convolve`."""
         shared, kernel = self._pass(), weight.shape[-1]
-        rows = shared.item_rows(states.transpose(1, 2))
-        length, channels = rows.shape[1:]
-        past = self._past("conv_state", (channels, kernel - 1), rows)
-        sequence = torch.cat([shared.by_item(past.transpose(1, 2)), rows], 1)
-        taps = [sequence[:, tap : tap + length] * weight[:, tap] for tap in range(kernel)]
-        mixed = sum(taps[1:], taps[0])
-        if bias is not None:
-            mixed = mixed + bias
-        if activation is not None:
-            mixed = ACT2FN[activation](mixed)
+        tokens = states.transpose(1, 2)
+        channels = tokens.shape[2]
+        past = self._past("conv_state", (channels, kernel - 1), tokens)
+        before = past.transpose(1, 2)
+        convolve = convolved if shared.convolves_by_operator else convolved_by_terms
+        mixed = convolve(shared.for_items(before), shared.by_item(tokens), weight, bias, activation)
         # The last tokens that exist, of the states before them and the prefix's own.
-        counts = shared.item_lengths().reshape(shared.slots.shape[:2])[:, 0]
+        counts = shared.place_exists().to(torch.int64).sum(1)
         last = (counts[:, None] + torch.arange(kernel - 1))[..., None].expand(-1, -1, channels)
-        state = shared.first_items(sequence).gather(1, last).transpose(1, 2)
-        general = shared.item_tokens(mixed), state
-        tokens, state = shared.convolved(general, states.transpose(1, 2), (weight, bias), activation, past)
+        state = torch.cat([before, shared.by_prefix(tokens)], 1).gather(1, last).transpose(1, 2)
+        general = shared.from_items(mixed, tokens), state
+        tokens, state = shared.convolved(general, tokens, (weight, bias), activation, past)
         shared.carried[f"conv_state.{self._layer}"] = state
         return tokens.transpose(1, 2)
 
@@ -65,11 +66,11 @@ class Recurrence:
         shared.carried[f"recurrent_state.{self._layer}"] = state
         return mixed
 
-    def _pass(self) -> PackedPrefix:
+    def _pass(self) -> ItemsApart:
         if self._shared is None:
             raise CheckpointError(
-                f"layer {self._layer} ({self._mixer}) is recurrent: the state that a prefix ends in reaches packed "
-                "tokens alone"
+                f"layer {self._layer} ({self._mixer}) is recurrent: the state that a prefix ends in reaches items that "
+                "can be told apart alone"
             )
         return self._shared
 
@@ -80,12 +81,12 @@ class Recurrence:
             raise CheckpointError(f"layer {self._layer} has more than one {part}: one can be carried")
         if shared.past_carried:
             return shared.past_carried[name]
-        return like.new_zeros(shared.slots.shape[0], *shape)
+        return like.new_zeros(shared.place_exists().shape[0], *shape)
 
 
 @contextmanager
 def going_on_from_prefix(model: nn.Module) -> Iterator[None]:
-    """Has recurrent layers of the model, while open, go on from what a `PackedPrefix` carries."""
+    """Has recurrent layers of the model, while open, go on from what a `ItemsApart` carries."""
     recurrence = Recurrence()
     with ExitStack() as stack:
         stack.enter_context(mixing_by(model, Mixing(recurrence.attend, recurrence.convolve)))

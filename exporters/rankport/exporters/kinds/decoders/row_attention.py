@@ -7,7 +7,8 @@ masks say who sees whom: nothing is gathered, what was copied by head is read in
   by group (`head_order`), those of one KV head are rows of it; else the KV is copied for each;
 - by rows: one product of all rows' queries with the prefix, where no kernel has the model's attention.
 
-requires: masks as inputs, since what is counted from a shape would be made on the host and copied to the device.
+requires: masks, and where items are told apart their places, as inputs: what is counted from a shape would be made on
+the host and copied to the device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +18,16 @@ from torch import Tensor
 from transformers.masking_utils import sliding_window_overlay
 
 from rankport.exporters.graphs.masks import sees
-from rankport.exporters.kinds.decoders.shared_prefix import (
-    KV,
-    NO_WINDOWS,
-    Scoring,
-    SharedPrefix,
-    capper,
-)
+from rankport.exporters.graphs.reshaping import reshaped, size_of
+from rankport.exporters.kinds.decoders.items_apart import ItemsApart, handed_on
+from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, capper
 from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 
-class RowPrefix(SharedPrefix):
+class RowPrefix(ItemsApart):
     """A rectangle of tokens that continues several prefixes."""
+
+    convolves_by_operator = True
 
     def __init__(
         self,
@@ -40,14 +39,18 @@ class RowPrefix(SharedPrefix):
         positions: Tensor,
         by_group: frozenset[int] = frozenset(),
         windows: Mapping[int, int] = NO_WINDOWS,
+        item_places: Tensor | None = None,
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens). `fused`: attends by one kernel, where it can.
 
         masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low; positions of tokens, as the rectangle.
+        item_places [prefixes, items, item tokens], where items are told apart, those of a row one after another: the
+        place of each token in its item, -1 where there is none.
         """
         super().__init__(past, by_group, windows)
         self._rectangle, self._masks, self._fused = rectangle, masks, fused
         self._positions = positions
+        self._item_places = item_places
         self._within: dict[int, tuple[Tensor, Tensor]] = {}  # masks by window
 
     def attend(
@@ -195,6 +198,58 @@ class RowPrefix(SharedPrefix):
     def seeing(self) -> Tensor:
         """See `SharedPrefix.seeing`."""
         return (self._masks[1] == 0).to(torch.float32)
+
+    @property
+    def operator_rows(self) -> int:
+        """See `ItemsApart.operator_rows`."""
+        return self._rectangle[1]
+
+    def by_prefix(self, states: Tensor) -> Tensor:
+        """See `ItemsApart.by_prefix`."""
+        prefixes, rows, length = self._rectangle
+        return states.reshape(prefixes, rows * length, states.shape[-1])
+
+    def by_token(self, places: Tensor) -> Tensor:
+        """See `ItemsApart.by_token`."""
+        return places.flatten(0, 1)[None]
+
+    def by_item(self, states: Tensor) -> Tensor:
+        """See `ItemsApart.by_item`."""
+        prefixes, items, length = self._places.shape
+        width = states.shape[-1]
+        of_item = size_of(self._places, 2)
+        return reshaped(states, (prefixes * items, length, width), (-1, of_item, width))
+
+    def from_items(self, items: Tensor, like: Tensor) -> Tensor:
+        """See `ItemsApart.from_items`."""
+        width = items.shape[-1]
+        return reshaped(items, (1, like.shape[1], width), (1, -1, width))
+
+    def for_items(self, carried: Tensor) -> Tensor:
+        """See `ItemsApart.for_items`."""
+        return handed_on(carried, self._places.shape[1])
+
+    def place_exists(self) -> Tensor:
+        """See `ItemsApart.place_exists`."""
+        return self._of_prefixes(self._places) >= 0
+
+    def place_begins(self) -> Tensor:
+        """See `ItemsApart.place_begins`."""
+        return self._of_prefixes(self._places) == 0
+
+    def sums_in_items(self, places: Tensor) -> Tensor:
+        """See `ItemsApart.sums_in_items`."""
+        sums = self.by_item(places).cumsum(1)
+        return reshaped(sums, places.shape, (size_of(places, 0), -1, places.shape[2]))
+
+    def _of_prefixes(self, places: Tensor) -> Tensor:
+        prefixes, rows, length = self._rectangle
+        return reshaped(places, (prefixes, rows * length), (size_of(places, 0), -1))
+
+    @property
+    def _places(self) -> Tensor:
+        assert self._item_places is not None, "a graph of recurrent layers takes places of items"
+        return self._item_places
 
 
 def _counted(like: Tensor, axis: int) -> Tensor:

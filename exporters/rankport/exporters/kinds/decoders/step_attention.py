@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR
 from rankport.exporters.graphs.passes.step_recurrence import CONVOLUTION, LINEAR_ATTENTION
-from rankport.exporters.kinds.decoders.packed_attention import Mixed, PackedPrefix
+from rankport.exporters.kinds.decoders.items_apart import Mixed
+from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import KV, Scoring
 
 
@@ -61,7 +62,7 @@ class StepPrefix(PackedPrefix):
         activation: str | None,
         past: Tensor,
     ) -> Mixed:
-        """See `PackedPrefix.convolved`."""
+        """See `ItemsApart.convolved`."""
         if activation not in (None, "silu", "swish"):
             return general
         attributes = {"activation": activation or "none"}
@@ -76,7 +77,7 @@ class StepPrefix(PackedPrefix):
         *,
         scale: float,
     ) -> Mixed:
-        """See `PackedPrefix.attended_linearly`."""
+        """See `ItemsApart.attended_linearly`."""
         return _either(LINEAR_ATTENTION, general, [*states, *gates, past], {"scale": scale})
 
 

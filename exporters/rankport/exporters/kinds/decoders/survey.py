@@ -61,14 +61,32 @@ class Survey:
     hybrid: Hybrid | None = None  # where not all layers are of attention
 
     def require_packed(self, targets: Sequence[Target]) -> None:
-        """Raises CheckpointError for recurrent layers and a target whose graphs have no packed tokens."""
+        """Raises CheckpointError for recurrent layers and a target whose graphs that write have no packed tokens."""
         if self.hybrid is None:
             return
         other = next((target for target in targets if target != "onnx-cpu"), None)
         if other is not None:
             raise CheckpointError(
-                f"layers {list(self.hybrid.layers)} are recurrent, which graphs for {other} do not compute yet: export "
-                "for --target onnx-cpu alone"
+                f"layers {list(self.hybrid.layers)} are recurrent, which graphs that write for {other} do not compute "
+                "yet: export for --target onnx-cpu alone"
+            )
+
+    def require_recurrent(self, targets: Sequence[Target], *, grouped: bool = False) -> None:
+        """Raises CheckpointError for recurrent layers where graphs have no operators for them.
+
+        `grouped`: graphs have ONNX Runtime's GroupQueryAttention too.
+        """
+        if self.hybrid is None:
+            return
+        layers = f"layers {list(self.hybrid.layers)} are recurrent"
+        if "tensorrt" in targets:
+            raise CheckpointError(
+                f"{layers}, which graphs for tensorrt do not compute yet: export for --target onnx-cpu, onnx-cuda or "
+                "both"
+            )
+        if grouped:
+            raise CheckpointError(
+                f"{layers}, whose items --attention grouped does not tell apart: take --attention fused or shared"
             )
 
     def check_length(self, max_prefix_tokens: int, max_item_tokens: int) -> None:

@@ -70,7 +70,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         pooling=_pooling(head),
     )
     facts = survey(module)
-    facts.require_packed(options.targets)
+    facts.require_recurrent(options.targets, grouped=options.attention == "grouped")
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
     return ExportPlan(
         shape=ModelShape(

@@ -48,7 +48,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
     on_gpu = target == "onnx-cuda"
     fused = fused_attention(of.model) if on_gpu else nullcontext()
-    mixing = mixing_by(of.model, BY_OPERATOR) if target == "onnx-cpu" else nullcontext()
+    mixing = mixing_by(of.model, BY_OPERATOR[target]) if target in BY_OPERATOR else nullcontext()
     with convolutions_within_texts(of.model):
         require_blind_to_padding(of.module, of.inputs, type(of.model).__name__)
     with (

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
@@ -109,9 +109,10 @@ class DeviceDecodeBackend:
         assert isinstance(sequence, DeviceSequence)
         self._pool.end(sequence)
 
-    def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
+    @property
+    def split(self) -> SplitKV | None:
         """See `DecodeBackend.split`."""
-        return self._runs.split(kv, length)
+        return self._runs.split
 
     def close(self) -> None:
         """Frees the graph, the workspace and the stream."""

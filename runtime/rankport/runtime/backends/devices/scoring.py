@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts, Started
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV, Started
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
@@ -25,7 +25,7 @@ from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtyp
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
-from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.rectangle import ASKED
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
@@ -74,9 +74,9 @@ class DevicePrefixBackend:
         form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
         score = next(graph for graph in manifest.graphs if graph.role in ("score", "decode"))
         self._lay_out = layout_of(score, form)
-        kept = KeptTensor.of(prefix)
-        self._kv = KVLayout(kept)
+        self._kv = KVLayout(KeptTensor.of(prefix), KeptState.of(prefix))
         self._pieces = KVPieces(self._kv, memory)
+        kept = self._kv.tensors
         names, past_names = [tensor.new for tensor in kept], [tensor.past for tensor in kept]
         self._new_kv_of = NamedKV(self._kv, names, frozenset(names))
         self._past_kv_of = {
@@ -147,9 +147,10 @@ class DevicePrefixBackend:
         values = self._downloads.fetch((room + results,)).results()
         return values[:asked], values[room:]
 
-    def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
+    @property
+    def split(self) -> SplitKV | None:
         """See `PrefixBackend.split`."""
-        return self._pieces.split(kv, length)
+        return self._pieces.split if self._kv.splits else None
 
     def close(self) -> None:
         """Frees the graphs, the workspace and the stream."""

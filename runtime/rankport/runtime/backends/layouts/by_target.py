@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, Layout
 from rankport.runtime.backends.layouts.packed import pack, step_inputs
-from rankport.runtime.backends.layouts.rectangle import ROW_LENGTHS, rectangle, step_rows
+from rankport.runtime.backends.layouts.rectangle import ITEM_PLACES, ROW_LENGTHS, rectangle, step_rows
 from rankport.runtime.bundle.manifest import GraphSpec
 
 LayOut = Callable[[PrefixBatch], Layout]
@@ -21,8 +21,10 @@ def layout_of(score: GraphSpec, embeddings: EmbeddingsForm) -> LayOut:
     """Finds how a batch is laid out for a graph that scores, and for that of its prefixes."""
     if score.target != "onnx-cuda":
         return partial(pack, embeddings=embeddings)
-    by_length = any(value.name == ROW_LENGTHS for value in score.inputs)
-    return partial(rectangle, embeddings=embeddings, by_length=by_length)
+    names = {value.name for value in score.inputs}
+    return partial(
+        rectangle, embeddings=embeddings, by_length=ROW_LENGTHS in names, by_item=ITEM_PLACES in names
+    )
 
 
 def step_layout_of(decode: GraphSpec) -> LayOutStep:

@@ -44,6 +44,7 @@ class KeptState:
     new: str  # output that gives it
     past: str  # input that takes it
     shape: tuple[int, ...]
+    dtype: DType
 
     @classmethod
     def of(cls, prefix: GraphSpec) -> tuple[Self, ...]:
@@ -52,7 +53,7 @@ class KeptState:
         for output in prefix.outputs:
             sizes = [size for size in output.shape if isinstance(size, int)]
             if sizes and len(sizes) == len(output.shape) - 1 and isinstance(output.shape[0], str):
-                kept.append(cls(output.name, _past_name(output), tuple(sizes)))
+                kept.append(cls(output.name, _past_name(output), tuple(sizes), output.dtype))
         return tuple(kept)
 
 

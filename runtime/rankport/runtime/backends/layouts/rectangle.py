@@ -3,8 +3,10 @@
 A row holds one item, or several short ones beside each other, and its own copy of the prefix's KV under attention: so
 many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest. Of a
 graph that takes lengths in place of masks, a row holds one item; the graph of its prefixes takes masks all the same.
+Of a graph that tells items apart, rows are whole items: [row items, item tokens].
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +18,7 @@ from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.packed import rank_within
 from rankport.runtime.backends.layouts.sizes import (
+    LINE,
     PassSizes,
     lines,
     prefill_prefixes,
@@ -26,6 +29,8 @@ from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 ROW_LENGTHS = "row_lengths"
 """Input that a graph has in place of masks."""
+ITEM_PLACES = "item_places"
+"""Input of graphs that tell items apart, as recurrent layers do: the place of each token in its item, -1 if none."""
 ASKED = "asked"
 """Input of graphs that tell single logits, by their places in all rows: made for none, to be put in the place of."""
 ROW_TOKENS = 256
@@ -51,6 +56,7 @@ class Rectangle:
         NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
     ]  # prefix, row, token of the row: each [real tokens]
     by_length: bool = False  # one item a row; else masks say who sees whom
+    by_item: bool = False  # rows are whole items
 
     def rounded_sizes(self, *, prefill: bool = False) -> PassSizes:
         """See `Layout.rounded_sizes`."""
@@ -92,6 +98,7 @@ class Rectangle:
             "embedding_rows": _spread(shape, flat, rows, -1),
             "last_tokens": flat[self.read],
             ASKED: _NOTHING_ASKED,
+            **(self._item_places(sizes, flat) if self.by_item else {}),
             **self._masks(sizes),  # the graph of prefixes takes them, where that which scores takes lengths
             **(self._lengths(sizes) if self.by_length else {}),
         }
@@ -100,6 +107,12 @@ class Rectangle:
         if self.runs.blocks or not self.embeddings.first_row:
             inputs["embeddings"] = self.embeddings.input(self.runs.blocks, sizes.embedding_count)
         return inputs
+
+    def _item_places(self, sizes: PassSizes, flat: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Makes the place of each token in its item, the items of a prefix's rows one after another."""
+        items = sizes.rows * sizes.row_items
+        shape = (sizes.prefixes, items, sizes.row_tokens // sizes.row_items)
+        return {ITEM_PLACES: _spread(shape, flat, places_within(self.runs.lengths), -1)}
 
     def _lengths(self, sizes: PassSizes) -> dict[str, NDArray[np.int64]]:
         """Makes those of prefixes and rows; a row that is added has one token, so that attention is defined."""
@@ -120,8 +133,10 @@ class Rectangle:
         return mask
 
 
-def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool = False) -> Rectangle:
-    """Lays the runs out in order; `by_length`: one a row."""
+def rectangle(
+    batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool = False, by_item: bool = False
+) -> Rectangle:
+    """Lays the runs out in order; `by_length`: one a row; `by_item`: rows are whole items."""
     runs, owner = batch.runs, batch.run_prefix
     lengths = runs.lengths
     assert len(runs) > 0
@@ -130,7 +145,10 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool
     item = rank_within(owner)
     longest, items = int(lengths.max()), int(item.max()) + 1
     rows = items if by_length else -(-items // max(1, ROW_TOKENS // longest))
-    in_row = -(-items // rows)
+    if by_item:
+        rows, in_row, longest = _whole_rows(items, rows, longest)
+    else:
+        in_row = -(-items // rows)
     prefix, token, item = np.repeat(owner, lengths), places_within(lengths), np.repeat(item, lengths)
     sizes = PassSizes(
         prefixes=len(batch.prefixes),
@@ -140,6 +158,7 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool
         tokens=0,
         items_total=len(batch.read_tokens),
         embedding_count=max(1, runs.sent),
+        row_items=in_row if by_item else 1,
     )
     return Rectangle(
         with_tokens(sizes),
@@ -151,7 +170,30 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool
         past_lengths[prefix] + token,
         (prefix, item // in_row, item % in_row * longest + token),
         by_length,
+        by_item,
     )
+
+
+def _whole_rows(items: int, rows: int, longest: int) -> tuple[int, int, int]:
+    """Finds rows, items of each and places of an item, so that rounding leaves a row of several as it is.
+
+    At least as many rows as given; those of one item are rounded with it.
+    """
+    in_row = -(-items // rows)
+    while in_row > 1:
+        widths = range(longest, longest + LINE)
+        shapes = [(_times(in_row, LINE // math.gcd(LINE, places)), places) for places in widths]
+        row_items, places = min(shapes, key=math.prod)
+        if row_items * places <= ROW_TOKENS:
+            return -(-items // row_items), row_items, places
+        rows += 1
+        in_row = -(-items // rows)
+    return rows, 1, longest
+
+
+def _times(count: int, factor: int) -> int:
+    """Rounds up to a multiple."""
+    return -(-count // factor) * factor
 
 
 def step_rows(

@@ -20,6 +20,7 @@ class PassSizes:
     tokens: int
     items_total: int
     embedding_count: int  # rows of embeddings that come with the pass
+    row_items: int = 1  # of each row, where a graph tells them apart
 
 
 def rounded(size: int) -> int:

@@ -11,6 +11,7 @@ LOW_BIT_NDCG_LOSS = 1e-2
 """NDCG that quantization at export may cost against the full-precision source; to gain is no failure."""
 
 
+EXACT_ABS_ERROR = 1e-4
 EXACT_KENDALL_TAU = 0.999
 FLOAT16_KENDALL_TAU = 0.99
 """Enough for embedding tokens that are rounded to float16."""
@@ -31,10 +32,13 @@ LEAST_KENDALL_TAU = 0.9
 class Tolerance:
     """Limits that an export must reach in every mode, and on judged requests."""
 
-    max_abs_error: float = field(
-        default=1e-4,
+    # None: EXACT_ABS_ERROR, of embeddings times the root mean square of their values where that is above 1.
+    max_abs_error: float | None = field(
+        default=None,
         metadata=flag(
-            "Largest difference of a logit (or a token's value, beyond its float16 rounding) from the source."
+            "Largest difference of a logit (or a token's value, beyond its float16 rounding) from the source. "
+            f"[default: {EXACT_ABS_ERROR}, of embeddings times the root mean square of their values where that is "
+            "above 1]"
         ),
     )
     # None: ROUNDED_RELATIVE_ERROR, FLOAT16_RELATIVE_ERROR, or twice the noise of the source itself where that is more:
@@ -93,6 +97,11 @@ class Tolerance:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from 0 on")
+
+    @property
+    def exact_abs_error(self) -> float:
+        """Largest difference where nothing is rounded, of values around 1."""
+        return EXACT_ABS_ERROR if self.max_abs_error is None else self.max_abs_error
 
     @property
     def exact_kendall_tau(self) -> float:

@@ -128,7 +128,7 @@ def summarize(
     return Parity(
         backend=backend,
         precision=_precision_in_words(quantization, precision),
-        max_abs_tolerance=None if rounded else tolerance.max_abs_error,
+        max_abs_tolerance=None if rounded else tolerance.exact_abs_error,
         max_relative_tolerance=relative,
         min_kendall_tau=tau,
         noise=noise,

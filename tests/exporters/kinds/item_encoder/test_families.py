@@ -21,6 +21,17 @@ def test_xlnet_reads_a_text_as_by_transformers(tmp_path: Path, exported: Callabl
 
 
 @full_effort
+def test_states_without_a_norm_are_proven_at_their_scale(
+    tmp_path: Path, exported: Callable[..., Bundle]
+) -> None:
+    folder = checkpoints.body(tmp_path / "c", "mobilebert", initializer_range=0.15)
+    parity = exported(folder, kind="item-encoder", pooling="mean", output_dtype="float32").manifest.parity
+    assert parity is not None
+    assert (parity.max_abs_tolerance or 0.0) > 1e-2
+    assert max(mode.relative_error or 0.0 for mode in parity.modes) <= 1e-5
+
+
+@full_effort
 @pytest.mark.parametrize(
     ("model_type", "named"),
     [("longformer", "LongformerSelfAttention of LongformerModel"), ("mamba", "MambaModel")],

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rankport.exporters.kinds.texts.embeddings import compare_embeddings
+from rankport.exporters.kinds.texts.embeddings import compare_embeddings, scaled_tolerance
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.protos.errors import CheckpointError
 
 
@@ -16,3 +17,12 @@ def test_values_beyond_float16_are_refused_with_the_type_that_holds_them() -> No
     ):
         compare_embeddings("one_item", expected, rounded)
     assert compare_embeddings("one_item", expected, expected).max_abs_error == 0
+
+
+@pytest.mark.parametrize(("value", "allowed"), [(0.01, 1e-4), (1.0, 1e-4), (300.0, 3e-2)])
+def test_large_values_are_measured_at_their_scale_unless_an_error_is_asked_for(
+    value: float, allowed: float
+) -> None:
+    expected = np.array([[[value, -value]]], np.float32)
+    assert scaled_tolerance(Tolerance(), expected).exact_abs_error == pytest.approx(allowed)
+    assert scaled_tolerance(Tolerance(max_abs_error=1e-4), expected).exact_abs_error == 1e-4

@@ -16,6 +16,7 @@ from rankport.exporters.kinds.texts.embeddings import (
     compare_embeddings,
     compare_modes,
     output_tolerance,
+    scaled_tolerance,
 )
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.rows import Answers, answers_by_mode
@@ -48,7 +49,7 @@ def measure_item_encoder(
     noise, tolerance = None, options.tolerance
     moved = moved_as_rounded(source.model, manifest)
     if moved is None:
-        tolerance = output_tolerance(tolerance, form.dtype)
+        tolerance = scaled_tolerance(output_tolerance(tolerance, form.dtype), expected)
     else:
         with moved:
             noise = compare_embeddings("noise", expected, reference.embeddings(runs))

@@ -1,6 +1,7 @@
 """Small random Hugging Face checkpoints, written to disk as users have them."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,23 @@ def body(folder: Path, model_type: str, *, tokenizer: bool = False, **overrides:
     return save(folder, AutoModel, model_type, tokenizer, overrides)
 
 
+def bidirectional_llama(
+    folder: Path, architecture: str, *, tokenizer: bool = False, **overrides: Any
+) -> Path:
+    """NVIDIA's Llama that reads both ways, as it is published: with code of its own, which nothing has to run."""
+    from rankport.exporters.checkpoints.bidirectional_llama import model
+
+    save(folder, getattr(model, architecture), "llama_bidirec", tokenizer, overrides)
+    config = folder / "config.json"
+    code = {"AutoModel": f"llama_bidirectional_model.{architecture}"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": code}))
+    return folder
+
+
 def save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: dict[str, Any]) -> Path:
     torch.manual_seed(sum(map(ord, model_type)))
     config = AutoConfig.for_model(model_type, **{**_read_by(model_type), **overrides})
-    model = auto.from_config(config).eval()
+    model = getattr(auto, "from_config", auto)(config).eval()
     with torch.no_grad():
         # Norm weights and biases at their initial 1 and 0 would hide a swapped or dropped one.
         for parameter in model.parameters():

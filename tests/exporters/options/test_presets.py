@@ -23,6 +23,7 @@ TOKENIZERS = {
     "qwen3-reranker": saved("qwen", (*LINES, "system user assistant"), CHAT, ("<think>", "</think>")),
     "mxbai": saved("qwen", (*LINES, "query: document: Relevance: 0 1"), CHAT),
     "monot5": saved("metaspace", (*LINES, "Query: Document: Relevant: true false"), ("<pad>", "</s>")),
+    "nemotron-rerank": saved("qwen", (*LINES, "question: passage: \n \n passage:"), ("<|begin_of_text|>",)),
     "bge-gemma": saved("gemma", (*LINES, "Given a query A and a passage B, Yes or No"), ("<bos>", "<eos>")),
 }
 
@@ -83,12 +84,19 @@ def _monot5(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) 
     return [*hf.encode(text, add_special_tokens=False)[: max_length - 1], hf.convert_tokens_to_ids("</s>")]
 
 
+def _nemotron_rerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+    text = f"question:{query} \n \n passage:{doc}"
+    begin = hf.convert_tokens_to_ids("<|begin_of_text|>")
+    return [begin, *hf.encode(text, add_special_tokens=False)][:max_length]
+
+
 Recipe = Callable[[PreTrainedTokenizerFast, str, str, int], list[int]]
 RECIPES: dict[str, tuple[Recipe, int]] = {
     "qwen3-reranker": (_qwen3_reranker, 8192),
     "mxbai": (_mxbai, 8192),
     "bge-gemma": (_bge_gemma, 512),
     "monot5": (_monot5, 512),
+    "nemotron-rerank": (_nemotron_rerank, 512),
 }
 PAIRS = (
     ("what is it", "it is"),
@@ -131,7 +139,7 @@ def test_a_preset_has_the_ids_of_its_published_code(name: str) -> None:
         assert prefix + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
 
 
-@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma"])
+@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma", "nemotron-rerank"])
 def test_a_preset_cuts_a_long_item_as_its_published_code(name: str) -> None:
     hf = _published(name)
     recipe, max_length = RECIPES[name]
@@ -171,6 +179,7 @@ def test_every_preset_ships_and_names_its_labels() -> None:
         "bge-gemma": ["Yes"],
         "mxbai": ["1", "0"],
         "monot5": ["▁true", "▁false"],
+        "nemotron-rerank": None,
     }
 
 

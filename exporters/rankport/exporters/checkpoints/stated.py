@@ -38,8 +38,11 @@ class StatedModel:
     head: Head  # that the class ends in
     makes_embeddings: bool  # a folder of sentence-transformers that pools
     base: Path | None = None  # of an adapter, where it is not the one that its config names
-    encoder_head: str | None = None  # name of a head that no decoder of transformers has, as it is stored
+    encoder_head: str | None = (
+        None  # name, as it is stored, of a head that no model has that reads left to right
+    )
     outputs: int = 0  # of a classification head, as the config counts them
+    reads_both_ways: bool = False  # a decoder, by the word of its config
     has_class_labels: bool = (
         False  # what is pooled ends in labels that config_sentence_transformers.json names
     )
@@ -68,6 +71,7 @@ class StatedModel:
             base,
             _encoder_head(stored),
             _outputs(stored),
+            stored.reads_both_ways,
             has_class_labels(path),
         )
 
@@ -116,13 +120,15 @@ def stored_head(stored: CheckpointFolder) -> Head:
 
 
 def _encoder_head(stored: CheckpointFolder) -> str | None:
-    """Finds a classification head that is not named `score`, as transformers calls that of its decoders."""
+    """Finds a head of labels that is not called `score`, as those of decoders are; that one if it reads both ways."""
     if stored_head(stored) != "classification_head":
         return None
     if isinstance(stored.tensors, OnnxTensors):
         return "logits"  # of a graph nobody shares a prefix
     heads = {name for tensor in stored.tensors if (name := head_name(tensor)) is not None}
-    return None if "score" in heads else min(heads - {"pooler", "lm_head", "cls"}, default=None)
+    if "score" in heads:
+        return "score" if stored.reads_both_ways else None
+    return min(heads - {"pooler", "lm_head", "cls"}, default=None)
 
 
 _SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")

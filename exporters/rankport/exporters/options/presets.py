@@ -35,6 +35,7 @@ PRESETS = (
     Preset("bge-gemma", "bge-reranker-v2-gemma", r"bge[-_]reranker[-_]v2[-_]gemma"),
     MONO_T5,
     Preset("mxbai", "mxbai-rerank-v2", r"mxbai[-_]rerank[-_](base|large)[-_]v2"),
+    Preset("nemotron-rerank", "llama-nemotron-rerank", r"nemotron[-_]rerank|nv[-_]rerankqa"),
 )
 _PAIR_ENCODERS = (
     r"jina[-_](reranker[-_])?v[12]\b|jina[-_]reranker[-_]v[12]|bge[-_](reranker[-_])?(base|large|m3|v2[-_]m3)\b"

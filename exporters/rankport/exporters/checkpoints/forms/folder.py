@@ -9,6 +9,8 @@ from typing import Any, Literal
 import transformers
 from torch import nn
 
+from rankport.exporters.checkpoints.bidirectional_llama.config import MODEL_TYPE as BIDIRECTIONAL_TYPE
+from rankport.exporters.checkpoints.bidirectional_llama.config import notes_of
 from rankport.exporters.checkpoints.config.fields import require_known_fields
 from rankport.exporters.checkpoints.config.json_file import read_json_object as read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
@@ -49,7 +51,7 @@ class CheckpointFolder:
         require_checkpoint(path)
         raw, notes = with_quantization(path, read_json_object(path / "config.json"))
         raw, recipe = with_recipe(path, raw)
-        notes += recipe
+        notes += recipe + notes_of(raw)
         graph = onnx_tensors(path)
         tensors = StoredTensors.open(path) if graph is None else graph
         return cls(path, raw, tensors, notes if graph is not None else (*notes, *unread_graph(path)))
@@ -60,6 +62,13 @@ class CheckpointFolder:
         return str((self.raw.get("architectures") or ["?"])[0])
 
     @property
+    def reads_both_ways(self) -> bool:
+        """Whether a decoder's tokens see those behind them too: by its type, or by a field of transformers' config."""
+        raw = self.raw
+        stated = raw.get("is_causal") is False or raw.get("use_bidirectional_attention") is True
+        return stated or raw.get("model_type") == BIDIRECTIONAL_TYPE
+
+    @property
     def quantization_method(self) -> str | None:
         """`quantization_config.quant_method`, if the checkpoint is quantized."""
         return method_of(self.raw)
@@ -67,8 +76,9 @@ class CheckpointFolder:
     @property
     def own_code(self) -> tuple[str, ...]:
         """Code that the folder's JSON files ask for instead of transformers', in words; none is ever run."""
-        # Control LLM's own classes, and the one of jina-reranker-v3, are what forms of ours compute.
-        known = self.raw.get("model_type") == EXPANDED_TYPE or self.architecture == jina.ARCHITECTURE
+        # Control LLM's own classes, jina-reranker-v3's and NVIDIA's Llama are what forms and classes of ours compute.
+        types = (EXPANDED_TYPE, BIDIRECTIONAL_TYPE)
+        known = self.raw.get("model_type") in types or self.architecture == jina.ARCHITECTURE
         return (() if known else own_code("config.json", self.raw)) + code_beside(self.path)
 
 

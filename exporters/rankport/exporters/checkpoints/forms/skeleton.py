@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 from transformers.initialization import no_init_weights
 
+from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.protos.errors import CheckpointError
 
@@ -40,6 +41,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             f"{config.model_type} attends by a CUDA kernel of its own, in whose absence transformers puts zeros in "
             "the place of attention and says nothing: no export of it can be proven: use another model"
         )
+    if config.model_type == bidirectional_llama.MODEL_TYPE:
+        return _bidirectional_class(head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -49,6 +52,23 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             "of T5's: an item encoder is an encoder or a decoder"
         )
     return encoder or _AUTO_CLASSES[head]
+
+
+def _bidirectional_class(head: Head) -> type:
+    """Gives the class of NVIDIA's Llama. Raises CheckpointError for a head that it has not."""
+    from rankport.exporters.checkpoints.bidirectional_llama import model
+
+    known = {
+        "none": model.LlamaBidirectionalModel,
+        "classification_head": model.LlamaBidirectionalForSequenceClassification,
+    }
+    if head not in known:
+        names = ", ".join(kind.__name__ for kind in known.values())
+        raise CheckpointError(
+            f"config.json: model_type {bidirectional_llama.MODEL_TYPE!r} reads both ways, and has no {head}: its "
+            f"classes are {names}"
+        )
+    return known[head]
 
 
 def _lm_class(config: transformers.PreTrainedConfig) -> type:

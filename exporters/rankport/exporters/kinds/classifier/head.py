@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.labels.heads import head_names
+from rankport.exporters.kinds.labels.heads import head_names, require_both_ways
 from rankport.exporters.kinds.labels.pooled_head import are_exclusive, pooled_head
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
@@ -18,7 +18,10 @@ def resolve_head(source: Checkpoint, named: Sequence[str] | None) -> tuple[Label
         InvalidRequest: `named` are not as many as the head has outputs, or a name is given twice.
     """
     if source.head == "classification_head":
-        _require_encoder(source)
+        require_both_ways(
+            source,
+            "--kind ranker shares its prefix among the texts, and its bundle classifies too (Classifier.load)",
+        )
         stated = tuple(head_names(source))
         head = ClassHead(exclusive=are_exclusive(source, len(stated)))
     elif source.head == "none":
@@ -30,14 +33,6 @@ def resolve_head(source: Checkpoint, named: Sequence[str] | None) -> tuple[Label
         )
     names = stated if named is None else _named(named, len(stated))
     return Labels(source="classification_head", names=list(names), ids=list(range(len(names)))), head
-
-
-def _require_encoder(source: Checkpoint) -> None:
-    if hasattr(source.model, "score"):
-        raise CheckpointError(
-            f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "
-            "among the texts, and its bundle classifies too (Classifier.load)"
-        )
 
 
 def _named(names: Sequence[str], outputs: int) -> Sequence[str]:

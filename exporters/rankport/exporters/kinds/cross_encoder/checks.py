@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
+from rankport.exporters.kinds.cross_encoder.first_token import answers_by_token
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
+from rankport.exporters.kinds.cross_encoder.prompted import reads_prompt
 from rankport.exporters.options.presets import PRESET_WORDS
 from rankport.exporters.options.prompts import check_prompt_name
 from rankport.exporters.options.stated_prompt import require_prompt
@@ -13,14 +15,16 @@ from rankport.protos.errors import InvalidRequest
 def check_cross_encoder(checkpoint: Path, options: CrossEncoderOptions) -> None:
     """Checks options against the head that the folder states.
 
-    Raises InvalidRequest for an option of another head, and for an encoder-decoder's prompt that is none, or missing.
+    Raises InvalidRequest for an option of another head, and for a prompt that is none, or missing where one is read.
     """
     base = None if options.base is None else Path(options.base)
     model = StatedModel.read(checkpoint, base)
-    if model.head != "seq2seq_lm_head":
+    if not reads_prompt(model):
         options.refuse_of_prompts(model.architecture)
         return
     options.refuse_of_frames(model.architecture)
+    if not answers_by_token(model):
+        options.refuse_of_tokens(model.architecture)
     check_prompt_name(options.prompt)
     if options.prompt is None:
         require_prompt(checkpoint, speaking_folders(checkpoint, base))

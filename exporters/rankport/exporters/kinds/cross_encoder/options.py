@@ -10,7 +10,8 @@ from rankport.protos.flags import flag
 
 Cut = Literal["longest-first", "only-first", "only-second"]
 _OF_FRAMES = ("max_pair_tokens", "cut")
-_OF_PROMPTS = ("labels", "label_ids", "prompt", "max_prefix_tokens", "max_item_tokens")
+_OF_TOKENS = ("labels", "label_ids")
+_OF_PROMPTS = (*_OF_TOKENS, "prompt", "max_prefix_tokens", "max_item_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,10 @@ class CrossEncoderOptions(ExportOptions):
     def refuse_of_frames(self, architecture: str) -> None:
         """Raises InvalidRequest for an option of two texts in a frame, where the prompt is any."""
         self._refuse(_OF_FRAMES, f"{architecture} reads a prompt, each text within a limit of its own")
+
+    def refuse_of_tokens(self, architecture: str) -> None:
+        """Raises InvalidRequest for an option of an LM head, where the labels are those of a classification head."""
+        self._refuse(_OF_TOKENS, f"{architecture} answers by a head with labels of its own")
 
     def _refuse(self, names: Sequence[str], why: str) -> None:
         given = next((name for name in names if getattr(self, name) != self._default(name)), None)

@@ -5,14 +5,11 @@ from functools import partial
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.graphs.role_graph import RoleGraph
-from rankport.exporters.kinds.cross_encoder.first_token import (
-    answers_by_token,
-    first_token_prompt,
-    plan_first_token,
-)
+from rankport.exporters.kinds.cross_encoder.first_token import answers_by_token
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
-from rankport.exporters.kinds.labels.heads import head_names
-from rankport.exporters.kinds.labels.score import positive_of_head, resolve_score
+from rankport.exporters.kinds.cross_encoder.prompted import plan_prompted, prompt_of, reads_prompt
+from rankport.exporters.kinds.labels.heads import head_labels, require_both_ways
+from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
@@ -21,15 +18,15 @@ from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, tokenizer_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.manifest import Labels, Limits, ModelShape, Pair, Precision, Target
+from rankport.runtime.bundle.manifest import Limits, ModelShape, Pair, Precision, Target
 
 _DEFAULT_TOKENS = 512
 
 
 def cross_encoder_prompt(source: Checkpoint, options: CrossEncoderOptions) -> ResolvedPrompt:
     """Makes the prompt by which the checkpoint's tokenizer frames two texts, or takes the one that is named."""
-    if answers_by_token(source):
-        return first_token_prompt(source, options)
+    if reads_prompt(source):
+        return prompt_of(source, options)
     frame = PairFrame.of(source.tokenizer_file)
     return ResolvedPrompt(frame.prompt, None, tokenizer_of(source.tokenizer_file))
 
@@ -38,17 +35,11 @@ def plan_cross_encoder(
     source: Checkpoint, prompt: ResolvedPrompt, options: CrossEncoderOptions
 ) -> ExportPlan:
     """Plans a cross-encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
-    if answers_by_token(source):
-        return plan_first_token(source, prompt, options)
-    _require_encoder(source)
+    _require_head(source)
+    if reads_prompt(source):
+        return plan_prompted(source, prompt, options)
     require_read_again(source, prompt)
-    names = head_names(source)
-    labels = Labels(
-        source="classification_head",
-        names=names,
-        ids=list(range(len(names))),
-        positive=positive_of_head(names, options.positive),
-    )
+    labels = head_labels(source, options.positive)
     most = _limit(source, options)
     typed = PairFrame.of(source.tokenizer_file).typed
     return ExportPlan(
@@ -58,7 +49,7 @@ def plan_cross_encoder(
         labels=labels,
         score=resolve_score(source, options.score, labels),
         overrides=_overrides(source, options),
-        graphs=partial(_graphs, len(names), inputs_of(source.model, typed=typed)),
+        graphs=partial(_graphs, len(labels.names), inputs_of(source.model, typed=typed)),
     )
 
 
@@ -77,17 +68,15 @@ def _overrides(source: Checkpoint, options: CrossEncoderOptions) -> tuple[str, .
     return (*given, *(("cut",) if options.cut != "longest-first" else ()))
 
 
-def _require_encoder(source: Checkpoint) -> None:
+def _require_head(source: Checkpoint) -> None:
+    if answers_by_token(source):
+        return
     if source.head != "classification_head":
         raise CheckpointError(
             f"{source.architecture} has no head over a whole pair: a cross-encoder is a ...ForSequenceClassification, "
             "or an encoder-decoder whose first token answers (T5ForConditionalGeneration)"
         )
-    if hasattr(source.model, "score"):
-        raise CheckpointError(
-            f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "
-            "among the items"
-        )
+    require_both_ways(source, "--kind ranker shares its prefix among the items")
 
 
 def _limit(source: Checkpoint, options: CrossEncoderOptions) -> int:

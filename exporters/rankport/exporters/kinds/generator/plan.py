@@ -43,6 +43,10 @@ def check_generator(checkpoint: Path, options: GeneratorOptions) -> None:
             f"{model.architecture} writes no text from left to right: --kind generator takes decoders with an LM head "
             "(...ForCausalLM)"
         )
+    if model.reads_both_ways:
+        raise CheckpointError(
+            f"{model.architecture} reads both ways, by the word of config.json: it writes no text from left to right"
+        )
     if options.prompt is None:
         require_prompt(checkpoint, speaking_folders(checkpoint, base))
     check_prompt_name(options.prompt)

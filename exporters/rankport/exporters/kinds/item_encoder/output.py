@@ -1,5 +1,6 @@
 """The embedding tokens that an item encoder makes."""
 
+from rankport.exporters.checkpoints.bidirectional_llama.config import pooling_of
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.onnx_model import EMBEDDING
 from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
@@ -23,6 +24,8 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
     if own is not None:
         _require_own(options, *own)
         stated = (own[0],)
+    elif not stated and (pooling := pooling_of(source.model.config)) is not None:  # type: ignore[arg-type]
+        stated = (pooling,)
     chosen = stated if options.pooling is None else (options.pooling,)
     if not chosen:
         raise InvalidRequest(

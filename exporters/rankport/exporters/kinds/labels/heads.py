@@ -1,7 +1,12 @@
-"""Names of the outputs of a classification head."""
+"""Classification heads: names of their outputs, and which way the model under them reads."""
 
+from torch import nn
+
+from rankport.exporters.checkpoints.bidirectional_llama.config import MODEL_TYPE as BIDIRECTIONAL_TYPE
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.labels.score import positive_of_head
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Labels
 
 
 def head_names(checkpoint: Checkpoint) -> list[str]:
@@ -16,3 +21,43 @@ def head_names(checkpoint: Checkpoint) -> list[str]:
             f"config.json: id2label names several outputs {twice!r}: give each its own name"
         )
     return names
+
+
+def head_labels(checkpoint: Checkpoint, positive: str | None) -> Labels:
+    """Takes the outputs of a classification head for labels. Raises as `head_names` and `positive_of_head`."""
+    names = head_names(checkpoint)
+    return Labels(
+        source="classification_head",
+        names=names,
+        ids=list(range(len(names))),
+        positive=positive_of_head(names, positive),
+    )
+
+
+def is_of_decoder(model: nn.Module) -> bool:
+    """Tells whether a classification head is a decoder's, which way ever that reads: transformers calls it `score`."""
+    return hasattr(model, "score")
+
+
+def require_both_ways(checkpoint: Checkpoint, instead: str) -> None:
+    """Checks that a text's head reads states that have seen all of the text.
+
+    Raises CheckpointError for a decoder that reads from left to right, with what to do `instead`, and for one that
+    reads both ways and answers at its last token, which padding moves.
+    """
+    model = checkpoint.model
+    if not is_of_decoder(model) or checkpoint.model_type == BIDIRECTIONAL_TYPE:
+        return
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    both = (
+        getattr(config, "is_causal", None) is False
+        or getattr(config, "use_bidirectional_attention", None) is True
+    )
+    if both:
+        raise CheckpointError(
+            f"{checkpoint.architecture} reads both ways, by the word of its config, and answers at its last token: "
+            "such a head is not exported: --kind item-encoder pools its states"
+        )
+    raise CheckpointError(
+        f"{checkpoint.architecture} is a decoder, which reads from left to right: {instead}"
+    )

@@ -19,6 +19,11 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
     model = StatedModel.read(checkpoint, base)
     if model.makes_embeddings and model.has_class_labels:
         return  # its body ends in Dense layers, whatever head its class has
+    if model.reads_both_ways:
+        raise CheckpointError(
+            f"{model.architecture} reads both ways, by the word of config.json, so that no prefix can be shared: "
+            "--kind cross-encoder scores pairs by the head of llama_bidirec, --kind item-encoder pools any such model"
+        )
     if model.encoder_head is not None:
         raise CheckpointError(
             f"{model.architecture} has a head named {model.encoder_head!r}, as models that read in both directions do: "

@@ -149,7 +149,8 @@ def _run(model: nn.Module, by_group: Modules) -> tuple[Sequence[AttentionHeads],
 
     ids = torch.tensor(_IDS)
     with _attending(model, attend, masked_seen):
-        states: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        body = model.base_model  # of a head, which gives no states
+        states: Tensor = body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state  # type: ignore[operator]
     return found, [states]
 
 

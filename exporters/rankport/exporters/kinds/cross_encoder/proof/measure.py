@@ -5,6 +5,7 @@ from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.cross_encoder.first_token import answers_by_token
+from rankport.exporters.kinds.cross_encoder.prompted import reads_prompt
 from rankport.exporters.kinds.cross_encoder.proof.first_token import FirstTokenReference, prompted_pairs
 from rankport.exporters.kinds.cross_encoder.proof.owners_mode import owners_answers
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
@@ -83,7 +84,7 @@ def measure_cross_encoder(
 
 def _samples(manifest: Manifest, source: Checkpoint) -> list[SampledTexts]:
     file = source.tokenizer_file
-    if answers_by_token(source):
+    if reads_prompt(source):
         return prompted_pairs(manifest, tokenizer_of(file))
     inputs = inputs_of(source.model, typed=PairFrame.of(file).typed)
     owner = None if file is None else PairTokenizer.of(file)

@@ -63,7 +63,7 @@ class CheckpointFolder:
 
     @property
     def reads_both_ways(self) -> bool:
-        """Whether a decoder's tokens see those behind them too: by its type, or by a field of transformers' config."""
+        """True of a decoder whose tokens see those behind them too: by its type, or by a field of its config."""
         raw = self.raw
         stated = raw.get("is_causal") is False or raw.get("use_bidirectional_attention") is True
         return stated or raw.get("model_type") == BIDIRECTIONAL_TYPE

@@ -83,6 +83,22 @@ def test_a_step_is_taken_by_those_that_took_part_alone(part: list[int]) -> None:
         assert [one.length for one in sequences] == [TOKENS + step * (place in part) for place in (0, 1)]
 
 
+@pytest.mark.parametrize("part", [[0, 1], [1]])
+def test_what_a_pass_gives_is_put_behind_those_that_took_part(part: list[int]) -> None:
+    rows = pool()
+    sequences = [rows.begin(prefix(number)) for number in (1.0, 2.0)]
+    numbers = np.array(part, np.float32) + 5.0
+    token = numbers[:, None, None, None]
+    rows.append([sequences[place] for place in part], [token, token, np.repeat(numbers[:, None], 2, 1)])
+    past = rows.past(sequences)
+    for place, sequence in enumerate(sequences):
+        begun, taken = place + 1.0, place in part
+        assert sequence.length == TOKENS + taken
+        expected = [begun] * TOKENS + [place + 5.0] * taken
+        assert past["past_key.0"][place, 0, : sequence.length, 0].tolist() == expected
+        assert past[STATE.past][place].tolist() == [place + 5.0 if taken else begun] * 2
+
+
 def test_all_bytes_are_counted_and_more_rows_keep_what_they_held() -> None:
     rows = pool()
     sequences = [rows.begin(prefix(float(number))) for number in range(1, 6)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.kinds.decoders.averages import averaged
+from rankport.exporters.kinds.decoders.grids import one_grid
 from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.recurrence import going_on_from_prefix
@@ -241,7 +242,7 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
-        with attending_to_prefix(model), going_on_from_prefix(model):
+        with attending_to_prefix(model), going_on_from_prefix(model), one_grid(model):
             yield
     finally:
         for rotary, kind in switching.items():

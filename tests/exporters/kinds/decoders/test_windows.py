@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.decoders.module import DecoderModule
@@ -85,3 +86,25 @@ def test_a_mask_that_is_neither_causal_nor_a_window_is_refused(
     monkeypatch.setattr(modeling_llama, "create_causal_mask", make)
     with pytest.raises(CheckpointError, match=r"attends in layer 0 by a rule that is neither causal nor"):
         read_windows(module_of(tmp_path, "llama"))
+
+
+def test_blocks_that_are_read_both_ways_are_none_of_a_text(tmp_path: Path) -> None:
+    """Gemma 4 reads an image so: its rule looks places up, and a text has none in a block."""
+    text = {
+        "vocab_size": 101,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "global_head_dim": 16,
+        "sliding_window": 16,
+        "layer_types": [SLIDING, FULL],
+        "use_bidirectional_attention": "vision",
+    }
+    tokens = {f"{name}_token_id": 90 + place for place, name in enumerate(("image", "video", "audio"))}
+    config = AutoConfig.for_model("gemma4_unified", text_config=text, **tokens)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    module = DecoderModule(load_checkpoint(tmp_path).model, ReadOut("lm_head", (1,)), embeddings=False)
+    assert read_windows(module) == Windows({0: 16}, None)

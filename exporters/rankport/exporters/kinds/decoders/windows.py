@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from transformers import masking_utils
 from transformers.masking_utils import (
     AttentionMaskInterface,
     causal_mask_function,
@@ -23,6 +25,7 @@ from rankport.exporters.kinds.decoders.module import DecoderModule
 from rankport.protos.errors import CheckpointError
 
 _NAME = "rankport_windows"
+_blockwise = masking_utils.blockwise_overlay
 _TOKENS = 3  # of the run
 _NEAR = (0, 1, 2, 7, 64)
 """Places at which a rule is asked, beside those around its size."""
@@ -126,10 +129,20 @@ def _watched(model: nn.Module) -> Iterator[tuple[list[_Made], list[_Given]]]:
 
     AttentionMaskInterface.register(_NAME, make)
     try:
-        with attending(model, _NAME, attend):
+        with attending(model, _NAME, attend), patch.object(masking_utils, "blockwise_overlay", _blocks):
             yield made, given
     finally:
         AttentionMaskInterface.register(_NAME, _none)  # which holds no model
+
+
+def _blocks(block_ids: Tensor) -> Rule:
+    """Makes the rule of blocks that are read both ways, as Gemma 4 reads images: a text alone, all of -1, has none.
+
+    transformers' own looks every place up, of which a window has more than the run has tokens.
+    """
+    if bool((block_ids >= 0).any()):
+        return _blockwise(block_ids)
+    return lambda batch, head, query, key: (query < 0) & (key < 0)  # nowhere
 
 
 def _none(*arguments: object, **more: object) -> None:

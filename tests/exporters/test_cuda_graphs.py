@@ -4,6 +4,7 @@ What has none would run on the CPU, copied there and back; in bfloat16 the graph
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from support.forms.quantized_checkpoints import SHAPE
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.host_values import copied_to_device
 from support.gpu.staged_graphs import staged_graphs
+from support.hybrids import FAMILIES as HYBRIDS
+from support.hybrids import hybrid
 from support.lists import alone
 from support.lists import rankers as lists
 from support.reading.pair_encoders import pair_classifier
@@ -98,6 +101,11 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         f"ranker, {recipe}": (decoder("qwen3", num_hidden_layers=1, **SHAPE), RANKER | {"quantize": recipe})
         for recipe in ("int8", "int8-fine", "int4", "fp8")
     },
+    **{f"ranker, {family}": (partial(hybrid, family=family), RANKER) for family in HYBRIDS},
+    "ranker, qwen3.5, embedding tokens, int4": (
+        partial(hybrid, family="qwen3.5"),
+        RANKER | {"item_encoder": "0" * 64, "embedding_tokens": 1, "quantize": "int4"},
+    ),
     "ranker, fp8 by fp8": (decoder("qwen3", num_hidden_layers=1, **SHAPE), RANKER | FP8),
     "generator": (decoder("gemma2", **GEMMA), WRITER),
     "generator, int4": (
@@ -114,6 +122,10 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
     **{f"item-encoder, {name}": (body(name), ENCODER) for name in ("bert", "mpnet", "modernbert")},
     "item-encoder, last tokens": (
         body("qwen3"),
+        ENCODER | {"pooling": "last-k", "tokens": 2, "normalize": False},
+    ),
+    "item-encoder, qwen3.5": (
+        partial(hybrid, family="qwen3.5"),
         ENCODER | {"pooling": "last-k", "tokens": 2, "normalize": False},
     ),
     "classifier": (levels, {"kind": "classifier", "max_item_tokens": 24}),
@@ -138,7 +150,14 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
     "list-ranker, alone": (lambda to: alone.decoder_checkpoint(to), {"kind": "list-ranker"}),
 }
 EVERY_RUN = {
-    *("ranker, qwen3_moe", "cross-encoder, mpnet", "tagger, deberta-v2", "two-tower", "list-ranker"),
+    *(
+        "ranker, qwen3_moe",
+        "ranker, falcon-h1",
+        "cross-encoder, mpnet",
+        "tagger, deberta-v2",
+        "two-tower",
+        "list-ranker",
+    ),
     *(
         "set-ranker, hstu set-wise",
         "set-ranker, ligr top",

@@ -184,7 +184,6 @@ KINDS: dict[str, KindOnCuda] = {
     "ranker, Mamba 2 and attention": KindOnCuda(
         partial(hybrid, family="falcon-h1"), _behind_prefixes, RANKER
     ),
-    "ranker, short convolutions": KindOnCuda(partial(hybrid, family="lfm2"), _behind_prefixes, RANKER),
     "ranker, averages": KindOnCuda(
         _averaged,
         _behind_prefixes,

@@ -4,6 +4,7 @@ ONNX Runtime's CPU runs the graphs for CUDA in host memory: all but CUDA itself.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.proof.modes import MODES
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
+from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
@@ -25,6 +27,7 @@ from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.effort import every_run
 from support.gpu.cuda_kernels import without_kernel
+from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_backend
 from support.hybrids import FAMILIES, hybrid
 
@@ -132,6 +135,19 @@ def test_prefixes_that_begin_alike_share_what_they_can_and_answer_as_the_source(
         assert computed == [39, 34, 12, 0, 0]
     finally:
         engine.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, exported: tuple[Path, Bundle]) -> None:
+    bundle = exported[1]
+    requests = sample_requests(bundle.manifest.shape.vocab_size, 1, bundle.manifest.limits, None)
+    expected = MODES[mode](OnnxRuntimePrefixBackend(bundle), requests)
+    with closing(load_prefix_backend(bundle, EngineConfig(device="cuda"))) as backend:
+        actual = MODES[mode](backend, requests)
+    for one, other in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 OTHER_FORMS = {"joint": {"graphs": "joint", "attention": "shared"}, "int8": {"quantize": "int8"}}

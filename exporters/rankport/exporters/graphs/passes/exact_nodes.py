@@ -13,7 +13,7 @@ them; scales of which half precision has few bits. And what has no operator or n
 in bfloat16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import numpy as np
 import onnx
@@ -46,7 +46,8 @@ def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.No
     norms = find_norms(graph)
     first_of_norms = {norm.inner[0] for norm in norms}
     exact = _rotary(graph) | _head(graph) | _pooling(graph, first_of_norms) | _averages(graph, first_of_norms)
-    exact |= _projector(graph, first_of_norms) | _rounding(graph) | _linear_attention(graph)
+    exact |= _projector(graph, first_of_norms) | _rounding(graph)
+    exact |= _linear_attention(graph, ends=_rounding(graph))
     exact |= {node for node in graph if _chooses_embeddings(node)}
     exact |= _small_scales(graph, half)
     exact |= {node for node in graph if _has_no(half, node, graph)}
@@ -112,15 +113,17 @@ def _averages(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
     return exact | own
 
 
-def _linear_attention(graph: ir.Graph) -> set[ir.Node]:
+def _linear_attention(graph: ir.Graph, ends: Container[ir.Node]) -> set[ir.Node]:
     """Collects linear attention, what its inputs are made of, and what reads its states.
 
     It lies between the last products or convolutions and the next product, norms and gates included: transformers
-    computes it in fp32 too.
+    computes it in fp32 too. What rounds inputs of products `ends` it on either side: a token's scale goes around them.
     """
     inside = {node for node in graph if node.op_type == "LinearAttention" or _goes_on(node)}
-    exact = {made for node in inside for made in _before(node, ends=_ends_gates)}
-    exact |= {reader for node in inside for value in node.outputs for reader in _behind(value)}
+    exact = {
+        made for node in inside for made in _before(node, ends=lambda made: made in ends or _ends_gates(made))
+    }
+    exact |= {reader for node in inside for value in node.outputs for reader in _behind(value, ends)}
     return {node for node in exact if not _ends_gates(node)}
 
 
@@ -142,13 +145,13 @@ def _back_to_states(node: ir.Node, norms: set[ir.Node]) -> set[ir.Node]:
     return _before(node, ends=lambda made: made in norms or made.op_type in _LAST_PRODUCTS)
 
 
-def _behind(value: ir.Value) -> set[ir.Node]:
-    """Collects the nodes that are computed from a value, up to the next products."""
+def _behind(value: ir.Value, ends: Container[ir.Node] = ()) -> set[ir.Node]:
+    """Collects the nodes that are computed from a value, up to the next products, or what `ends` them."""
     cone: set[ir.Node] = set()
     pending = list(value.consumers())
     while pending:
         node = pending.pop()
-        if node not in cone and not _is_product(node):
+        if node not in cone and node not in ends and not _is_product(node):
             cone.add(node)
             pending += _readers(node)
     return cone

@@ -22,6 +22,7 @@ from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.tokens import TokenRun, TokenRuns
@@ -90,20 +91,30 @@ def test_a_prefix_holds_its_states_once_and_is_not_split(
     prefix = TokenRun(np.arange(3, 12))
     before = len(memory.alive)
     (kv,) = device.prefill(PrefixBatch.of(((),), (prefix,), np.zeros(1, np.int64)))
-    shapes = [
-        output.shape[1:]
-        for graph in manifest.graphs
-        if graph.role == "prefix"
-        for output in graph.outputs
-        if "slots_per_prefix" not in output.shape
-    ]
-    states = sum(int(np.prod(shape)) * 4 for shape in shapes)
+    states = state_bytes(manifest)
     tokens = sum(2 * layer.kv_heads * layer.head_dim * 4 for layer in manifest.shape.layers) * 9
     assert states + tokens <= kv.nbytes < states + tokens + 256
     alive = len(memory.alive)
     assert alive > before
     del kv
     assert len(memory.alive) == alive - 1
+
+
+def state_bytes(manifest: Manifest) -> int:
+    """Counts the bytes of the states of a prefix, in fp32."""
+    (prefix,) = (graph for graph in manifest.graphs if graph.role == "prefix")
+    states = [output.shape[1:] for output in prefix.outputs if "slots_per_prefix" not in output.shape]
+    return sum(int(np.prod(shape)) * 4 for shape in states)
+
+
+def test_prefill_passes_are_recorded_ahead_as_far_as_their_states_have_room(
+    exported: tuple[Path, Bundle], device: DevicePrefixBackend
+) -> None:
+    room = 2 * state_bytes(exported[1].manifest)
+    device.record_prefills([(8, 16), (3, 16), (2, 16), (1, 16)], room)
+    assert device.recordings.recorded == 2
+    device.record_prefills([(8, 16)], 0)
+    assert device.recordings.recorded == 2
 
 
 def test_prefixes_that_begin_alike_share_what_they_can_and_answer_as_the_source(

@@ -76,8 +76,12 @@ class KVLayout:
 
     def nbytes(self, prefixes: int, length: int) -> int:
         """Counts the bytes of a block for so many prefixes, padded to `length`; of a handle with one."""
-        states = sum(size * count for size, count in self._state_groups)
-        return self._states_from(prefixes, length) + prefixes * states
+        return self._states_from(prefixes, length) + prefixes * self.state_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states of a prefix."""
+        return sum(size * count for size, count in self._state_groups)
 
     def _states_from(self, prefixes: int, length: int) -> int:
         tokens = self._token_bytes * prefixes * length

@@ -101,8 +101,16 @@ class DevicePrefixBackend:
         """
         self._past["score"].hold(min(self._kv.nbytes(rounded(prefixes), lines(tokens)), most_bytes))
 
-    def record_prefills(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Records prefill passes of (prefixes, tokens of each), as far as the device can."""
+    def record_prefills(self, sizes: Sequence[tuple[int, int]], most_state_bytes: int | None = None) -> None:
+        """Records prefill passes of (prefixes, tokens of each), as far as the device can.
+
+        Only those whose prefixes end in states of `most_state_bytes` at most, however short they are: what a pass holds
+        stays there.
+        """
+        if most_state_bytes is not None and (each := self._kv.state_bytes):
+            sizes = [size for size in sizes if size[0] * each <= most_state_bytes]
+        if not sizes:
+            return
         try:
             # Those that take most room come first: what is recorded must stay where it is.
             room = (math.prod, operator.itemgetter(0), operator.itemgetter(1))

@@ -65,7 +65,8 @@ def _record_prefills(backend: DevicePrefixBackend, manifest: Manifest, config: E
     _run_largest(backend, manifest, config)
     # A product of fp8 by fp8 stops the stream, which ends a recording.
     if longest and not any(graph.fp8_products for graph in manifest.graphs):
-        backend.record_prefills(prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest))
+        sizes = prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest)
+        backend.record_prefills(sizes, config.prefix_cache_bytes // _PASSES_SHARE)
 
 
 def _run_largest(backend: DevicePrefixBackend, manifest: Manifest, config: EngineConfig) -> None:

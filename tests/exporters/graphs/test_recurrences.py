@@ -49,7 +49,7 @@ def test_the_config_of_a_model_that_sees_too_has_no_cache_to_leave_out() -> None
     model = nn.Module()
     model.__class__ = type("Sees", (nn.Module,), {"__module__": modeling_qwen3_5.__name__})
     model.config, model.text = SimpleNamespace(), layer  # type: ignore[assignment]
-    with mixing_by(model, BY_OPERATOR):
+    with mixing_by(model, BY_OPERATOR["onnx-cpu"]):
         assert modeling_qwen3_5.torch_chunk_gated_delta_rule.func == Mixing.gated_delta
         assert not layer.config.use_cache  # type: ignore[union-attr]
     assert layer.config.use_cache  # type: ignore[union-attr]

@@ -4,22 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from transformers import EmbeddingGemma2TextModel
 
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.states import states_width
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from support import checkpoints
+from support.effort import full_effort
 
 _TEXT = list(range(3, 23))
 
 
-def test_states_that_a_model_projects_are_as_wide_as_the_projection(
-    tmp_path: Path, exported: Callable[..., Bundle]
-) -> None:
-    folder = checkpoints.body(
+@pytest.fixture
+def projecting(tmp_path: Path) -> Path:
+    return checkpoints.body(
         tmp_path / "c",
         "embedding_gemma2_text",
         head_dim=8,
@@ -30,9 +34,22 @@ def test_states_that_a_model_projects_are_as_wide_as_the_projection(
         num_hidden_layers=1,
         sliding_window=3,
     )
-    bundle = exported(folder, kind="item-encoder", pooling="mean", output_dtype="float32")
+
+
+def test_states_that_a_model_projects_are_as_wide_as_the_projection(projecting: Path) -> None:
+    source = load_checkpoint(projecting, head="none")
+    assert source.hidden_size == 32
+    assert states_width(source.model, source.hidden_size) == 40
+    assert output_form(source, ItemEncoderOptions(pooling="mean")).hidden_size == 40
+
+
+@full_effort
+def test_an_item_encoder_gives_what_the_model_projects(
+    projecting: Path, exported: Callable[..., Bundle]
+) -> None:
+    bundle = exported(projecting, kind="item-encoder", pooling="mean", output_dtype="float32")
     assert bundle.manifest.shape.hidden_size == 40
-    model = EmbeddingGemma2TextModel.from_pretrained(folder).eval()
+    model = EmbeddingGemma2TextModel.from_pretrained(projecting).eval()
     with ItemEncoder.load(bundle.path) as encoder, torch.no_grad():
         states = model(input_ids=torch.tensor([_TEXT])).last_hidden_state[0]
         np.testing.assert_allclose(encoder.encode([_TEXT])[0, 0], states.mean(dim=0).numpy(), atol=5e-6)

@@ -26,7 +26,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.tokens import TokenRun, TokenRuns
-from support.effort import every_run
+from support.effort import every_run, full_effort
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_backend
@@ -176,3 +176,14 @@ def test_other_forms_of_graphs_are_proven(form: str, tmp_path: Path) -> None:
     bundle = export(checkpoint, tmp_path / "b", **options, **LIMITS)
     assert bundle.manifest.parity is not None
     assert len({graph.file for graph in bundle.manifest.graphs}) == 1
+
+
+@full_effort
+def test_a_bundle_for_a_cpu_and_cuda_has_graphs_for_both(tmp_path: Path) -> None:
+    checkpoint = hybrid(tmp_path / "c", "lfm2")
+    options: dict[str, Any] = {"kind": "ranker", "label_ids": LABELS, "precision": "fp16", **LIMITS}
+    manifest = export(checkpoint, tmp_path / "b", target="onnx-cpu,onnx-cuda", **options).manifest
+    assert manifest.targets == ("onnx-cpu", "onnx-cuda")
+    assert manifest.parity is not None
+    assert manifest.target_parity is not None
+    assert manifest.target_parity.keys() == {"onnx-cuda"}

@@ -16,6 +16,7 @@ from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import export
 from support import checkpoints
 from support.cli import built, rankport
+from support.effort import full_effort
 
 pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
@@ -83,6 +84,7 @@ def test_a_plan_that_cannot_be_built_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@full_effort
 def test_a_terminated_build_ends_at_once_and_leaves_nothing_behind(checkpoint: Path, tmp_path: Path) -> None:
     arguments = ("export", checkpoint, *FLAGS, "--target", "tensorrt-rtx", "--out", tmp_path / "b")
     command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]

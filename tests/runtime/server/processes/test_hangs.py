@@ -99,6 +99,7 @@ def test_what_hangs_while_it_stops_does_not_keep_the_others(mix_bundle: Bundle) 
         assert command.process.wait(60) == 0
 
 
+@full_effort
 def test_processes_that_were_halted_all_together_go_on(mix_bundle: Bundle) -> None:
     """Processes as of a machine that was suspended, or of a container that was frozen."""
     with serve(f"mix={mix_bundle.path}", "--fronts", 1, "--hung-process-s", HUNG_S) as command:

@@ -11,6 +11,7 @@ import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk.cli.output.service_manager import ServiceManager
+from support.effort import every_run
 from support.servers.serving import serve
 from support.servers.supervised import halt
 
@@ -24,7 +25,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield told
 
 
-@pytest.mark.parametrize("fronts", [0, 1])
+@pytest.mark.parametrize("fronts", every_run([0, 1], {1}))
 def test_a_server_tells_what_it_does_and_nothing_while_it_hangs(
     encoder_bundle: Bundle, manager: socket.socket, fronts: int
 ) -> None:

@@ -1,5 +1,8 @@
 """A linear layer of low-bit weights: its maths in torch, and its place for a kernel of the exported graph."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +61,23 @@ class QuantizedLinear(nn.Module):
         """Tells shape and scheme, for people."""
         weight = self.quantized
         return f"{self.in_features} -> {self.out_features}, {weight.type}{weight.bits}, groups of {weight.group_size}"
+
+
+@contextmanager
+def unrounded_inputs(model: nn.Module) -> Iterator[None]:
+    """Has the low-bit layers of a model, while open, multiply their inputs as they are.
+
+    A number at the edge of two codes is rounded to either by what no mathematics moves, the last bit of a sum.
+    """
+    layers = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
+    kept = [layer.activation for layer in layers]
+    try:
+        for layer in layers:
+            layer.activation = None
+        yield
+    finally:
+        for layer, activation in zip(layers, kept, strict=True):
+            layer.activation = activation
 
 
 class QuantizedEmbedding(nn.Module):

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.texts.padding import require_blind_to_padding
+from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.linear import QuantizedLinear
+from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
 from support.reading.pair_encoders import pair_classifier
@@ -37,6 +40,28 @@ def test_padding_is_told_from_the_text(by_token: bool) -> None:
     require_blind_to_padding(Sum(masked=True, by_token=by_token), INPUTS, "Sum")
     with pytest.raises(CheckpointError, match=REFUSED.format("Sum")):
         require_blind_to_padding(Sum(masked=False, by_token=by_token), INPUTS, "Sum")
+
+
+class Edge(nn.Module):
+    """Multiplies a state that lies at the edge of two codes, and which the last bits of a sum move to either side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = QuantizedWeight(torch.ones(1, 2, dtype=torch.int8), torch.ones(1, 1), None, 8)
+        self.layer = QuantizedLinear(weight, None, Activation("int8-token"))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        places = torch.full_like(input_ids[:, 0], input_ids.shape[1])
+        edge = 0.5 + 1e-5 * (places - 8).sign()
+        return self.layer(torch.stack([torch.full_like(edge, 127.0), edge], dim=1))
+
+
+def test_a_rounding_that_flips_is_no_padding() -> None:
+    module = Edge()
+    long, short = (torch.zeros(1, length, dtype=torch.int64) for length in (12, 5))
+    assert float(module(long, long)) - float(module(short, short)) == 1
+    require_blind_to_padding(module, INPUTS, "Edge")
+    assert module.layer.activation is not None
 
 
 class Wants(nn.Module):

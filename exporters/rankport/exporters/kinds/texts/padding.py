@@ -10,6 +10,7 @@ from textwrap import shorten
 import torch
 from torch import nn
 
+from rankport.exporters.quantization.linear import unrounded_inputs
 from rankport.protos.errors import CheckpointError
 
 _SHORT, _LONG = 5, 12
@@ -30,7 +31,7 @@ def require_blind_to_padding(module: nn.Module, inputs: Sequence[str], architect
     ids = torch.tensor([[4, 3, 2, 4, 3, 2, 4, 3, 2, 4, 3, 2], [2, 3, 4, 3, 2, 0, 0, 0, 0, 0, 0, 0]])
     mask = (torch.arange(_LONG) < torch.tensor([[_LONG], [_SHORT]])).long()
     given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
-    with torch.no_grad():
+    with torch.no_grad(), unrounded_inputs(module):
         try:
             together = module(**{name: given[name] for name in inputs})[1]
             alone = module(**{name: given[name][1:, :_SHORT] for name in inputs})[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.quantization.linear import QuantizedLinear
+from rankport.exporters.quantization.linear import unrounded_inputs
 from rankport.exporters.quantization.reordered import with_inputs, with_outputs
 
 _MOST = 1e-4
@@ -42,7 +42,7 @@ def heads_by_group(model: nn.Module, run: Run) -> Iterator[Modules]:
     Of none where the numbers then are others: queries that are not `q_proj`'s, head by head and alike, say, or a result
     that something else takes than `o_proj`; nor where scales of low bits lie across heads.
     """
-    with torch.no_grad(), _unrounded(model):
+    with torch.no_grad(), unrounded_inputs(model):
         told, expected = run(frozenset())
     layers = [layer for layer in told if layer.heads != layer.kv_heads]
     moved = [made for layer in layers if (made := _moved(layer)) is not None]
@@ -54,7 +54,7 @@ def heads_by_group(model: nn.Module, run: Run) -> Iterator[Modules]:
     try:
         for layer, (queries, result) in zip(layers, moved, strict=True):
             layer.module.q_proj, layer.module.o_proj = queries, result
-        with torch.no_grad(), _unrounded(model):
+        with torch.no_grad(), unrounded_inputs(model):
             _, numbers = run(modules)
         if not all(map(_alike, expected, numbers)):
             _put_back(before)
@@ -85,17 +85,3 @@ def _moved(layer: AttentionHeads) -> tuple[nn.Module, nn.Module] | None:
 
 def _alike(expected: Tensor, actual: Tensor) -> bool:
     return bool((expected - actual).abs().max() <= _MOST * expected.abs().max())
-
-
-@contextmanager
-def _unrounded(model: nn.Module) -> Iterator[None]:
-    """Has low-bit layers, while open, take inputs as they are: an input on an edge may be rounded either way."""
-    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLinear)]
-    before = [layer.activation for layer in layers]
-    for layer in layers:
-        layer.activation = None
-    try:
-        yield
-    finally:
-        for layer, activation in zip(layers, before, strict=True):
-            layer.activation = activation

@@ -3,6 +3,7 @@
 import torch
 
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
+from rankport.exporters.quantization.linear import unrounded_inputs
 from rankport.protos.errors import CheckpointError
 
 _TOKENS = 6
@@ -15,7 +16,7 @@ def require_causal(model: ListRankerModel) -> None:
     """Raises CheckpointError for a body whose states depend on what follows them."""
     table = model.get_input_embeddings()
     ids = torch.zeros(2, _TOKENS, dtype=torch.int64)
-    with torch.no_grad():
+    with torch.no_grad(), unrounded_inputs(model):
         inputs = table(ids)
         inputs[1, -1] += _FAR * (inputs.abs().max() + 1) * torch.linspace(-1, 1, inputs.shape[2])
         states = model.model(inputs_embeds=inputs, use_cache=False).last_hidden_state

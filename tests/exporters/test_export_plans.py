@@ -51,6 +51,7 @@ def test_plans_are_those_of_build_and_inspect_shows_them(checkpoint: Path, tmp_p
     assert list(tmp_path.iterdir()) == [out]
 
 
+@full_effort
 def test_python_takes_the_same_words_and_plans_leave_the_bundle_as_it_is(
     checkpoint: Path, tmp_path: Path
 ) -> None:

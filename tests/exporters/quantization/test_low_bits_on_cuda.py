@@ -142,7 +142,6 @@ EVERY_RUN = {
     ("int4 at export", "fp16"),
     ("fp8 at export", "bf16"),
     ("fp8 products at export", "fp32"),
-    ("GPTQ checkpoint", "fp32"),
 }
 """A kernel and a precision each; layers beside have every pair."""
 

@@ -31,7 +31,7 @@ def _operators(bundle: Bundle, graph: str) -> Counter[str]:
     return Counter(node.op_type for node in ir.load(bundle.path / graph).graph)
 
 
-@pytest.mark.parametrize("family", every_run(FAMILIES, {"qwen3", "gemma2", "gpt_neox"}))
+@pytest.mark.parametrize("family", every_run(FAMILIES, {"qwen3", "gemma2"}))
 def test_a_graph_for_cuda_equals_its_source_in_every_mode(family: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.causal_lm(tmp_path / "c", family, **FAMILIES[family])
     bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER)
@@ -216,8 +216,8 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("target", "precision", "dtype"),
     [
-        pytest.param("onnx-cuda", "fp16", "float16", marks=full_effort),
-        ("tensorrt", "fp16", "float16"),
+        ("onnx-cuda", "fp16", "float16"),
+        pytest.param("tensorrt", "fp16", "float16", marks=full_effort),
         ("onnx-cuda", "bf16", "float32"),
     ],
 )

@@ -47,7 +47,6 @@ FORMS: dict[str, Make] = {
 
 
 EVERY_RUN = {
-    "int8 at export",
     "int4 at export",
     f"fp8 at export{IN_FP16}",
     "asymmetric int4 checkpoint, two graphs",

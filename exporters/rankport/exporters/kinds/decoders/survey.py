@@ -263,10 +263,8 @@ def _stateful_modules(model: nn.Module) -> str:
 def _max_positions(model: nn.Module) -> int | None:
     """Finds up to where position encodings exist, and frequencies and scales are the ones of short sequences."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    names = (
-        "max_position_embeddings",
-        "max_target_positions",
-    )  # the latter of decoders beside an encoder (Whisper)
+    # The latter of decoders beside an encoder (Whisper).
+    names = ("max_position_embeddings", "max_target_positions")
     limits = [getattr(config, name, None) for name in names]
     if switching_rotary(model):
         scaling = getattr(config, "rope_parameters", None) or {}

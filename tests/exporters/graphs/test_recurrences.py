@@ -43,7 +43,7 @@ def test_the_scan_of_mamba_2_is_transformers_own(limit: tuple[float, float]) -> 
 
 
 def test_the_config_of_a_model_that_sees_too_has_no_cache_to_leave_out() -> None:
-    """As of LFM2-VL and MiniCPM-V: only the config of the text part says whether a cache is kept."""
+    """Stands for LFM2-VL and MiniCPM-V: only the config of the text part says whether a cache is kept."""
     layer = nn.Module()
     layer.config = SimpleNamespace(use_cache=True)  # type: ignore[assignment]
     model = nn.Module()

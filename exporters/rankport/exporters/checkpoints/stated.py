@@ -38,9 +38,7 @@ class StatedModel:
     head: Head  # that the class ends in
     makes_embeddings: bool  # a folder of sentence-transformers that pools
     base: Path | None = None  # of an adapter, where it is not the one that its config names
-    encoder_head: str | None = (
-        None  # name, as it is stored, of a head that no model has that reads left to right
-    )
+    encoder_head: str | None = None  # name, as it is stored, of a head over states that saw the whole text
     outputs: int = 0  # of a classification head, as the config counts them
     reads_both_ways: bool = False  # a decoder, by the word of its config
     has_class_labels: bool = (

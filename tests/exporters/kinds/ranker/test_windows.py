@@ -93,7 +93,7 @@ def test_a_window_that_is_off_by_one_fails_the_proof(
 def test_a_window_beyond_ordinary_samples_is_crossed_by_one_more(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of 2,048 tokens and a window of 4,096, by shorter ones."""
+    """Stands for 2,048 tokens and a window of 4,096, by shorter ones."""
     monkeypatch.setattr(samples, "LONGEST", 64)
     monkeypatch.setattr(samples, "LONGEST_WINDOW", 128)
     monkeypatch.setattr(Survey, "windows_within", lambda *_: {0: 101})

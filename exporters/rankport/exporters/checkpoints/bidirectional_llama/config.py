@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import transformers
 from huggingface_hub.dataclasses import strict
@@ -11,9 +11,8 @@ from transformers import LlamaConfig, PreTrainedConfig
 from rankport.runtime.bundle.manifest import Pooling
 
 MODEL_TYPE: Final = "llama_bidirec"
-Pool = Literal["avg", "cls", "last"]
-"""Average of a text's states, or the state at its first or last token."""
 _POOLINGS: Mapping[str, Pooling] = MappingProxyType({"avg": "mean", "cls": "cls", "last": "last-k"})
+"""Average of a text's states, or the state at its first or last token: by the name that the config has."""
 
 
 @strict
@@ -29,8 +28,8 @@ class LlamaBidirectionalConfig(LlamaConfig):  # type: ignore[no-untyped-call]
         """Raises ValueError for what the published classes do not compute."""
         if self.is_causal:
             raise ValueError(f"is_causal is true, and {MODEL_TYPE} reads both ways: set it to false")
-        if self.pooling not in get_args(Pool):
-            raise ValueError(f"pooling is {self.pooling!r}, must be one of {', '.join(get_args(Pool))}")
+        if self.pooling not in _POOLINGS:
+            raise ValueError(f"pooling is {self.pooling!r}, must be one of {', '.join(_POOLINGS)}")
         if not self.temperature > 0:
             raise ValueError(
                 f"temperature is {self.temperature!r}, by which logits are divided: must be above 0"

@@ -11,6 +11,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.bidirectional_llama.config import MODEL_TYPE as BIDIRECTIONAL_TYPE
 from rankport.exporters.checkpoints.bidirectional_llama.config import notes_of
+from rankport.exporters.checkpoints.config.direction import reads_both_ways
 from rankport.exporters.checkpoints.config.fields import require_known_fields
 from rankport.exporters.checkpoints.config.json_file import read_json_object as read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
@@ -64,9 +65,7 @@ class CheckpointFolder:
     @property
     def reads_both_ways(self) -> bool:
         """True of a decoder whose tokens see those behind them too: by its type, or by a field of its config."""
-        raw = self.raw
-        stated = raw.get("is_causal") is False or raw.get("use_bidirectional_attention") is True
-        return stated or raw.get("model_type") == BIDIRECTIONAL_TYPE
+        return reads_both_ways(self.raw) or self.raw.get("model_type") == BIDIRECTIONAL_TYPE
 
     @property
     def quantization_method(self) -> str | None:

@@ -4,6 +4,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.bidirectional_llama.config import MODEL_TYPE as BIDIRECTIONAL_TYPE
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.config.direction import reads_both_ways
 from rankport.exporters.kinds.labels.score import positive_of_head
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Labels
@@ -49,11 +50,7 @@ def require_both_ways(checkpoint: Checkpoint, instead: str) -> None:
     if not is_of_decoder(model) or checkpoint.model_type == BIDIRECTIONAL_TYPE:
         return
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    both = (
-        getattr(config, "is_causal", None) is False
-        or getattr(config, "use_bidirectional_attention", None) is True
-    )
-    if both:
+    if reads_both_ways(vars(config)):
         raise CheckpointError(
             f"{checkpoint.architecture} reads both ways, by the word of its config, and answers at its last token: "
             "such a head is not exported: --kind item-encoder pools its states"

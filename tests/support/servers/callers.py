@@ -1,7 +1,6 @@
 """Clients that each have a connection of their own, and make calls at once without a retry."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ class Ended:
     """How a call ended."""
 
     code: grpc.StatusCode
-    at_s: float  # monotonic
     response: pb.ScoreResponse | None
     trailers: dict[str, str | bytes]
 
@@ -55,7 +53,6 @@ class Streamed:
         """Begins to read."""
         self.ids: list[int] = []
         self.code: grpc.StatusCode | None = None  # once it has ended
-        self.at_s = 0.0  # monotonic, then
         self.trailers: dict[str, str | bytes] = {}
         self._call = call
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -77,7 +74,6 @@ class Streamed:
                 self.ids += message.token_ids
         except grpc.RpcError:
             pass
-        self.at_s = time.monotonic()
         self.trailers = dict(self._call.trailing_metadata() or ())
         self.code = self._call.code()
 
@@ -96,7 +92,6 @@ def callers(address: str, count: int) -> Iterator[Callers]:
 def ended(call: grpc.Future) -> Ended:
     """Waits for a call."""
     error = call.exception()
-    at_s = time.monotonic()
     if error is None:
-        return Ended(grpc.StatusCode.OK, at_s, call.result(), {})
-    return Ended(call.code(), at_s, None, dict(call.trailing_metadata() or ()))  # type: ignore[attr-defined]
+        return Ended(grpc.StatusCode.OK, call.result(), {})
+    return Ended(call.code(), None, dict(call.trailing_metadata() or ()))  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ def test_processes_end_by_themselves_where_their_supervisor_is_killed(
         pids = children(command.process.pid).values()
         assert len(pids) == 2
         os.kill(command.process.pid, signal.SIGKILL)
-        eventually(lambda: not any(map(alive, pids)), 1.0)
+        eventually(lambda: not any(map(alive, pids)))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("rankport-")]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.kind import ExportKind
@@ -55,6 +56,7 @@ def export(
     return run_export(checkpoint, out, chosen, options_of(chosen, options), on_progress)
 
 
+@quiet()
 def run_export(
     checkpoint: StrPath,
     out: StrPath,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
@@ -63,6 +64,7 @@ def verify(
     return run_verify(bundle, checkpoint, VerifyOptions(**options), on_progress)
 
 
+@quiet()
 def run_verify(
     bundle: StrPath,
     checkpoint: StrPath,

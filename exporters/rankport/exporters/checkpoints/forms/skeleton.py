@@ -126,7 +126,10 @@ def token_table(model: nn.Module) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' progress bars and load reports out of our output: what matters in them is an error here."""
+    """Keeps transformers' progress bars and warnings out of our output: what matters in them is an error here.
+
+    Open over the whole of an export, a verification and a grounding; in tests parts of them run by themselves.
+    """
     chatter = transformers.utils.logging
     shown, verbosity = chatter.is_progress_bar_enabled(), chatter.get_verbosity()
     chatter.disable_progress_bar()  # type: ignore[no-untyped-call]

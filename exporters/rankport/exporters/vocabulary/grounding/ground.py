@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.disk_refusals import refusals_told
 from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics, diagnose
 from rankport.exporters.vocabulary.grounding.extended_checkpoint import NewValues, write_checkpoint
@@ -48,6 +49,7 @@ class GroundReport:
     tables: tuple[TableDiagnostics, ...]  # of the rows as stored
 
 
+@quiet()
 def ground(
     checkpoint: Path,
     pairs: Path,

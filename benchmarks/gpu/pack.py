@@ -8,6 +8,7 @@ wheels are of the GPU machine's Python. Says what each call weighs, with the tra
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def main() -> None:
     given.to.mkdir(exist_ok=True)
     for name in ("skeletons", "runtime"):
         shutil.rmtree(given.to / name, ignore_errors=True)
-    for folder in given.to.parent.glob(f"{given.to.name}-*"):
+    for folder in calls_ahead(given.to):
         shutil.rmtree(folder)
     download(given.to / "wheels")
     pack_skeletons(given.skeletons, given.to / "skeletons")
@@ -67,6 +68,12 @@ def main() -> None:
         parts = ", ".join(f"{part.name} {size(part) / 2**20:.1f}" for part in sorted(to.iterdir()))
         together = (tracked() + size(to)) / 2**20
         print(f"{to}: {parts}, tracked files {tracked() / 2**20:.1f}, together {together:.1f} MiB")
+
+
+def calls_ahead(to: Path) -> list[Path]:
+    """Finds the folders of an earlier packing beside `to`: those of its name and a number."""
+    numbered = re.compile(rf"{re.escape(to.name)}-[1-9]\d*")
+    return sorted(path for path in to.absolute().parent.iterdir() if numbered.fullmatch(path.name))
 
 
 def calls_of(slices: Mapping[Path, int], session: int, ahead: int) -> list[list[Path]]:

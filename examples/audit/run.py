@@ -19,6 +19,7 @@ from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.audit.dataset import AuditSets, read_users, split, write_users
 from examples.audit.training import Recipe, UserStates, save, train
 from examples.intent.training import Body
@@ -37,9 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()
     body, users = Body.load(), read_users()

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.completion.catalogue import Endings, Keystrokes, reciprocal_rank, split, typing, words_of
 from examples.esco.dataset import Dataset
 from examples.gti.language_model import LanguageModelConfig, train
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()

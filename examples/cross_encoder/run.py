@@ -17,6 +17,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.cross_encoder.training import TrainingConfig, save, score_checkpoint, train
 from examples.esco.baselines import mean_ndcg
 from examples.esco.dataset import Dataset, JudgedQuery
@@ -41,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     arguments = parser.parse_args()
     console, started = Console(), time.perf_counter()
     disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
+from examples.arguments import add_out, at_least
 from examples.esco.bag import Bag
 from examples.esco.baselines import cosine_ndcg, mean_ndcg
 from examples.esco.dataset import EVALUATION_SPLITS, Dataset
@@ -167,9 +168,9 @@ def main() -> None:
 
 def _arguments() -> tuple[TrainingConfig, Path]:
     parser = argparse.ArgumentParser(description="Trains the demo's ranker.")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT_DIR, help="folder of the checkpoint")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    add_out(parser, CHECKPOINT_DIR, "folder of the checkpoint")
+    parser.add_argument("--seed", type=at_least(0), default=7)
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of torch")
     values = vars(parser.parse_args())
     out = values.pop("out")
     return TrainingConfig(**values), out

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from examples.arguments import add_out, at_least
 from examples.esco.dataset import Dataset
 from examples.heap import keep_freed_memory
 from examples.progress import counted
@@ -125,8 +126,8 @@ def _pack(ids: list[list[int]]) -> torch.Tensor:
 def main() -> None:
     """Trains and prints the held-out cross-entropy."""
     parser = argparse.ArgumentParser(description="Trains a small causal LM of job titles.")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=LanguageModelConfig().steps)
+    add_out(parser)
+    parser.add_argument("--steps", type=at_least(1), default=LanguageModelConfig().steps)
     given = parser.parse_args()
     config = LanguageModelConfig(steps=given.steps)
     print(f"held-out cross-entropy {train(texts_of(Dataset.load()), config, given.out):.3f} nats a token")

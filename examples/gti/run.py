@@ -6,7 +6,6 @@ histories. Writes build/gti: checkpoints, bundles, the trie and report.json.
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out, remove_made
 from examples.gti.language_model import LanguageModelConfig, train
 from examples.gti.movie_text import tokenizer_of, write_pairs
 from examples.gti.movies import HISTORY, Case, Movies, ranked_by, recall_and_ndcg, unseen, vectors
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()
@@ -107,8 +107,7 @@ def run(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
 def prepare(out: Path, say: Callable[[str], None]) -> tuple[Inputs, float]:
     """Makes IDs, trie, pairs and the language model."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    remove_made(out, ("movies.trie", *STARTS))
     movies = Movies.load()
     ids = quantize(vectors(movies, 32, seed=0), LEVELS, CODES, seed=0)
     inputs = Inputs(movies, ids, out / "movies.trie", out / "lm", out / "pairs.jsonl", out / "tokens.txt")

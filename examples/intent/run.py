@@ -17,6 +17,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.intent.dataset import IntentTexts, read_banking77, read_snips
 from examples.intent.training import Body, train_head
 from rankport.sdk import Classifier, EngineConfig, export
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()

@@ -23,6 +23,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.esco.dataset import Dataset
 from examples.fit.dataset import FitPairs, fit_pairs
 from examples.fit.run import OUT as FIT
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()

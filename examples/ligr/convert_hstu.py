@@ -7,12 +7,14 @@ ours: {"event_in.weight": "…", "tables.item.weight": "…"}. A table may be na
 """
 
 import argparse
-import json
 from pathlib import Path
 
+from examples.arguments import add_out
+from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.hstu_layout import convert_hstu
 from rankport.exporters.checkpoints.set_ranker.table_dumps import table_dumps
+from rankport.protos.errors import CheckpointError, RankportError
 
 
 def main() -> None:
@@ -24,15 +26,25 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--order", choices=("kinds", "heads"), required=True, help="rows of _linear_uvqk")
-    parser.add_argument("--out", type=Path, required=True)
+    add_out(parser)
     given = parser.parse_args()
-    config = SetRankerConfig.read(json.loads(given.config.read_text(encoding="utf-8")), given.config)
-    names = json.loads(given.names.read_text(encoding="utf-8"))
-    scratch = given.out.absolute().parent
-    scratch.mkdir(parents=True, exist_ok=True)
-    convert_hstu(given.folder, config, names, given.order, scratch=scratch).save(given.out)
+    try:
+        config = SetRankerConfig.read(read_json_object(given.config), given.config)
+        names = _names(given.names)
+        scratch = given.out.absolute().parent
+        convert_hstu(given.folder, config, names, given.order, scratch=scratch).save(given.out)
+    except (RankportError, OSError) as error:
+        parser.error(str(error))
     if left_out := table_dumps(given.folder).left_out:
         print("left out, of training alone: " + ", ".join(sorted({path.name for path in left_out})))
+
+
+def _names(file: Path) -> dict[str, str]:
+    names = read_json_object(file)
+    for ours, theirs in names.items():
+        if not isinstance(theirs, str):
+            raise CheckpointError(f"{file}: {ours!r} is named {theirs!r}: give a stored name as text")
+    return names
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.arguments import add_out
 from examples.ligr.dataset import DAY, Ratings, Whole
 from examples.ligr.slates import NEXT_DAYS, Slate, by_id, diversity, ndcg, slates_at
 from examples.ligr.training import TrainingConfig, config_of, train
@@ -29,9 +30,8 @@ Scores = NDArray[np.float64]
 def main() -> None:
     """Runs it all and prints a table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--out", type=Path, default=OUT, help="where checkpoints, bundles and report go")
+    add_out(arguments, OUT)
     given = arguments.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
     report = run(given.out, TrainingConfig())
     (given.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print_table(report)

@@ -18,6 +18,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.esco.baselines import cosine_ndcg, mean_ndcg
 from examples.esco.dataset import Dataset, JudgedQuery
 from examples.esco.evaluate import score_checkpoint
@@ -46,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     report = run(parser.parse_args().out, Console())
     error = max(report["max_abs_error"].values())
     if error > 1e-5:

@@ -17,6 +17,7 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out
 from examples.progress import losses
 from examples.suggestion.bleu import bleu
 from examples.suggestion.dataset import TitlePairs, title_pairs
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
+    add_out(parser, OUT)
     out: Path = parser.parse_args().out
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()

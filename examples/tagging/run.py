@@ -8,7 +8,6 @@ job postings (SkillSpan). Writes build/tagging/report.json.
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.machine import describe_machine
+from examples.arguments import add_out, remove_made
 from examples.tagging.bio_crf import write_bio_crf
 from examples.tagging.checkpoint_tags import checkpoint_tags
 from examples.tagging.dataset import TaggedTexts, read_skillspan, read_snips, span_f1
@@ -46,11 +46,17 @@ class Figures:
     decoding_share: float  # of the time of a request, that numpy takes from logits to spans
 
 
-def run(out: Path = OUT) -> list[Figures]:
+def main() -> None:
+    """Reads the arguments and runs it all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_out(parser, OUT)
+    run(parser.parse_args().out)
+
+
+def run(out: Path) -> list[Figures]:
     """Trains, exports and measures; prints a table."""
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
     begun_s = time.perf_counter()
     disable_progress_bar()
     set_verbosity_error()  # of a head that is not in MiniLM's checkpoint
@@ -70,14 +76,20 @@ def run(out: Path = OUT) -> list[Figures]:
 
 def _slots(out: Path, say: Callable[[str], None]) -> list[Figures]:
     say("snips: training on half of its texts")
+    remove_made(out, ("snips", "snips-crf"))
     checkpoint = train_tagger(read_snips("train"), out / "snips", SNIPS)
     test = read_snips("test")
     owner = checkpoint_tags(checkpoint, test.words)
-    plain = export(checkpoint, out / "snips.bundle", on_progress=lambda step: say(f"snips: {step}"))
+    plain = export(
+        checkpoint, out / "snips.bundle", overwrite=True, on_progress=lambda step: say(f"snips: {step}")
+    )
     _serve(plain.path)
     with_crf = write_bio_crf(checkpoint, out / "snips-crf")
     constrained = export(
-        with_crf, out / "snips-crf.bundle", on_progress=lambda step: say(f"snips with a CRF: {step}")
+        with_crf,
+        out / "snips-crf.bundle",
+        overwrite=True,
+        on_progress=lambda step: say(f"snips with a CRF: {step}"),
     )
     say("snips: test split")
     return [
@@ -88,10 +100,16 @@ def _slots(out: Path, say: Callable[[str], None]) -> list[Figures]:
 
 def _skills(out: Path, say: Callable[[str], None]) -> Figures:
     say("skillspan: training")
+    remove_made(out, ("skillspan",))
     checkpoint = train_tagger(read_skillspan("train"), out / "skillspan", SKILLS)
     test = read_skillspan("test")
     owner = checkpoint_tags(checkpoint, test.words)
-    bundle = export(checkpoint, out / "skillspan.bundle", on_progress=lambda step: say(f"skillspan: {step}"))
+    bundle = export(
+        checkpoint,
+        out / "skillspan.bundle",
+        overwrite=True,
+        on_progress=lambda step: say(f"skillspan: {step}"),
+    )
     say("skillspan: test split")
     return _measured("skillspan skills", bundle.path, test, owner)
 
@@ -151,6 +169,4 @@ def _print(figures: Sequence[Figures]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=OUT)
-    run(parser.parse_args().out)
+    main()

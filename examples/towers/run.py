@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from examples.arguments import add_out, at_least
 from examples.towers.cranfield import Collection
 from examples.towers.pair_latency import pair_bundle
 from examples.towers.training import Trained, save, train
@@ -30,10 +31,10 @@ LATENCY_ITEMS, LATENCY_RUNS = 50, 30
 def main() -> None:
     """Runs it all and prints a table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--out", type=Path, default=OUT, help="where checkpoint, bundle and report go")
+    add_out(arguments, OUT)
     arguments.add_argument(
         "--body-steps",
-        type=int,
+        type=at_least(0),
         default=0,
         help="steps that train MiniLM itself, about .5 s each [default: 0]",
     )
@@ -41,7 +42,6 @@ def main() -> None:
     out: Path = given.out
     disable_progress_bar()
     set_verbosity_error()  # of a head that is not in MiniLM's checkpoint
-    out.mkdir(parents=True, exist_ok=True)
     report = run(out, given.body_steps)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print_table(report)

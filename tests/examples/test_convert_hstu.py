@@ -45,3 +45,38 @@ def test_a_folder_of_tensors_and_dumps_becomes_a_checkpoint_that_loads(
     assert loaded.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(loaded[name], value, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "told"),
+    [
+        (None, "{}", "has no config.json"),
+        ("{", "{}", "config.json is not readable JSON"),
+        ("{}", "{}", "config.json: hidden_size: missing"),
+        ("good", "[1]", "names.json holds a JSON list, must be an object"),
+        (
+            "good",
+            '{"event_in.weight": 3}',
+            "names.json: 'event_in.weight' is named 3: give a stored name as text",
+        ),
+        ("good", "{}", "torch_module has no file model.RANK.pth"),
+    ],
+)
+def test_a_file_at_fault_is_named_in_one_line(
+    config: str | None,
+    names: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if config is not None:
+        text = set_config("ligr").model_dump_json() if config == "good" else config
+        (tmp_path / "config.json").write_text(text)
+    (tmp_path / "names.json").write_text(names)
+    monkeypatch.chdir(tmp_path)
+    options = ("--config", "config.json", "--names", "names.json", "--order", "kinds", "--out", "out")
+    monkeypatch.setattr(sys, "argv", ["convert_hstu", "hstu", *options])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert told in capsys.readouterr().err.splitlines()[-1]

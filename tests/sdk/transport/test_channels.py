@@ -69,16 +69,28 @@ def test_options_of_the_caller_come_over_the_defaults() -> None:
     [
         ([], "address is an empty list; give host:port"),
         (["a:1", "http://b:2"], "address is 'http://b:2'; give host:port"),
-        (["a:1", "b"], "address 'b' is one of several; give each as host:port"),
+        (["a:1", "b"], "address is 'b'; give host:port"),
         (["a:1", "dns:///b:2"], "address 'dns:///b:2' is one of several; give each as host:port"),
         ([1, 2], "address is 1; give host:port"),
         (8500, "address is 8500; give host:port, or a list of them"),
+        *(
+            (address, f"address is {address!r}; give host:port")
+            # gRPC would take port 443, say that no name is known, or break at the first call
+            for address in ("b", "b:", ":1", "b:8 5", "b:1,c:2", "::1", "unix:", "b\udcff:1", "b\0:1")
+        ),
     ],
 )
 def test_what_is_no_address_is_refused_at_once(cls: type, address: Any, told: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         cls(address)
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["b:1", "[::1]:1", "[fe80::1%eth0]:1", "dns:///b", "unix:/a b/c", "ipv4:1.2.3.4:5,1.2.3.5:5"]
+)
+def test_what_grpc_connects_to_is_taken_as_it_is(address: str) -> None:
+    assert Target.of(address).uri == address
 
 
 def test_a_name_that_is_not_known_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:

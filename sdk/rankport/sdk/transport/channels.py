@@ -19,10 +19,12 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 ChannelOptions = Sequence[tuple[str, Any]]
 
 _log = logging.getLogger(__name__)
-_OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 _UNIX = "unix:"
+_SCHEMES = (_UNIX, "dns:", "ipv4:", "ipv6:", "unix-abstract:", "vsock:", "xds:")  # of gRPC
 _LAST_PORT = 65_535
-_HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:/]+)):(?P<port>\d{1,5})")
+_HOST_PORT = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[^\s\[\]/]+)?)\]|(?P<host>[^\s\[\]:/]+)):(?P<port>[0-9]+)"
+)
 
 _OPTIONS: ChannelOptions = (
     # The server sets the limits, and says so in its error.
@@ -119,7 +121,7 @@ class Target:
 
 
 def _checked(address: object) -> str:
-    if not isinstance(address, str) or not address.strip() or address.lower().startswith(_OTHER_SCHEMES):
+    if not isinstance(address, str) or not address.isprintable() or not _is_target(address):
         raise InvalidRequest(f"address is {address!r:.200}; give host:port")
     port = address.rpartition(":")[2]
     if not address.startswith(_UNIX) and port.isascii() and port.isdigit() and int(port[:9]) > _LAST_PORT:
@@ -128,6 +130,12 @@ def _checked(address: object) -> str:
             f"address is {address!r:.200}: there is no port {port:.20}, they end at {_LAST_PORT}"
         )
     return address
+
+
+def _is_target(address: str) -> bool:
+    """Tells whether gRPC would connect to what was meant: without a port it takes 443."""
+    scheme = next((scheme for scheme in _SCHEMES if address.startswith(scheme)), None)
+    return len(address) > len(scheme) if scheme else _HOST_PORT.fullmatch(address) is not None
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -47,13 +47,17 @@ def test_keyword_arguments_go_to_the_dataclass_that_knows_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("4096", 4096), ("4GiB", 2**32), ("1.5 MiB", 3 * 2**19), ("2gb", 2 * 10**9)]
+    ("text", "size"),
+    [
+        *(("0", 0), ("4096", 4096), ("4GiB", 2**32), ("1.5 MiB", 3 * 2**19), ("2gb", 2 * 10**9)),
+        ("9223372036854775807", 2**63 - 1),
+    ],
 )
 def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
     assert size_in_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "4XB", "-1", "4 G iB"])
+@pytest.mark.parametrize("text", ["", "GiB", "4XB", "-1", "4 G iB", "0.5", "\u0664"])
 def test_what_is_no_size_is_told(text: str) -> None:
     with pytest.raises(InvalidRequest, match="for example 512MiB, 4GiB"):
         size_in_bytes(text)

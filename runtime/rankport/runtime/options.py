@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import fields
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest
@@ -63,10 +64,13 @@ def refuse_unknown(function: str, left: Collection[str], *kinds: Any) -> None:
 
 def size_in_bytes(text: str) -> int:
     """Reads `4GiB`, `512 MiB`, `2.5GB` or a plain number of bytes. Raises `InvalidRequest` for anything else."""
-    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text, re.ASCII)
     if matched is None or matched[2].upper() not in _UNITS:
         raise InvalidRequest(f"{text!r} is no size: give bytes, or for example 512MiB, 4GiB")
-    return int(float(matched[1]) * _UNITS[matched[2].upper()])
+    nbytes = Fraction(matched[1]) * _UNITS[matched[2].upper()]
+    if not matched[2] and nbytes.denominator != 1:
+        raise InvalidRequest(f"{text!r} is no whole number of bytes: give one, or for example 512MiB, 4GiB")
+    return int(nbytes)
 
 
 def size_in_words(nbytes: int) -> str:

@@ -71,12 +71,15 @@ def test_all_that_a_command_line_says_a_file_or_variables_can_say(
 
 
 def test_what_it_writes_is_a_file_that_says_the_same(tmp_path: Path, bundle: Path) -> None:
-    first = rankport("serve", "--check-config", bundle, "--max-pending-calls", "7")
+    options = ("--max-pending-calls", "7", "--grace-s", "inf", "--model-root", tmp_path)
+    first = rankport("serve", "--check-config", bundle, *options)
     assert first.returncode == 0
     assert "max_pending_calls = 7  # --max-pending-calls\n" in first.stdout
     assert f"# fine: bundle {bundle}\n" in first.stdout
     again = by_key(checked("--config", written(tmp_path, first.stdout)))
     assert again["max_pending_calls"][0] == 7
+    assert again["grace_s"][0] == "inf"  # which is no number of JSON
+    assert again["model_root"][0] == [str(tmp_path)]
     assert again["bundles"][0] == [str(bundle)]
 
 
@@ -92,6 +95,15 @@ def test_what_it_writes_is_a_file_that_says_the_same(tmp_path: Path, bundle: Pat
         ("port = 70000", "port is 70000: "),
         ("frozen = 'yes'", "frozen is 'yes': it is true or false"),
         ("model-root = [[1]]", "model_root is [[1]]: it is neither text nor a number"),
+        ("model-root = 3", "model_root is 3: it is a list of texts"),
+        ("model-root = [3]", "model_root is [3]: it is text: put it in quotes"),
+        ("port = [1]", "port is [1]: it is one value, not a list"),
+        ("host = ['a']", "host is ['a']: it is one value, not a list"),
+        ("host = 1", "host is 1: it is text: put it in quotes"),
+        ("frozen = []", "frozen is []: it is true or false"),
+        ("state-file = inf", "state_file is inf: it is text: put it in quotes"),
+        ('store = "a\\u0000"', "store is 'a\\x00': it has a character that no path or name may have"),
+        ("score-cache = 0.5", "score_cache is 0.5: '0.5' is no whole number of bytes"),
         ("bundles = []", "bundles is []: it must not be empty"),
         ("port =", "is no TOML: "),
     ],

@@ -114,26 +114,41 @@ def _as_flag(context: typer.Context, flag: Any, value: object, where: str, typed
     """Makes of a value what the command line would make of it, and tries it. `typed`: it is of TOML."""
     try:
         written = _written(flag, value, typed)
-        flag.process_value(context, written)
+        read = flag.process_value(context, written)
+        if typed:
+            _check_type(value, read)
     except typer.BadParameter as error:
         raise InvalidRequest(f"{where} is {value!r:.80}: {fault_of(error)}") from error
     return written
 
 
 def _written(flag: Any, value: object, typed: bool) -> object:
-    several = flag.nargs == -1 or getattr(flag, "multiple", False)
-    if several and isinstance(value, str):
-        return value.split()
-    if isinstance(value, list):
-        words = [_text(each) for each in value]
-        return words if several else ",".join(words)
     is_flag = bool(getattr(flag, "is_flag", False))
     if typed and is_flag and not isinstance(value, bool):
         raise typer.BadParameter("it is true or false")
+    if flag.nargs == -1 or getattr(flag, "multiple", False):
+        if isinstance(value, list):
+            return [_text(each) for each in value]
+        if not isinstance(value, str):
+            raise typer.BadParameter("it is a list of texts")
+        return [_text(value)] if typed else value.split()
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
     return value if is_flag and typed else _text(value)
+
+
+def _check_type(value: object, read: Any) -> None:
+    """Raises `BadParameter` for a value of TOML that is of another type than what was read of it."""
+    if isinstance(value, list) and not isinstance(read, list | tuple):
+        raise typer.BadParameter("it is one value, not a list")
+    pairs = zip(value, read, strict=False) if isinstance(value, list) else [(value, read)]
+    if any(isinstance(text, str) and not isinstance(each, str) for each, text in pairs):
+        raise typer.BadParameter("it is text: put it in quotes")
 
 
 def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise typer.BadParameter("it is neither text nor a number")
+    if isinstance(value, str) and "\0" in value:
+        raise typer.BadParameter("it has a character that no path or name may have")
     return str(value)

@@ -1,6 +1,7 @@
 """Settings of a command with their sources, and what became of their check: as TOML, or as JSON."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +20,7 @@ def write_settings(settings: Sequence[Setting], checks: Sequence[Check], as_json
             write_json(
                 Path("-"),
                 {
-                    "settings": [{**asdict(each), "value": _plain(each.value)} for each in settings],
+                    "settings": [{**asdict(each), "value": _in_json(each.value)} for each in settings],
                     "checks": [asdict(check) for check in checks],
                 },
             )
@@ -34,7 +35,15 @@ def _line(setting: Setting) -> str:
     value = _plain(setting.value)
     if value is None:
         return f"# {setting.key} is not set"
-    return f"{setting.key} = {json.dumps(value, ensure_ascii=False)}  # {setting.source}"
+    written = (
+        repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    )  # TOML has inf
+    return f"{setting.key} = {written}  # {setting.source}"
+
+
+def _in_json(value: Any) -> Any:
+    """Gives a value as JSON has it: what is no number there as the text that a variable would have."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

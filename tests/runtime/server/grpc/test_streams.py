@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -115,12 +114,11 @@ def test_a_stream_that_waits_for_its_answer_is_not_idle(stack: ExitStack) -> Non
 
 
 def test_a_stop_ends_idle_streams_at_once_and_answers_what_was_read(stack: ExitStack) -> None:
-    served = served_with(stack, grace_s=60)
+    served = served_with(stack, grace_s=3600)  # no test waits for it
     served.encoder.worker.gate.clear()
     busy, idle = opened(stack, served.address, 2)
     busy.send("a")
     assert served.encoder.worker.arrived.acquire(timeout=10)
-    began = time.monotonic()
     stopping = threading.Thread(target=served.server.stop)
     stopping.start()
     refused = refusal(lambda: next(idle.answers))
@@ -129,5 +127,4 @@ def test_a_stop_ends_idle_streams_at_once_and_answers_what_was_read(stack: ExitS
     served.encoder.worker.gate.set()
     assert wire.stream_results(next(busy.answers))[0].id == "id"
     assert refusal(lambda: next(busy.answers)).name == "Unavailable"
-    stopping.join(timeout=30)
-    assert time.monotonic() - began < 30
+    stopping.join()

@@ -159,6 +159,7 @@ JSON_BAD = {
     b"{": "broken JSON",
     b"not json": "broken JSON",
     b"[" * 100_000: "broken JSON",
+    b'{"id": "a", "text": "b", "text": "c"}': "broken JSON: key 'text' is given twice in one object",
     b'{"id": ' + b"9" * 5000 + b"}": "broken JSON",
     b"[1]": "a JSON list where an object is needed",
     b"null": "a JSON NoneType where an object is needed",

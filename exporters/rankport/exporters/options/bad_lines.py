@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 
@@ -92,7 +93,7 @@ def _placed(path: Path, what: str) -> list[tuple[str, str]]:
 
 def _json(line: str) -> object:
     try:
-        parsed: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        parsed: object = json_of_text(line)
+    except ValueError as error:
         raise InvalidRequest(f"not JSON: {error}") from error
     return parsed

@@ -7,6 +7,7 @@ import json
 from typing import Any, NoReturn
 
 from rankport.protos.errors import BundleError
+from rankport.protos.json_text import distinct_names
 
 _SHOWN_CHARACTERS = 80
 
@@ -34,12 +35,10 @@ def shown(value: object) -> str:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise BundleError(f"key {shown(repeated)} is given twice in one object")
-    return fields
+    try:
+        return distinct_names(pairs)
+    except ValueError as error:
+        raise BundleError(str(error)) from None
 
 
 def _refuse_half_characters(fields: object) -> None:

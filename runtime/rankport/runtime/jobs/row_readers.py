@@ -3,7 +3,6 @@
 Owns header and objects. Which columns matter, and what their values must be, is `items_file`'s.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from gzip import GzipFile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.json_text import json_of_text
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
 from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
@@ -181,10 +181,10 @@ def _lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
 
 def _json_record(line: int, text: bytes) -> Record | BadRow:
     try:
-        value = json.loads(text.decode("utf-8-sig"))
+        value = json_of_text(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return _bad_line(line, text, f"bytes that are not UTF-8: {error.reason} at byte {error.start}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return _bad_line(line, text, f"broken JSON: {error}")
     if not isinstance(value, dict):
         return _bad_line(line, text, f"a JSON {type(value).__name__} where an object is needed")

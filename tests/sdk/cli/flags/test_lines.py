@@ -11,7 +11,7 @@ from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
 from support.cli import rankport
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"text": "a", "text": "b"}'])
 def test_what_is_no_json_is_told_with_its_place(text: str, tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="line 7 is no JSON: "):
         json_of(text, "line 7")
@@ -19,6 +19,18 @@ def test_what_is_no_json_is_told_with_its_place(text: str, tmp_path: Path) -> No
     run = rankport("score", "--items", tmp_path / "items.jsonl", "--prefix", "q", "--bundle", "b")
     assert run.returncode == 2
     assert "items.jsonl, line 2 is no JSON" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["score --prefix q --items @", "classify --file @", "tag --texts @", "rank @"],
+)
+def test_a_file_without_a_line_is_named(command: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n \n")
+    words = command.replace("@", str(tmp_path / "empty.jsonl")).split()
+    run = rankport(*words, "--bundle", "b")
+    assert run.returncode == 2
+    assert "empty.jsonl has no line with anything in it" in run.stderr
 
 
 def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 File format: JSONL, one {"text": "...", "tokens": ["<a_12>", "<b_7>"]} a line, no other fields; blank lines are skipped.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 
@@ -57,7 +57,7 @@ def read_tokens(file: Path) -> list[str]:
 def _pair(file: Path, number: int, line: str) -> Pair:
     where = f"--pairs {file} line {number}"
     try:
-        content = json.loads(line)
+        content = json_of_text(line)
     except ValueError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}") from error
     if not isinstance(content, dict) or set(content) != {"text", "tokens"}:

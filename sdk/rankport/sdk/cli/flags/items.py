@@ -9,7 +9,7 @@ import typer
 
 from rankport.protos.arguments import checked_run
 from rankport.protos.types import Item, Key
-from rankport.sdk.cli.flags.lines import json_of, lines_of
+from rankport.sdk.cli.flags.lines import filled_lines, json_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -35,7 +35,7 @@ def feature_columns(items: Sequence[GivenItem]) -> dict[str, list[float]] | None
 
 def from_file(path: str, keys: bool, option: str = "--items") -> list[GivenItem]:
     """Reads the items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
-    lines = lines_of(path, option)
+    lines = filled_lines(path, option)
     if path == "-":
         return _parse(lines, keys, jsonl=_holds_objects(lines), name="stdin")
     return _parse(lines, keys, jsonl=path.endswith(".jsonl"), name=path)

@@ -1,6 +1,5 @@
 """Lines of a file, or of standard input, that a flag names, and JSON in them."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+
+from rankport.protos.json_text import json_of_text
 
 _BOM = "\ufeff"
 
@@ -18,6 +19,14 @@ def lines_of(path: str, option: str) -> list[str]:
     Raises `OSError` for a file that cannot be read, `typer.BadParameter` for one that is not UTF-8.
     """
     return list(each_line(path, option))
+
+
+def filled_lines(path: str, option: str) -> list[str]:
+    """Reads the lines as `lines_of` does. Raises `typer.BadParameter` also where none has anything in it."""
+    lines = lines_of(path, option)
+    if not any(line.strip() for line in lines):
+        raise typer.BadParameter(f"{option} {path} has no line with anything in it")
+    return lines
 
 
 def each_line(path: str, option: str) -> Iterator[str]:
@@ -34,8 +43,8 @@ def each_line(path: str, option: str) -> Iterator[str]:
 
 
 def json_of(line: str, where: str) -> Any:
-    """Reads the JSON of a line. Raises `typer.BadParameter` naming `where` for what is none, or nested too deeply."""
+    """Reads the JSON of a line. Raises `typer.BadParameter` naming `where` for what is none, or has a name twice."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return json_of_text(line)
+    except ValueError as error:
         raise typer.BadParameter(f"{where} is no JSON: {error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import typer
 
 from rankport.protos.classes import ClassText
-from rankport.sdk.cli.flags.lines import json_of, lines_of
+from rankport.sdk.cli.flags.lines import filled_lines, json_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -13,7 +13,7 @@ _SHOWN_CHARACTERS = 100
 def texts_of_file(path: str) -> list[ClassText]:
     """Reads a file, a text or pair a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
     name = "stdin" if path == "-" else path
-    return _parsed(lines_of(path, "--file"), jsonl=path.endswith(".jsonl"), name=name)
+    return _parsed(filled_lines(path, "--file"), jsonl=path.endswith(".jsonl"), name=name)
 
 
 def _parsed(lines: Iterable[str], *, jsonl: bool, name: str) -> list[ClassText]:

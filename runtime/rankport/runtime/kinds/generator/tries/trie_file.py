@@ -1,6 +1,5 @@
 """Reads the items of a trie: JSON lines of a key and the tokens of its sequence, by name or by id."""
 
-import json
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
@@ -54,8 +54,8 @@ def _item(
     line: bytes, where: str, token_id: Callable[[str], int | None], vocabulary: int
 ) -> tuple[str, list[int]]:
     try:
-        said: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        said: Any = json_of_text(line)
+    except ValueError as error:
         raise InvalidRequest(f"{where}: no JSON: {error}") from error
     if not isinstance(said, dict) or said.keys() not in ({"key", "tokens"}, {"key", "ids"}):
         raise InvalidRequest(

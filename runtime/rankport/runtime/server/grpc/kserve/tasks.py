@@ -1,6 +1,5 @@
 """Tasks that a model does by its capabilities: which tensors it takes and gives, and how they become a request."""
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rankport.protos.classes import ClassifyResult, ClassTexts
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
+from rankport.protos.json_text import json_of_text
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.tagging import TagResult, TagTexts
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
@@ -70,8 +70,8 @@ def _prefix(tensors: Tensors) -> Prefix | None:
 
 def _fields(text: str) -> dict[str, str]:
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        fields = json_of_text(text)
+    except ValueError as error:
         raise InvalidRequest(f"input 'prefix_fields' is no JSON: {error}") from None
     if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
         raise InvalidRequest("input 'prefix_fields' is not a JSON object of texts by field")

@@ -12,7 +12,7 @@ import typer
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking, rank_arguments
-from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
+from rankport.sdk.cli.flags.lines import each_line, filled_lines, json_of
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.writing import writing
@@ -43,7 +43,7 @@ def rank(
     Exit codes: 0 ranked; 2 what was asked is wrong; 1 anything else.
     """
     limit_s = timeout_of(timeout_s)
-    lines = each_line(requests, "FILE") if requests == "-" else lines_of(requests, "FILE")
+    lines = each_line(requests, "FILE") if requests == "-" else filled_lines(requests, "FILE")
     given = ((number, _read(line, number)) for number, line in enumerate(lines, 1) if line.strip())
     asked = given if requests == "-" else list(given)  # a file is read whole before a model is loaded
     load = partial(_loaded, store=store)

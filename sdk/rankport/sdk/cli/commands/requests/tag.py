@@ -58,8 +58,13 @@ def tag(
 
     given = [*from_arguments(texts or [], False), *(from_file(file, False, "--texts") if file else [])]
     lines = [own.item for own in given if isinstance(own.item, str) and not own.features]
-    if not given or len(lines) < len(given):
-        raise typer.BadParameter("give texts, as arguments or with --texts FILE")
+    if not given:
+        raise typer.BadParameter("no texts: give them as arguments or with --texts FILE")
+    if len(lines) < len(given):
+        place = next(i for i, own in enumerate(given) if own.features or not isinstance(own.item, str))
+        raise typer.BadParameter(
+            f"text {place} of those given is no text: in .jsonl give a JSON string a line"
+        )
     limit_s = timeout_of(timeout_s)
     with priority_block(priority), opened_model(server, model, bundle, _load) as tagger:
         result = tagger.tag(lines, limit_s, truncation=truncation, stride=stride)

@@ -19,6 +19,8 @@ def shown(value: object) -> str:
 
 WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by options together, by what they are for
     (["nosuch"], "No such command 'nosuch' (see rankport --help)"),
+    (["scor"], "No such command 'scor'. Did you mean 'score'? (see rankport --help)"),
+    (["store", "cpy"], "No such command 'cpy'. Did you mean 'copy'? (see rankport store --help)"),
     (["--nosuch"], "No such option: --nosuch (see rankport --help)"),
     (["inspect"], "(see rankport inspect --help)"),
     (["serve", "b", "--port", "99999"], "--port is '99999': it must be from 0 to 65535"),

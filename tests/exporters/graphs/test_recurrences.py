@@ -72,8 +72,14 @@ def test_an_item_encoder_with_recurrent_layers_is_one_operator_a_layer(tmp_path:
         kind="item-encoder",
         pooling="last-k",
         max_item_tokens=24,
+        target="onnx-cpu,onnx-cuda",
     )
-    graph = onnx.load(bundle.path / bundle.graph("encode").file, load_external_data=False).graph
-    assert [node.op_type for node in graph.node].count("LinearAttention") == 1
-    assert len(graph.node) < 400, "no step a token"
-    assert bundle.manifest.parity is not None
+    for target, attention in (("onnx-cpu", 0), ("onnx-cuda", 1)):
+        view = bundle.for_target(target)
+        graph = onnx.load(view.path / view.graph("encode").file, load_external_data=False).graph
+        operators = [node.op_type for node in graph.node]
+        assert operators.count("LinearAttention") == 1
+        assert operators.count("MultiHeadAttention") == attention
+        assert len(operators) < 400, "no step a token"
+        assert view.manifest.parity is not None
+        assert max(mode.max_abs_error for mode in view.manifest.parity.modes) <= 1e-4

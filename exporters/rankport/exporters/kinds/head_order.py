@@ -56,7 +56,7 @@ def heads_by_group(model: nn.Module, run: Run) -> Iterator[Modules]:
             layer.module.q_proj, layer.module.o_proj = queries, result
         with torch.no_grad(), unrounded_inputs(model):
             _, numbers = run(modules)
-        if not all(map(_alike, expected, numbers)):
+        if not all(map(alike, expected, numbers)):
             _put_back(before)
             modules = frozenset()
         yield modules
@@ -83,5 +83,6 @@ def _moved(layer: AttentionHeads) -> tuple[nn.Module, nn.Module] | None:
     return None if giving is None or taking is None else (giving, taking)
 
 
-def _alike(expected: Tensor, actual: Tensor) -> bool:
+def alike(expected: Tensor, actual: Tensor) -> bool:
+    """Tells whether numbers are equal but for the order of sums."""
     return bool((expected - actual).abs().max() <= _MOST * expected.abs().max())

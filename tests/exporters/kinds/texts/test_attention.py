@@ -55,6 +55,43 @@ def test_attention_is_fused_only_where_one_kernel_computes_it(
     assert attention_of(model) == "eager"
 
 
+class Unlisted(Model):
+    """One that transformers does not say it of, whose layer tells its attention `more` that one kernel passes over."""
+
+    _supports_attention_backend = False
+
+    def __init__(self, more: float) -> None:
+        super().__init__()
+        self.more = more
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:  # type: ignore[override]
+        states = torch.stack([input_ids, input_ids**2], -1)[:, None] * 0.1
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention_of(self), own_attention)
+        mixed, _ = attend(self, states, states, states, attention_mask=None, more=self.more)
+        return SimpleNamespace(last_hidden_state=mixed.flatten(2))
+
+
+def own_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, more: float
+) -> tuple[Tensor, None]:
+    before = torch.ones(key.shape[2], key.shape[2]).tril() == 1
+    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5 + more * key[..., :1].transpose(2, 3)
+    return (torch.where(before, scores, -torch.inf).softmax(-1) @ value).transpose(1, 2), None
+
+
+@pytest.mark.parametrize(("more", "fused"), [(0.0, True), (0.01, False)])
+def test_a_model_that_transformers_does_not_list_is_fused_where_its_states_stay(
+    more: float, fused: bool
+) -> None:
+    model = Unlisted(more)
+    with fused_attention(model):
+        assert (attention_of(model) != "eager") == fused
+
+
 def test_masks_of_one_trace_are_not_kept() -> None:
     """They may be of a module: its weights would stay in memory."""
 

@@ -1,9 +1,10 @@
 """Attention over padded texts for a GPU: one kernel a layer, plugged into transformers' attention interface.
 
-Models that ask for what the kernel lacks, or whose attention does not go through the interface, keep their own. Where a
-layer reads both ways, query heads that share keys and values are rows of one head (`head_order`) if the model allows.
-Elsewhere keys and values are copied for each: for a layer without a mask there is a faster kernel, which takes no such
-rows, and a mask of windows, tokens times tokens of prompts that may be long, would be as many times larger.
+Models that ask for what the kernel lacks, or whose attention does not go through the interface, keep their own: a run
+tells, as transformers does not list all that do. Where a layer reads both ways, query heads that share keys and values
+are rows of one head (`head_order`) if the model allows. Elsewhere keys and values are copied for each: for a layer
+without a mask there is a faster kernel, which takes no such rows, and a mask of windows, tokens times tokens of prompts
+that may be long, would be as many times larger.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,8 @@ from transformers.masking_utils import (
 )
 
 from rankport.exporters.graphs.attention_interface import Attention, attending
-from rankport.exporters.kinds.head_order import AttentionHeads, Modules, heads_by_group
+from rankport.exporters.kinds.head_order import AttentionHeads, Modules, alike, heads_by_group
+from rankport.exporters.quantization.linear import unrounded_inputs
 from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 _NAME = "rankport_encoder"
@@ -79,10 +81,9 @@ def fused_attention(model: nn.Module, seen: Seen = masked_seen) -> Iterator[None
 def _heads_both_ways(model: nn.Module) -> list[AttentionHeads] | None:
     """Finds the heads of layers that read both ways; None of a model that one kernel does not compute.
 
-    Asks a run of two texts: soft-capping and sinks are in the arguments of a layer, not in any one config.
+    Asks a run of two texts: soft-capping and sinks are in the arguments of a layer, not in any one config. A model that
+    transformers does not list as one that attends through its interface alone (Qwen3.5, say) is believed by its states.
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        return None
     lacking: list[bool] = []
     found: list[AttentionHeads] = []
 
@@ -110,7 +111,17 @@ def _heads_both_ways(model: nn.Module) -> list[AttentionHeads] | None:
             model(input_ids=ids, attention_mask=ids)
         except Exception:  # a model that takes no such inputs: the trace says so in its own words
             return None
-    return None if not lacking or any(lacking) else found
+    if not lacking or any(lacking):
+        return None
+    listed = getattr(model, "_supports_attention_backend", False)
+    return found if listed or _states_stay(model) else None
+
+
+def _states_stay(model: nn.Module) -> bool:
+    """Tells whether the last states are the model's own where its layers attend as the kernel does."""
+    with torch.no_grad(), unrounded_inputs(model):
+        _, (states,) = _run(model, frozenset())
+        return alike(_last_states(model), states)
 
 
 def _hides_padding_alone(mask: Tensor | None) -> bool:
@@ -147,11 +158,16 @@ def _run(model: nn.Module, by_group: Modules) -> tuple[Sequence[AttentionHeads],
         )
         return mixed.transpose(1, 2), None
 
-    ids = torch.tensor(_IDS)
     with _attending(model, attend, masked_seen):
-        body = model.base_model  # of a head, which gives no states
-        states: Tensor = body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state  # type: ignore[operator]
-    return found, [states]
+        return found, [_last_states(model)]
+
+
+def _last_states(model: nn.Module) -> Tensor:
+    """Gives those of two texts."""
+    ids = torch.tensor(_IDS)
+    body = model.base_model  # of a head, which gives no states
+    states: Tensor = body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state  # type: ignore[operator]
+    return states
 
 
 @contextmanager

@@ -90,6 +90,12 @@ def test_missing_column_is_an_error_at_once_that_lists_the_columns(
         open_items(write(name, content), text=["text", "title"])
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_columns_that_no_commas_part_are_told(write: Write, mark: str) -> None:
+    with pytest.raises(InvalidRequest, match="between columns: put commas there"):
+        open_items(write("x.csv", f"id{mark}text\na{mark}b\n".encode()))
+
+
 def test_column_that_is_there_twice_is_refused(write: Write) -> None:
     with pytest.raises(InvalidRequest, match="2 columns 'text'"):
         open_items(write("x.csv", b"id,text,text\n"))

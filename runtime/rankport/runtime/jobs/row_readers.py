@@ -71,6 +71,12 @@ class CsvReader:
             raise InvalidRequest(f"{self._path} has no header line with the names of its columns")
         if header.fields is None:
             raise InvalidRequest(f"{self._path}: its header line has over {self._max_row_length} characters")
+        if len(header.fields) == 1 and (
+            mark := next((mark for mark in ";\t|" if mark in header.fields[0]), "")
+        ):
+            raise InvalidRequest(
+                f"{self._path}: its header line {header.fields[0]!r:.80} has {mark!r} between columns: put commas there"
+            )
         return tuple(header.fields)
 
     def _record(self, header: Sequence[str], row: CsvRecord) -> Record | BadRow:

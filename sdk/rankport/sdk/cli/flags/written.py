@@ -2,8 +2,11 @@
 
 import errno
 import os
+from collections.abc import Iterator, Mapping
+from functools import wraps
+from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
@@ -34,6 +37,47 @@ def writable(param: typer.CallbackParam, file: Path | None) -> Path | None:
         told = f"{max(param.opts, key=len)} {file}"
         raise OSError(number, f"cannot be written: {os.strerror(number)}", told)
     return file
+
+
+def guard_files(command: Any) -> None:
+    """Has a command, or all of a group, refuse a file to write that is one of its others: it would be written over."""
+    for below in getattr(command, "commands", {}).values():
+        guard_files(below)
+    if hasattr(command, "commands"):
+        return
+    called = command.callback
+
+    @wraps(called)
+    def guarded(**given: Any) -> Any:
+        _refuse_one_file_twice(command, given)
+        return called(**given)
+
+    command.callback = guarded
+
+
+def _refuse_one_file_twice(command: Any, given: Mapping[str, object]) -> None:
+    """Raises `typer.BadParameter` where two options name one file, and one of them is to be written."""
+    named = [
+        (max(param.opts, key=len) if param.opts[0].startswith("-") else str(param.name), path)
+        for param in command.params
+        for path in _paths(given.get(str(param.name)))
+    ]
+    for (first, path), (second, other) in combinations(named, 2):
+        written = WRITTEN & {first, second}
+        if written and first != second and path != "-" and os.path.realpath(path) == os.path.realpath(other):
+            raise typer.BadParameter(
+                f"{first} and {second} are both {path}: give another place to one of them"
+            )
+
+
+WRITTEN = {"--json", "--html", "--out", "--bad-rows", "--list"}
+
+
+def _paths(value: object) -> Iterator[str]:
+    if isinstance(value, str | Path) and str(value):
+        yield str(value)
+    elif isinstance(value, list):
+        yield from (each for each in value if isinstance(each, str) and each)
 
 
 def _fault(file: Path) -> int | None:

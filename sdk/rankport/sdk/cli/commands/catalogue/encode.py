@@ -103,6 +103,7 @@ def encode(
         both,
         failure_of,
         print_report,
+        refuse_item_file,
         show_progress,
         write_bad_rows,
         write_report,
@@ -112,7 +113,7 @@ def encode(
     from rankport.sdk.offline import of_side
 
     if (store is None) == (dataset is None):
-        raise typer.BadParameter("give --store, or --dataset")
+        raise typer.BadParameter("give either --store or --dataset")
     console = plain_console(stderr=True)
     device: Device = given["device"]
     if dataset is not None:
@@ -129,6 +130,8 @@ def encode(
         raise typer.BadParameter("--engine ray goes with --dataset; a store has one writer")
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
     sources = ItemSources.open(items, filled(FileColumns, given))
+    refuse_item_file("--json", json_file, sources.names)
+    refuse_item_file("--html", html, sources.names)
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
         nullcontext(of_side(encoder, cast(Side | None, side))) as source,
@@ -182,6 +185,7 @@ def _to_dataset(
     from rankport.sdk.cli.output.encoding.encode import (
         failure_of,
         print_report,
+        refuse_item_file,
         show_progress,
         write_bad_rows,
         write_report,
@@ -191,6 +195,7 @@ def _to_dataset(
     console = plain_console(stderr=True)
     known = {name: value for name, value in options.items() if value is not None}
     names = ItemSources.find(items, filled(FileColumns, options)).names
+    refuse_item_file("--json", json_file, names)
     with (
         write_bad_rows(bad_rows, names) as on_bad_row,
         _continuable(),

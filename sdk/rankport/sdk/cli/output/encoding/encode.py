@@ -44,8 +44,7 @@ def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable
     if path is None:
         yield None
         return
-    if os.path.realpath(path) in map(os.path.realpath, items):
-        raise InvalidRequest(f"--bad-rows {path} is a file of the items: give another one")
+    refuse_item_file("--bad-rows", path, items)
     target = f"--bad-rows {path}"
     with writing(target):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +60,12 @@ def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable
     finally:
         with writing(target):
             stream.close()
+
+
+def refuse_item_file(option: str, file: Path | None, items: Sequence[str]) -> None:
+    """Raises `InvalidRequest` for a file to write that is one of the items."""
+    if file is not None and os.path.realpath(file) in map(os.path.realpath, items):
+        raise InvalidRequest(f"{option} {file} is a file of the items: give another one")
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""A file that a command writes is none of those that it reads, and no other that it writes."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.sdk.cli.flags.written import WRITTEN
+from support.cli import rankport
+from support.command_tree import all_commands, option_name
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("score --bundle b --prefix q --items @ --out @", "--items and --out are both"),
+        ("classify --bundle b --file @ --out ./@", "--file and --out are both"),
+        ("store diff @ other --list @", "first and --list are both"),
+        ("audit membership --members a --non-members @ --html @", "--non-members and --html are both"),
+        ("verify b --checkpoint c --json new --html new", "--json and --html are both"),
+    ],
+)
+def test_a_file_to_write_that_is_another_of_the_command_is_refused(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("mine\n")
+    done = rankport(*line.replace("@", "x.csv").split())
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert (tmp_path / "x.csv").read_text() == "mine\n"
+
+
+def test_what_is_written_is_known() -> None:
+    """An option whose file is checked to be writable is one that would be written over."""
+    named = {
+        option_name(parameter)
+        for _, command in all_commands()
+        for parameter in command.params
+        if "rite" in str(parameter.help) and "Path" in str(parameter.get_runtime_param().annotation)
+    }
+    assert named <= WRITTEN | {"--plots"}

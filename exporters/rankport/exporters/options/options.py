@@ -55,6 +55,14 @@ class RequestFiles:
     reference_transform: ReferenceTransform = "none"
 
 
+def require_store_is_read(files: RequestFiles) -> None:
+    """Raises InvalidRequest for a store beside no file whose keys it has the tokens of."""
+    if files.store is not None and (files.judged, files.calibration, files.reference) == (None, None, None):
+        raise InvalidRequest(
+            "--store goes with --judged, --calibration or --reference: it holds the tokens of their keys"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     """Everything about an export besides kind, checkpoint and output path. None means: derived, or not given.
@@ -133,7 +141,11 @@ class ExportOptions:
     overwrite: bool = field(default=False, metadata=flag("Replace a bundle that is already at --out."))
 
     def __post_init__(self) -> None:
-        require_tolerance(self.tolerance)
+        require_tolerance(
+            self.tolerance,
+            judged=self.requests.judged is not None,
+            reference=self.requests.reference is not None,
+        )
         require_choice("quantize", self.quantize, RECIPE_NAMES)
         require_transform(self.reference, self.reference_transform)
         require_choice("precision", self.precision, (*get_args(Precision), *RECIPE_NAMES))
@@ -143,6 +155,8 @@ class ExportOptions:
             raise InvalidRequest(
                 f"--name is {self.name!r}: must be 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"
             )
+        if not self.version.strip() or not self.version.isprintable() or len(self.version) > 128:
+            raise InvalidRequest(f"--version is {self.version!r:.140}: give 1 to 128 characters of a line")
         require_count("max_item_tokens", self.max_item_tokens, least=1)
 
     def _check_targets(self) -> None:
@@ -223,10 +237,7 @@ class RequestOptions(ExportOptions):
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
-        if self.store is not None and (self.judged, self.calibration, self.reference) == (None, None, None):
-            raise InvalidRequest(
-                "--store goes with --judged, --calibration or --reference: it holds the tokens of their keys"
-            )
+        require_store_is_read(self.requests)
         if self.calibration is not None and self.recipe is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
 

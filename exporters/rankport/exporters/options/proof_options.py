@@ -9,6 +9,8 @@ from rankport.exporters.options.options import (
     TRANSFORM_FLAG,
     RequestFiles,
     StrPath,
+    require_count,
+    require_store_is_read,
     require_transform,
 )
 from rankport.exporters.options.reference_file import Reference, ReferenceTransform
@@ -78,8 +80,14 @@ class VerifyOptions:
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
-        require_tolerance(self.tolerance)
+        require_count("batch_queries", self.batch_queries, least=1)
+        require_tolerance(
+            self.tolerance,
+            judged=self.requests.judged is not None,
+            reference=self.requests.reference is not None,
+        )
         require_transform(self.reference, self.reference_transform)
+        require_store_is_read(self.requests)
 
     @property
     def requests(self) -> RequestFiles:

@@ -28,6 +28,10 @@ LEAST_KENDALL_TAU = 0.9
 """However noisy a source is, an export must be this close to it."""
 
 
+_AT_MOST_ONE = ("min_kendall_tau", "min_reference_tau", "min_reference_cosine")
+_OF_REFERENCE = ("max_reference_error", "min_reference_tau", "min_reference_cosine")
+
+
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """Limits that an export must reach in every mode, and on judged requests."""
@@ -97,6 +101,8 @@ class Tolerance:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from 0 on")
+            if value is not None and name in _AT_MOST_ONE and value > 1:
+                raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: nothing is above 1")
 
     @property
     def exact_abs_error(self) -> float:
@@ -109,11 +115,16 @@ class Tolerance:
         return EXACT_KENDALL_TAU if self.min_kendall_tau is None else self.min_kendall_tau
 
 
-def require_tolerance(value: object) -> None:
-    """Raises InvalidRequest for what is no `Tolerance`, with how to make one."""
+def require_tolerance(value: object, *, judged: bool, reference: bool) -> None:
+    """Raises InvalidRequest for what is no `Tolerance`, with how to make one, and for a limit of files not given."""
     if not isinstance(value, Tolerance):
         limits = ", ".join(limit.name for limit in fields(Tolerance))
         raise InvalidRequest(
             f"tolerance is {value!r}: give a rankport.exporters.options.tolerance.Tolerance of {limits}, "
             "as Tolerance(max_abs_error=1e-3)"
         )
+    if value.max_ndcg_loss is not None and not judged:
+        raise InvalidRequest("--max-ndcg-loss goes with --judged, over whose requests NDCG is taken")
+    for name in _OF_REFERENCE:
+        if getattr(value, name) is not None and not reference:
+            raise InvalidRequest(f"--{name.replace('_', '-')} goes with --reference, which it is a limit of")

@@ -4,12 +4,12 @@
 array a level, taken in the order of their names. Never unpickles.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
@@ -20,7 +20,7 @@ def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
     try:
         content = np.load(file, allow_pickle=False)
         arrays = [content] if isinstance(content, np.ndarray) else [content[name] for name in sorted(content)]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(
             f"--codebook {file} cannot be read as .npy or .npz: {reason_of(error)}"
         ) from error

@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
@@ -66,7 +66,7 @@ def read_embeddings(path: StrPath) -> Samples:
         raise InvalidRequest(
             f"{path} has no array {error.args[0]!r}; it needs users and embeddings"
         ) from error
-    except (ValueError, OSError, EOFError, BadZipFile, TypeError) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(
             f"{path} cannot be read as .npz of plain arrays ({error}); without --bundle give users and embeddings so"
         ) from error

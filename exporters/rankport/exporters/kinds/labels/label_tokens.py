@@ -53,7 +53,10 @@ def _by_id(
     checkpoint: Checkpoint, ids: tuple[int, ...], tokenizer: Tokenizer | None, positive: str | None
 ) -> Labels:
     names = [
-        str(token) if tokenizer is None else tokenizer.decode([token]).strip() or str(token) for token in ids
+        str(token)
+        if tokenizer is None or not 0 <= token < 2**32  # no id of a tokenizer's
+        else tokenizer.decode([token]).strip() or str(token)
+        for token in ids
     ]
     if len(set(names)) < len(names):
         names = [str(token) for token in ids]

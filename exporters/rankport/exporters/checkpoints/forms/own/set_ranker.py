@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.forms.fill import fill
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.set_ranker.config import MODEL_TYPE, SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
+from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 IDS_FILES: Final = "ids.*.npy"
@@ -68,6 +69,6 @@ def _with_ids(model: SetRankerModel, files: dict[str, Path]) -> SetRankerModel:
 def _ids(file: Path) -> NDArray[np.generic]:
     try:
         ids: NDArray[np.generic] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{file} is no array that numpy saved: {error}") from None
     return ids

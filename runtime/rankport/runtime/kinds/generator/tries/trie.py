@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
@@ -24,6 +25,9 @@ from rankport.runtime.bundle.strict_json import strict_json
 
 FORMAT, VERSION, HEADER = "rankport-trie", 2, "trie.json"
 _REMEDY = "build a trie in another folder and rename it into the place"
+
+
+_NO_TRIE: tuple[type[Exception], ...] = (*UNREADABLE, KeyError, BundleError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class TokenTrie:
             files = MappedFiles.of_paths(paths.values(), _REMEDY)
             arrays = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
             files.check_opened()
-        except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
+        except _NO_TRIE as error:
             raise StoreError(
                 f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
             ) from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Features
 
@@ -43,6 +44,7 @@ class FeatureColumns:
 def _column(name: object, column: object) -> NDArray[np.float32]:
     if not isinstance(name, str):
         raise InvalidRequest(f"features: the name {name!r:.40} is a {type(name).__name__}; give text")
+    checked_text(name, f"features: the name {name!r:.40}")
     values = _numbers(column, f"features[{name!r}]")
     if values.ndim != 1:
         raise InvalidRequest(f"features[{name!r}] has shape {list(values.shape)}; give one number an item")

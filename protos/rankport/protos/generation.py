@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import counted
 
@@ -59,6 +60,8 @@ class Sampling:
                 raise InvalidRequest(f"{name} is {given!r:.60}: give a list of {kind.__name__}")
             if len(given) > MAX_STOPS:
                 raise InvalidRequest(f"{name} has {counted(len(given), 'entry')}: give at most {MAX_STOPS}")
+        for text in self.stop:
+            checked_text(text, "stop")
         if "" in self.stop:
             raise InvalidRequest("stop has an empty text, which every text contains: leave it out")
 
@@ -140,6 +143,7 @@ def _check_grammar(sampling: Sampling) -> None:
     for name, text in given.items():
         if not isinstance(text, str) or not text:
             raise InvalidRequest(f"{name} is {text!r:.60}: give a text, or leave it out")
+        checked_text(text, name)
         if len(text) > MAX_GRAMMAR:
             raise InvalidRequest(f"{name} has {len(text)} characters: give at most {MAX_GRAMMAR}")
     if len(given) > 1:

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from rankport.protos.arguments import checked_items, checked_timeout_s, checked_top_k
+from rankport.protos.arguments import checked_items, checked_text, checked_timeout_s, checked_top_k
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
@@ -67,7 +67,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         """Takes what `Client` takes, and connects with the first call in a loop; may be made outside of one."""
         self._target = Target.of(address)
         self._address = self._target.told
-        self._model = model
+        self._model = checked_text(model, "model")
         self._timeout_s = checked_timeout_s(timeout_s)
         self._token = token
         self._credentials = credentials_of(tls, credentials)

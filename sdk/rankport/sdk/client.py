@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.arguments import checked_text, checked_timeout_s
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
@@ -86,7 +86,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         """
         self._target = Target.of(address)
         self._address = self._target.told
-        self._model = model
+        self._model = checked_text(model, "model")
         self._timeout_s = checked_timeout_s(timeout_s)
         secured = credentials_of(tls, credentials)
         opened = self._target.options(options, secure=secured is not None, retry=retry)

@@ -1,6 +1,7 @@
 """Calls of both clients that describe a server's models."""
 
 from rankport.protos.messages import wire
+from rankport.protos.messages.wire_parts import message_of
 from rankport.protos.types import ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk.calls import Calls, CallsInLoops
@@ -11,7 +12,7 @@ class Describes(Calls):
 
     def describe(self, model: str | None = None) -> ModelDescription:
         """Describes the client's model, or the named one."""
-        request = pb.DescribeModelRequest(model=self._model if model is None else model)
+        request = message_of(pb.DescribeModelRequest, model=self._model if model is None else model)
         return wire.description_value(
             self._answer(lambda to: to.models.Describe, request, self._timeout(None))
         )
@@ -27,7 +28,7 @@ class DescribesInLoops(CallsInLoops):
 
     async def describe(self, model: str | None = None) -> ModelDescription:
         """Describes as `Client.describe`."""
-        request = pb.DescribeModelRequest(model=self._model if model is None else model)
+        request = message_of(pb.DescribeModelRequest, model=self._model if model is None else model)
         return wire.description_value(
             await self._answer(lambda to: to.models.Describe, request, self._timeout(None))
         )

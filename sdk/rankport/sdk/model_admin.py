@@ -8,6 +8,7 @@ import grpc
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages import admin_wire
+from rankport.protos.messages.wire_parts import message_of
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersion, ModelVersions
@@ -70,7 +71,9 @@ class ModelAdmin:
             InvalidRequest: the path is none of the server's, or there is such a version.
             RankportError: as the loading, or its first request; all that is served stays as it is.
         """
-        request = pb.LoadModelRequest(path=path, name=name, version=version, alias=alias, replace=replace)
+        request = message_of(
+            pb.LoadModelRequest, path=path, name=name, version=version, alias=alias, replace=replace
+        )
         return admin_wire.version_value(self._call(lambda to: to.Load, request, timeout_s))
 
     def unload(self, model: str, timeout_s: float | None = None) -> ModelVersion:
@@ -80,7 +83,7 @@ class ModelAdmin:
             InvalidRequest: an alias names it.
             NotFound: there is no such version that is ready.
         """
-        request = pb.UnloadModelRequest(model=model)
+        request = message_of(pb.UnloadModelRequest, model=model)
         return admin_wire.version_value(self._call(lambda to: to.Unload, request, timeout_s))
 
     def set_alias(
@@ -108,11 +111,11 @@ class ModelAdmin:
 
         Raises `NotFound` if there is nothing before, or the version is not loaded any more.
         """
-        request = pb.RollBackRequest(alias=alias)
+        request = message_of(pb.RollBackRequest, alias=alias)
         return admin_wire.alias_value(self._call(lambda to: to.RollBack, request, timeout_s))
 
     def _set(self, alias: str, targets: list[AliasTarget], timeout_s: float | None) -> ModelAlias:
-        request = pb.SetAliasRequest(alias=alias, targets=admin_wire.target_messages(targets))
+        request = message_of(pb.SetAliasRequest, alias=alias, targets=admin_wire.target_messages(targets))
         return admin_wire.alias_value(self._call(lambda to: to.SetAlias, request, timeout_s))
 
     def _call(

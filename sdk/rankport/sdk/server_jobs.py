@@ -10,6 +10,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.jobs import EncodeTask, Job
 from rankport.protos.messages import job_wire
+from rankport.protos.messages.wire_parts import message_of
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import rankport_errors
@@ -60,12 +61,14 @@ class ServerJobs:
             NotFound: there is no such file, or encoder.
             Overloaded: too many jobs wait.
         """
-        request = pb.CreateJobRequest(id=id, task=job_wire.task_message(task))
+        request = message_of(pb.CreateJobRequest, id=id, task=job_wire.task_message(task))
         return job_wire.job_value(self._call(lambda to: to.Create, request, timeout_s))
 
     def get(self, id: str, timeout_s: float | None = None) -> Job:
         """Returns a job as it is now. Raises `NotFound`."""
-        return job_wire.job_value(self._call(lambda to: to.Get, pb.GetJobRequest(id=id), timeout_s))
+        return job_wire.job_value(
+            self._call(lambda to: to.Get, message_of(pb.GetJobRequest, id=id), timeout_s)
+        )
 
     def watch(self, id: str, timeout_s: float | None = None) -> Iterator[Job]:
         """Yields a job as it is now, and again whenever it has changed, until it has ended.
@@ -73,7 +76,7 @@ class ServerJobs:
         Raises `NotFound`, and `Unavailable` where the server stops: the job goes on after its next start.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        call = self._stub().Watch(pb.WatchJobRequest(id=id), timeout=timeout_s)
+        call = self._stub().Watch(message_of(pb.WatchJobRequest, id=id), timeout=timeout_s)
         with (
             rankport_errors(self._address, timeout_s),
             closing(responses_of(call, self._address)) as messages,
@@ -83,7 +86,9 @@ class ServerJobs:
 
     def cancel(self, id: str, timeout_s: float | None = None) -> Job:
         """Ends a job: one that runs behind its batch. What is stored stays. Raises `NotFound`."""
-        return job_wire.job_value(self._call(lambda to: to.Cancel, pb.CancelJobRequest(id=id), timeout_s))
+        return job_wire.job_value(
+            self._call(lambda to: to.Cancel, message_of(pb.CancelJobRequest, id=id), timeout_s)
+        )
 
     def list(self, timeout_s: float | None = None) -> tuple[Job, ...]:
         """Returns all jobs, the newest first; of those that ended the last thousand."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages.wire_parts import message_of
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.versions import (
     AliasRecord,
@@ -49,7 +50,7 @@ def version_value(message: pb.ModelVersion) -> ModelVersion:
 
 def target_messages(targets: Iterable[AliasTarget]) -> list[pb.AliasTarget]:
     """Writes what an alias stands for."""
-    return [pb.AliasTarget(model=target.model, weight=target.weight) for target in targets]
+    return [message_of(pb.AliasTarget, model=target.model, weight=target.weight) for target in targets]
 
 
 def target_values(messages: Iterable[pb.AliasTarget]) -> tuple[AliasTarget, ...]:

@@ -16,7 +16,7 @@ from rankport.protos.generation import (
     Sampling,
 )
 from rankport.protos.messages.items import prefix_message, prefix_value
-from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value
+from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -61,7 +61,8 @@ def generate_request(
 ) -> pb.GenerateRequest:
     """Writes `Generator.generate`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     said = {name: getattr(sampling, name) for name in _OPTIONAL if getattr(sampling, name) is not None}
-    request = pb.GenerateRequest(
+    request = message_of(
+        pb.GenerateRequest,
         model=model,
         prefix=prefix_message(prompt),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),

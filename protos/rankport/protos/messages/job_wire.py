@@ -4,7 +4,14 @@ from dataclasses import asdict, replace
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.jobs import EncodeTask, Job, JobBadRow, JobCounts, JobState
-from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, side_code, side_value
+from rankport.protos.messages.wire_parts import (
+    TRUNCATION,
+    enum_code,
+    enum_value,
+    message_of,
+    side_code,
+    side_value,
+)
 from rankport.protos.v1 import rankport_pb2 as pb
 
 _STATE: dict[JobState, pb.JobState.ValueType] = {
@@ -19,7 +26,8 @@ _STATE_VALUE: dict[int, JobState] = {code: state for state, code in _STATE.items
 
 def task_message(task: EncodeTask) -> pb.EncodeTask:
     """Writes a task. Raises `InvalidRequest`, naming the field, for a value that does not exist."""
-    return pb.EncodeTask(
+    return message_of(
+        pb.EncodeTask,
         model=task.model,
         items=task.items,
         store=task.store,

@@ -7,7 +7,7 @@ import numpy as np
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GenerateUsage, SearchResult
 from rankport.protos.messages.items import prefix_message, prefix_value
-from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value
+from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import counted
@@ -33,7 +33,8 @@ def search_request(
     """Writes `Generator.search`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     if not isinstance(trie, str):
         raise InvalidRequest(f"trie is {trie!r:.40}: name one that the server has")
-    return pb.SearchRequest(
+    return message_of(
+        pb.SearchRequest,
         model=model,
         prefix=prefix_message(prompt),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),

@@ -209,7 +209,7 @@ def stream_request(
     """Writes a chunk of (id, text) pairs as a message; `InvalidRequest`, with the id, if one does not fit the wire."""
     return pb.EncodeStreamRequest(
         model=model,
-        ids=[id for id, _ in chunk],
+        ids=[checked_text(id, "an id") for id, _ in chunk],
         texts=_stream_texts(chunk),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
         side=side_code(side),

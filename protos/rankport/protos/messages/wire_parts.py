@@ -3,10 +3,11 @@
 Strict both ways, as `wire`, which has the messages themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, OnMissing, Side, Truncation, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -33,8 +34,22 @@ _STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS
 
 _USAGE = tuple(field.name for field in fields(Usage))
 
+MessageT = TypeVar("MessageT")
 Choice = TypeVar("Choice", bound=str)
 Code = TypeVar("Code", bound=int)
+
+
+def message_of(kind: Callable[..., MessageT], **given: Any) -> MessageT:
+    """Makes a message of what a caller gave. Raises `InvalidRequest`, naming the field, for what does not fit in it."""
+    for name, value in given.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str):
+                checked_text(text, name)
+        try:
+            kind(**{name: value})
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"{name} is {value!r:.60}: {error}") from error
+    return kind(**given)
 
 
 def usage_message(usage: Usage) -> pb.Usage:

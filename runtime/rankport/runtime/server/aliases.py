@@ -100,6 +100,8 @@ def check_alias(alias: str) -> None:
     """Raises `InvalidRequest` for what is no name of an alias."""
     if not alias or "@" in alias:
         raise InvalidRequest(f'alias is {alias!r}: give a name without "@", which is of versions')
+    if not alias.isprintable():
+        raise InvalidRequest(f"alias is {alias!r}: give characters of a line")
 
 
 def check_targets(targets: Sequence[AliasTarget]) -> None:

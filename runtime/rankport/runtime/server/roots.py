@@ -17,7 +17,7 @@ def below_a_root(path: str, roots: Sequence[str]) -> Path:
     if not path or "\0" in path:
         raise InvalidRequest(f"path is {path!r}: give a bundle's directory")
     for found in _below(path, roots):
-        if found.exists():
+        if os.path.exists(found):  # Path.exists raises for a name that is too long
             return found
     raise InvalidRequest(f"path {path!r} is no directory below {', '.join(roots)}: put the bundle there")
 

@@ -121,6 +121,8 @@ class Versions:
         """Adds a version that is to be loaded. Raises `InvalidRequest` if there is one, or for a name that is none."""
         if not name or "@" in name:
             raise InvalidRequest(f'name is {name!r}: give one without "@", which its version stands behind')
+        if not (name + version).isprintable():
+            raise InvalidRequest(f"name is {name!r}, version {version!r}: give characters of a line")
         added = Version(name, version, path)
         there = self._all.get(added.model)
         if there is not None:

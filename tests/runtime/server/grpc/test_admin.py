@@ -205,7 +205,7 @@ def test_a_bad_bundle_never_replaces_a_good_one(served: Served) -> None:
 def test_only_bundles_below_a_root_are_loaded(served: Served, tmp_path: Path) -> None:
     outside = reference_bundle(tmp_path / "outside", "jobs", "9", 9)
     (served.root / "link").symlink_to(outside)
-    for path in (str(outside), "../outside", "link", "absent", "", "a\0b"):
+    for path in (str(outside), "../outside", "link", "absent", "", "a\0b", "a" * 5000):
         with pytest.raises(InvalidRequest, match="path"):
             served.client.admin.load(path)
 
@@ -214,6 +214,9 @@ def test_what_may_not_be_changed_is_refused(served: Served) -> None:
     admin = served.client.admin
     with pytest.raises(InvalidRequest, match="jobs@1 is ready already: give another version or name"):
         admin.load("1")
+    for given in ({"name": "a\nb"}, {"version": "1\n2"}, {"alias": "a\nb"}):
+        with pytest.raises(InvalidRequest, match="give characters of a line"):
+            admin.load("2", **given)
     with pytest.raises(InvalidRequest, match="replace goes with alias"):
         admin.load("2", replace=True)
     admin.set_alias("prod", "jobs@1")

@@ -34,6 +34,7 @@ def test_a_pattern_is_looked_for_below_the_root(roots: JobRoots, tmp_path: Path,
         ("linked/*.csv", "is not below the server's job roots"),
         ("/etc/pass*", "is not below the server's job roots"),
         ("none*", "is not below the server's job roots"),
+        ("a" * 5000, "is not below the server's job roots"),
     ],
 )
 def test_a_pattern_that_leads_out_is_refused(roots: JobRoots, pattern: str, error: str) -> None:

@@ -41,7 +41,7 @@ class JobRoots:
         found = list(self._below(path))
         if is_url(path) or not found:
             raise self._outside("store", path)
-        return next((each for each in found if each.exists()), found[0])
+        return next((each for each in found if os.path.exists(each)), found[0])
 
     def items(self, source: str) -> str:
         """Finds what a file, a folder, a pattern or a URL of items means."""
@@ -49,7 +49,7 @@ class JobRoots:
         if is_url(source):
             self.check_items(source)
             return source
-        found = next((each for each in self._below(source) if each.exists()), None)
+        found = next((each for each in self._below(source) if os.path.exists(each)), None)
         if found is not None:
             return str(found)
         if glob.has_magic(source):

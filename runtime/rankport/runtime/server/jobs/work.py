@@ -66,7 +66,9 @@ class Places:
         if location == own:
             return True
         there = os.path.realpath(own)
-        return any(os.path.realpath(Path(root) / location) == there for root in self.roots.roots)
+        return "\0" not in location and any(
+            os.path.realpath(Path(root) / location) == there for root in self.roots.roots
+        )
 
 
 def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> None:

@@ -1,4 +1,4 @@
-"""What reading an array that numpy saved, .npy or .npz, raises of a file that is none, cut or damaged."""
+"""Errors of reading an array that numpy saved, .npy or .npz, from a file that is none, cut or damaged."""
 
 import struct
 import zlib

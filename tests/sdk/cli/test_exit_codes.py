@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rankport.protos import extras
 from rankport.protos.packages import VERSION
 from support.cli import rankport
 
@@ -86,6 +87,15 @@ def test_no_arguments_show_the_help_which_tells_the_rule() -> None:
     said = " ".join((done.stdout + done.stderr).split())
     assert "Exit codes: 0 done; 2 what was asked is wrong" in said
     assert rankport("--help").returncode == 0
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(what: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(extras, "extras_named", interrupted)
+    done = rankport("doctor")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_the_version_is_told() -> None:

@@ -88,7 +88,13 @@ class ExportOptions:
         ),
     )
     # Default: within the checkpoint's positions.
-    max_item_tokens: int | None = field(default=None, metadata=flag("Longest item the bundle accepts."))
+    max_item_tokens: int | None = field(
+        default=None,
+        metadata=flag(
+            "Longest item the bundle accepts. [default: as the folder says, within the positions; else at most 1024 of "
+            "a ranker, 512 of most others]"
+        ),
+    )
     base: StrPath | None = field(
         default=None,
         metadata=flag("Base checkpoint of an adapter. [default: the folder that its config names]"),

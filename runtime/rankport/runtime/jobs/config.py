@@ -41,7 +41,10 @@ class FileColumns:
             metavar="I/N",
         ),
     )
-    separator: str = field(default=" ", metadata=flag("Put between the texts of several columns."))
+    separator: str = field(
+        default=" ",
+        metadata=flag("Put between the texts of several columns. [default: a blank]", hide_default=True),
+    )
     file_format: FileFormat | None = field(
         default=None,
         metadata=flag(

@@ -2,13 +2,20 @@
 
 import sys
 
-from rankport.protos.errors import MissingExtra
-from rankport.protos.extras import extras_named
-from rankport.protos.packages import VERSION
-
 
 def main() -> None:
     """Runs the command. Exit codes: 0 done, 2 what was asked is wrong, 1 anything else; one line on stderr says why."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while it is imported too
+        sys.exit(130)
+
+
+def _run() -> None:
+    from rankport.protos.errors import MissingExtra
+    from rankport.protos.extras import extras_named
+    from rankport.protos.packages import VERSION
+
     if sys.argv[1:] == ["--version"]:  # where the extra of the command line is not installed too
         print(f"rankport {VERSION}")
         return
@@ -17,7 +24,4 @@ def main() -> None:
             from rankport.sdk.cli.app import run
     except MissingExtra as error:
         sys.exit(f"rankport: MissingExtra: {error}")
-    try:
-        run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run()

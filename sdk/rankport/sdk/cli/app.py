@@ -16,6 +16,7 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
+from rankport.sdk.cli.flags.examples import show_example
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
 from rankport.sdk.cli.output.writing import writing
@@ -86,6 +87,7 @@ def _command(name: str) -> Any:
     loaded = typer.main.get_command(app)
     loaded.name = name
     guard_files(loaded)
+    show_example(loaded, name)
     return loaded
 
 

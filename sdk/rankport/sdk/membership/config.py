@@ -22,7 +22,10 @@ class UserColumns:
             "Column with the text to encode; repeat it to join several.", name="--text-column", form="repeat"
         ),
     )
-    separator: str = field(default=" ", metadata=flag("Put between the texts of several columns."))
+    separator: str = field(
+        default=" ",
+        metadata=flag("Put between the texts of several columns. [default: a blank]", hide_default=True),
+    )
     file_format: FileFormat | None = field(
         default=None, metadata=flag("Format of the files, if their names do not tell.", name="--format")
     )

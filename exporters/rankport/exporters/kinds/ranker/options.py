@@ -47,7 +47,13 @@ class RankerOptions(RequestOptions):
         default=None, metadata=flag("Embedding tokens an item, if --item-encoder is a fingerprint.")
     )
     # Default: up to 1,024 within the checkpoint's positions.
-    max_prefix_tokens: int | None = field(default=None, metadata=flag("Longest prefix the bundle accepts."))
+    max_prefix_tokens: int | None = field(
+        default=None,
+        metadata=flag(
+            "Longest prefix the bundle accepts. [default: as the folder says, within the positions; else at most 1024, "
+            "of a seq2seq 512]"
+        ),
+    )
     graphs: Literal["joint", "separate"] | None = field(
         default=None,
         metadata=flag(

@@ -14,7 +14,13 @@ class Seq2SeqOptions(ExportOptions):
     Raises InvalidRequest for a target that it is not made for.
     """
 
-    max_prefix_tokens: int | None = field(default=None, metadata=flag("Longest prefix the bundle accepts."))
+    max_prefix_tokens: int | None = field(
+        default=None,
+        metadata=flag(
+            "Longest prefix the bundle accepts. [default: as the folder says, within the positions; else at most 1024, "
+            "of a seq2seq 512]"
+        ),
+    )
     stop_ids: tuple[int, ...] | None = field(
         default=None,
         metadata=flag(

@@ -11,7 +11,13 @@ from rankport.protos.flags import flag
 class TwoTowerOptions(ExportOptions):
     """Options of two towers. By default they are what the checkpoint's config says."""
 
-    max_prefix_tokens: int | None = field(default=None, metadata=flag("Longest prefix the bundle accepts."))
+    max_prefix_tokens: int | None = field(
+        default=None,
+        metadata=flag(
+            "Longest prefix the bundle accepts. [default: as the folder says, within the positions; else at most 1024, "
+            "of a seq2seq 512]"
+        ),
+    )
     output_dtype: Literal["float16", "float32"] | None = field(
         default=None, metadata=flag("float16 or float32 representations. [default: float32]", metavar="DTYPE")
     )

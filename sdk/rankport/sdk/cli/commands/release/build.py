@@ -44,8 +44,6 @@ def build(
     A plan is TensorRT's serialized engine. Nodes that it does not take are all listed before anything is built. Plans
     depend on graph, weights, TensorRT's version, GPU, profiles and options: `rankport inspect` shows them, and what no
     longer fits.
-
-    Example: `rankport build ranker.bundle --target tensorrt-rtx:sm89 --max-batch-tokens 8192`
     """
     from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
     from rankport.runtime.kinds.table import open_bundle

@@ -59,8 +59,6 @@ def export(
 
     The bundle is measured against the checkpoint's own forward (low bits: against their own maths in torch) in every
     mode that will serve: full sequence, prefix reuse, prefix extension, one item alone, many prefixes in one pass.
-
-    Example: `rankport export RANKER --kind ranker --labels yes,no --target onnx-cpu,tensorrt-rtx:sm86,sm89 --out DIR`
     """
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.sdk.cli.output.bundle.manifest import print_manifest, print_run

@@ -34,8 +34,6 @@ def build(
 ) -> None:
     """Build the trie of a catalogue, a folder that `serve --trie-root` and `generate --trie` take.
 
-    rankport trie build movies.jsonl --bundle movies.bundle --out tries/movies
-
     Items of one sequence are found in the order of the lines. A line at fault is named: a token that the bundle has
     not, a key given twice, a sequence of another length.
 

@@ -102,8 +102,6 @@ def generate(
 ) -> None:
     """Write text behind a prompt, as it comes.
 
-    rankport generate --bundle explainer.bundle --field job=Nurse --field person="8 years of care" --max-tokens 80
-
     Exit codes: 0 written; 2 what was asked is wrong; 1 anything else.
     """
     asked = _prompt(prompt, fields or [])

@@ -18,8 +18,10 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Job, as `create` or `list
 _LOCAL = "localhost:8500"
 _EXAMPLE = """Have a running server encode catalogues: its own encoder, behind its requests, kept over a restart.
 
-    rankport serve encoder.bundle --jobs-file jobs.sqlite --job-root /data
-    rankport jobs create --items items.csv --store tokens --watch
+```
+rankport serve encoder.bundle --jobs-file jobs.sqlite --job-root /data
+rankport jobs create --items items.csv --store tokens --watch
+```
 """
 
 

@@ -83,7 +83,7 @@ def alias(
     to: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME@VERSION[=WEIGHT]...", help="One version, or several by weight: v1=95 v2=5."
+            metavar="NAME@VERSION[=WEIGHT]...", help="One version, or several by weight: jobs@1=95 jobs@2=5."
         ),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
@@ -98,7 +98,12 @@ def alias(
         if remove:
             admin.remove_alias(alias, timeout_s)
         else:
-            _write_alias(admin.set_alias(alias, dict(map(_share, to or [])), timeout_s), as_json)
+            shares = dict(map(_share, to or []))
+            if len(shares) < len(to or []):
+                raise typer.BadParameter(
+                    f"{' '.join(to or [])}: a version is named twice: give its whole weight once"
+                )
+            _write_alias(admin.set_alias(alias, shares, timeout_s), as_json)
 
 
 def rollback(

@@ -112,6 +112,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         decoder("qwen3", num_hidden_layers=1, **SHAPE),
         WRITER | {"quantize": "int4"},
     ),
+    **{f"generator, {family}": (partial(hybrid, family=family), WRITER) for family in HYBRIDS},
     **{f"cross-encoder, {name}": (pairs(name), {"kind": "cross-encoder"}) for name in ("mpnet", "roberta")},
     **{
         f"cross-encoder, {name}": (pairs(name, "bert"), {"kind": "cross-encoder"})

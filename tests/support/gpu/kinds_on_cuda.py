@@ -159,6 +159,7 @@ def _writing(bundle: Bundle) -> Iterator[Ask]:
         yield ask
 
 
+WRITER = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 32, "scores": "beginning"}
 RANKER = {"kind": "ranker", "label_ids": (9, 17), "max_prefix_tokens": 40, "max_item_tokens": 24}
 EMBEDDED = {"item_encoder": "0" * 64, "embedding_tokens": 2}
 ENCODER = {"kind": "item-encoder", "max_item_tokens": 21}
@@ -248,10 +249,12 @@ KINDS: dict[str, KindOnCuda] = {
         {"kind": "list-ranker", "max_list_items": 12},
     ),
     "list-ranker, items alone": KindOnCuda(alone.decoder_checkpoint, _lists, {"kind": "list-ranker"}),
-    "generator": KindOnCuda(
-        _decoder("qwen3", head_dim=32),
-        _writing,
-        {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 32, "scores": "beginning"},
+    "generator": KindOnCuda(_decoder("qwen3", head_dim=32), _writing, WRITER),
+    "generator, gated delta rule": KindOnCuda(
+        partial(hybrid, family="qwen3.5"), _writing, {**WRITER, "stop_ids": (2,)}
+    ),
+    "generator, Mamba 2 and attention": KindOnCuda(
+        partial(hybrid, family="falcon-h1"), _writing, {**WRITER, "stop_ids": (2,)}
     ),
 }
 """By names for tests."""

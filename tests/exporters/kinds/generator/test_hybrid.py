@@ -3,17 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from rankport.exporters.export import export
-from rankport.protos.errors import CheckpointError
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
-from support.effort import every_run, full_effort
+from support.effort import full_effort
+from support.gpu.cuda_kernels import without_kernel
+from support.gpu.host_device import HostMemory, host_writer
 from support.hybrids import FAMILIES, hybrid
 
 TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
@@ -39,7 +42,9 @@ def test_greedy_texts_of_200_tokens_are_those_of_transformers(
 
 @full_effort
 @pytest.mark.parametrize("family", [*FAMILIES, "lfm2, nothing in place"])
-def test_every_family_writes_what_transformers_writes(family: str, tmp_path: Path) -> None:
+def test_every_family_writes_what_transformers_writes(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, _, beside = family.partition(", ")
     overrides = {"num_attention_heads": 8, "num_key_value_heads": 4} if beside else {}  # heads of 4
     checkpoint = hybrid(tmp_path / "checkpoint", name, max_position_embeddings=256, **overrides)
@@ -49,10 +54,15 @@ def test_every_family_writes_what_transformers_writes(family: str, tmp_path: Pat
         penalty: written_by_transformers(checkpoint, penalty, use_cache=cached) for penalty in PENALTIES
     }
     unused = set(range(100)).difference(*expected.values())
-    limits = {"max_prefix_tokens": 32, "max_item_tokens": TOKENS}
+    limits = {"max_prefix_tokens": 32, "max_item_tokens": TOKENS, "target": "onnx-cpu,onnx-cuda"}
     bundle = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(min(unused),), **limits)
     assert ("in_place" in {value.name for value in bundle.graph("decode").inputs}) == (not beside)
     check_greedy_texts(bundle, expected)
+    for_cuda = bundle.for_target("onnx-cuda")
+    assert not without_kernel(ir.load(for_cuda.file(for_cuda.graph("decode").file)).graph)
+    device = host_writer(for_cuda, HostMemory())
+    monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: device)
+    check_greedy_texts(for_cuda, expected)
 
 
 def check_greedy_texts(bundle: Bundle, expected: dict[float, tuple[int, ...]]) -> None:
@@ -69,9 +79,32 @@ def check_greedy_texts(bundle: Bundle, expected: dict[float, tuple[int, ...]]) -
         assert {penalty: future.result(120).token_ids for penalty, future in futures.items()} == expected
 
 
-@pytest.mark.parametrize("target", every_run(["onnx-cuda", "onnx-cpu,onnx-cuda"], {"onnx-cpu,onnx-cuda"}))
-def test_a_gpu_is_refused_with_the_layers(target: str, tmp_path: Path) -> None:
+@full_effort
+@pytest.mark.parametrize("family", ["qwen3.5", "granite4"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_for_cuda_is_as_close_as_transformers_and_carries_states_in_fp32(
+    precision: str, family: str, tmp_path: Path
+) -> None:
+    checkpoint = hybrid(tmp_path / "checkpoint", family)
+    options = {"target": "onnx-cuda", "precision": precision, "max_prefix_tokens": 40, "max_item_tokens": 16}
+    manifest = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(2,), **options).manifest
+    parity = manifest.parity
+    assert parity is not None
+    assert parity.noise is not None
+    noise = parity.noise.relative_error
+    assert noise is not None
+    assert all(1e-5 < (mode.relative_error or 0.0) <= 2 * noise for mode in parity.modes)
+    (decode,) = (graph for graph in manifest.graphs if graph.role == "decode")
+    types = {tensor.name.partition(".")[0]: tensor.dtype for tensor in decode.outputs}
+    half = {"fp16": "float16", "bf16": "bfloat16"}[precision]
+    assert (types["new_key"], types["new_conv_state"]) == (half, half)
+    assert (types["logits"], types["new_recurrent_state"]) == ("float32", "float32")
+
+
+@full_effort
+def test_low_bits_go_with_it_for_cuda(tmp_path: Path) -> None:
     checkpoint = hybrid(tmp_path / "checkpoint", "lfm2")
-    with pytest.raises(CheckpointError, match=r"layers \[0\] are recurrent, .* --target onnx-cpu alone"):
-        export(checkpoint, tmp_path / "bundle", kind="generator", stop_ids=(2,), target=target)
-    assert not (tmp_path / "bundle").exists()
+    options = {"target": "onnx-cuda", "quantize": "int8", "max_prefix_tokens": 40, "max_item_tokens": 16}
+    manifest = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(2,), **options).manifest
+    assert manifest.parity is not None
+    assert len({graph.file for graph in manifest.graphs}) == 1

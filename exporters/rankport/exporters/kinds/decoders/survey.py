@@ -60,17 +60,6 @@ class Survey:
     states: int | None = None  # width of the last states, where a prefix keeps them for their average
     hybrid: Hybrid | None = None  # where not all layers are of attention
 
-    def require_packed(self, targets: Sequence[Target]) -> None:
-        """Raises CheckpointError for recurrent layers and a target whose graphs that write have no packed tokens."""
-        if self.hybrid is None:
-            return
-        other = next((target for target in targets if target != "onnx-cpu"), None)
-        if other is not None:
-            raise CheckpointError(
-                f"layers {list(self.hybrid.layers)} are recurrent, which graphs that write for {other} do not compute "
-                "yet: export for --target onnx-cpu alone"
-            )
-
     def require_recurrent(self, targets: Sequence[Target], *, grouped: bool = False) -> None:
         """Raises CheckpointError for recurrent layers where graphs have no operators for them.
 

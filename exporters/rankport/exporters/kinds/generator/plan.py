@@ -72,7 +72,6 @@ def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions
 def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: GeneratorOptions) -> ExportPlan:
     """Plans a generator. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     facts = survey(_module(source, "onnx-cpu"))
-    facts.require_packed(options.targets)
     limits = _limits(facts, options)
     return ExportPlan(
         shape=ModelShape(

@@ -19,10 +19,10 @@ from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, Dev
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.sequences import DevicePool, DeviceSequence
+from rankport.runtime.backends.devices.sequences.pool import DevicePool, DeviceSequence
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
-from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.rectangle import step_rows
 from rankport.runtime.backends.layouts.sizes import rounded
@@ -37,7 +37,8 @@ class DeviceDecodeBackend:
     """Implements `DecodeBackend`. Owns and closes the graph, which has both roles, and the memory.
 
     A step runs over all rows of the pool up to the last one that takes part, rounded up to a number that comes again;
-    what it computes of the others is not kept.
+    what it computes of the others is not kept. With states it runs over those of all sequences: of one that takes no
+    part they become what they were.
     """
 
     finds_likeliest = True
@@ -48,11 +49,12 @@ class DeviceDecodeBackend:
         graphs = ScoringGraphs(graph, graph)
         self._runs = DevicePrefixBackend(manifest, graphs, memory, recordings=self._recordings)
         self._graph, self._vocabulary = graph, manifest.shape.vocab_size
-        kept = KeptTensor.of(next(spec for spec in manifest.graphs if spec.role == "prefix"))
+        prefix = next(spec for spec in manifest.graphs if spec.role == "prefix")
+        kept = KeptTensor.of(prefix)
         self._layout, names = KVLayout(kept), [tensor.new for tensor in kept]
         self._new_of = NamedKV(self._layout, names, frozenset(names))
         longest = manifest.limits.max_prefix_tokens + manifest.limits.max_item_tokens
-        self._pool = DevicePool(self._layout, [tensor.past for tensor in kept], memory, longest)
+        self._pool = DevicePool(kept, KeptState.of(prefix), memory, longest)
         self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
         self._rows = Downloads(memory, np.dtype(np.float32))
         self._new = Region(memory)
@@ -89,8 +91,7 @@ class DeviceDecodeBackend:
         answer = self._downloads.fetch((told.size(count),))
         self._pool.append(block, given)
         values = answer.results()
-        for sequence in given:
-            sequence.length += 1
+        self._pool.lengthen(given)
         return Likeliest(*told.read(values, count), self._rows_of)
 
     def logits(self, batch: PrefixBatch) -> Logits:
@@ -125,7 +126,7 @@ class DeviceDecodeBackend:
         self, tokens: NDArray[np.int64], places: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> Place:
         """Enqueues a step of the rows at `places`; returns the block of its KV, a token for each row of the pool."""
-        rows, read = rounded(int(places.max()) + 1), rounded(len(places))
+        rows, read = self._pool.rows(int(places.max())), rounded(len(places))
         arrays = step_rows(tokens, places, lengths, (rows, self._pool.room))
         host = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
         host["last_tokens"] = HostArray.padded((read,), arrays["last_tokens"])
@@ -138,8 +139,9 @@ class DeviceDecodeBackend:
         logits = self._rows.hold(read * self._vocabulary)
         outputs = dict(self._new_of.at(block.pointer, rows, 1)) | self._told.arrays(told, read)
         outputs["logits"] = DeviceArray(logits, (read, self._vocabulary), "float32")
-        addresses = (self._uploads.pointer, self._pool.pointer, block.pointer, told, logits)
-        fixed = self._recordings.number("step", (rows, read), addresses)
+        outputs |= self._pool.new_states(rows)
+        addresses = (self._uploads.pointer, *self._pool.pointers, block.pointer, told, logits)
+        fixed = self._recordings.number(f"step {self._pool.turn}", (rows, read), addresses)
         inputs |= self._pool.past(rows)
         with self._recordings.counted(fixed):
             self._graph.run(inputs, {}, outputs, fixed=fixed)

@@ -104,8 +104,8 @@ class KVLayout:
             yield array
             states += array.nbytes
 
-    def move_states(self, memory: DeviceMemory, source: "Place", target: "Place") -> None:
-        """Copies the states of one prefix: of all tensors."""
+    def move_states(self, memory: DeviceMemory, source: "Place", target: "Place", *, rows: int = 1) -> None:
+        """Copies the states of one prefix, or of that and the next ones, `rows` in all: of all tensors."""
         from_pointer, to_pointer = (
             place.pointer + self._states_from(place.prefixes, place.length) for place in (source, target)
         )
@@ -114,7 +114,7 @@ class KVLayout:
                 Side(from_pointer + source.row * size, size, source.prefixes),
                 Side(to_pointer + target.row * size, size, target.prefixes),
                 width=size,
-                height=1,
+                height=rows,
                 depth=count,
             )
             from_pointer += size * count * source.prefixes
@@ -209,7 +209,11 @@ class KVPieces:
             self.layout.move(self._memory, Place.of(piece), target, piece.length)
             start += piece.length
         if pieces:
-            self.layout.move_states(self._memory, Place.of(cast(DeviceKV, pieces[-1])), block)
+            self.put_states(pieces, block)
+
+    def put_states(self, pieces: PrefixPieces, block: Place) -> None:
+        """Copies the states that the last of pieces ends in into a place."""
+        self.layout.move_states(self._memory, Place.of(cast(DeviceKV, pieces[-1])), block)
 
     def _empty(self, length: int) -> DeviceKV:
         return DeviceKV(self._memory.allocate(self.layout.nbytes(1, length)), length)

@@ -31,6 +31,12 @@ def step_layout_of(decode: GraphSpec) -> LayOutStep:
     """Finds how a step is laid out for a graph that decodes: a token of each sequence of a pass."""
     if decode.target != "onnx-cuda":
         return lambda tokens, lengths, _: step_inputs(tokens, lengths)
-    return lambda tokens, lengths, room: step_rows(
-        tokens, np.arange(len(tokens)), lengths, (len(tokens), room)
-    )
+    names = {value.name for value in decode.inputs}
+
+    def rows(
+        tokens: NDArray[np.int64], lengths: NDArray[np.int64], room: int
+    ) -> dict[str, NDArray[np.generic]]:
+        arrays = step_rows(tokens, np.arange(len(tokens)), lengths, (len(tokens), room))
+        return {name: array for name, array in arrays.items() if name in names}
+
+    return rows

@@ -217,6 +217,7 @@ def step_rows(
         "last_tokens": places,
         "past_mask": np.where(seen, np.float32(0), np.float32(UNSEEN)),
         "own_mask": own_mask(1, 1),
+        ITEM_PLACES: _spread(rows, places, np.zeros(len(places), np.int64), -1),
         ASKED: _NOTHING_ASKED,
     }
 

@@ -1,7 +1,7 @@
-"""`DevicePool`: KV of the sequences that are being written, a row each of one block of device memory.
+"""`DevicePool`: KV of the sequences that are being written, a row each of one block of device memory, and their states.
 
 A pass reads the block where it lies: no KV is copied to write one token more, but that token's own, and all of it when
-the block grows.
+the block grows. States of recurrent layers, which each step makes anew, are `DeviceStates`'.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,8 @@ from rankport.runtime.backends.contract import PrefixPieces
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.kv import KVLayout, KVPieces, Place
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory
+from rankport.runtime.backends.devices.sequences.states import DeviceStates
+from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.sizes import rounded
 
 _STEP = 64  # tokens by which rows are made longer, at least
@@ -30,10 +32,14 @@ class DevicePool:
     Behind a sequence its row holds numbers, whatever lay there before: what has no weight must still be finite.
     """
 
-    def __init__(self, layout: KVLayout, names: Sequence[str], memory: DeviceMemory, longest: int) -> None:
-        """Makes an empty pool for sequences of up to `longest` tokens; `names` are those of a graph's past."""
-        self._layout, self._names, self._memory = layout, names, memory
-        self._pieces = KVPieces(layout, memory)
+    def __init__(
+        self, kept: Sequence[KeptTensor], states: Sequence[KeptState], memory: DeviceMemory, longest: int
+    ) -> None:
+        """Makes an empty pool for sequences of up to `longest` tokens, which keep what prefixes do."""
+        self._layout, self._memory = KVLayout(kept), memory
+        self._names = [tensor.past for tensor in kept]
+        self._states = DeviceStates(kept, states, memory)
+        self._pieces = KVPieces(self._layout, memory)
         self._longest = _whole_steps(longest)
         self._buffer: Buffer | None = None
         self._block = Place(0, 0, 0)
@@ -41,9 +47,14 @@ class DevicePool:
         self._past: dict[int, Mapping[str, DeviceArray]] = {}  # by rows, of the block as it is
 
     @property
-    def pointer(self) -> int:
-        """Address of the block, which moves when it grows."""
-        return self._block.pointer
+    def pointers(self) -> tuple[int, ...]:
+        """Addresses of the block and of those of states, which move when they grow."""
+        return self._block.pointer, *self._states.pointers
+
+    @property
+    def turn(self) -> int:
+        """Which of the two blocks of states the next step reads."""
+        return self._states.turn
 
     @property
     def room(self) -> int:
@@ -54,10 +65,11 @@ class DevicePool:
         """Takes a row and copies the KV of a prefix into it. Raises BackendError when the device has no more memory."""
         sequence = DeviceSequence(len(self._sequences), sum(piece.length for piece in pieces))
         self._make_room(sequence.row + 1, sequence.length + 1)
-        for array in self._layout.arrays(self.pointer, self._block.prefixes, self.room):
+        for array in self._layout.arrays(self._block.pointer, self._block.prefixes, self.room):
             row_bytes = array.nbytes // self._block.prefixes
             self._memory.clear(array.pointer + sequence.row * row_bytes, row_bytes)
         self._pieces.put(pieces, replace(self._block, row=sequence.row))
+        self._states.begin(sequence.row, pieces)
         self._sequences.append(sequence)
         return sequence
 
@@ -69,6 +81,7 @@ class DevicePool:
         block = self._block
         here, there = replace(block, row=last.row), replace(block, row=sequence.row)
         self._layout.move(self._memory, here, there, block.length)
+        self._states.move(last.row, sequence.row)
         last.row = sequence.row
         self._sequences[last.row] = last
 
@@ -76,27 +89,42 @@ class DevicePool:
         """Makes room for a token of each. Raises as `begin`."""
         self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
 
+    def rows(self, last: int) -> int:
+        """Counts the rows of a step whose last is given: with states those of all sequences, as all are made anew."""
+        return rounded(len(self._sequences) if self._states else last + 1)
+
     def past(self, rows: int) -> Mapping[str, DeviceArray]:
-        """Gives the first `rows`, at least those of sequences, by input: each [rows, heads, room, width]."""
+        """Gives the first `rows` by input: KV, each [rows, heads, room, width], and states, each [rows, ...]."""
         known = self._past.get(rows)
         if known is None:
-            arrays = self._layout.arrays(self.pointer, self._block.prefixes, self.room)
+            arrays = self._layout.arrays(self._block.pointer, self._block.prefixes, self.room)
             known = self._past[rows] = {
                 name: replace(array, shape=(rows, *array.shape[1:]))
                 for name, array in zip(self._names, arrays, strict=True)
             }
-        return known
+        return {**known, **self._states.past(rows)} if self._states else known
+
+    def new_states(self, rows: int) -> Mapping[str, DeviceArray]:
+        """Gives where a step of the first `rows` writes their states, by output: each [rows, ...]."""
+        return self._states.new(rows)
 
     def append(self, new: Place, sequences: Sequence[DeviceSequence]) -> None:
-        """Copies a token from the row of each in a block of as many rows of one token, behind it; counts nothing."""
+        """Copies a token from the row of each in a block of a token a row, behind it: `lengthen` counts it."""
         block = self._block
         for first, rows in _beside_each_other(sequences):
             source = Place(new.pointer, new.prefixes, 1, first.row)
             target = Place(block.pointer, block.prefixes, block.length, first.row, first.length)
             self._layout.move(self._memory, source, target, 1, rows=rows)
 
+    def lengthen(self, sequences: Sequence[DeviceSequence]) -> None:
+        """Counts the token that a step put behind each, and takes the states that it wrote."""
+        self._states.swap()
+        for sequence in sequences:
+            sequence.length += 1
+
     def release(self) -> None:
-        """Gives the block back."""
+        """Gives the block back, and those of states."""
+        self._states.release()
         self._past.clear()
         self._buffer = None
 
@@ -110,6 +138,7 @@ class DevicePool:
         if tokens > had.length:
             tokens = max(_whole_steps(tokens), min(_whole_steps(had.length + had.length // 2), self._longest))
         rows, tokens = max(rows, had.prefixes), max(tokens, had.length)
+        self._states.grow(rows, len(self._sequences))
         buffer = self._memory.allocate(self._layout.nbytes(rows, tokens))
         self._memory.clear(buffer.pointer, buffer.nbytes)
         block = Place(buffer.pointer, rows, tokens)

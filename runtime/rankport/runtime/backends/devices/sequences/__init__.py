@@ -1,0 +1,1 @@
+"""Sequences that are being written on a device: KV and states, a row each. Only a generator's backend imports it."""

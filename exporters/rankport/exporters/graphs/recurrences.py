@@ -122,11 +122,12 @@ def mixing_by(model: nn.Module, mixing: Mixing) -> Iterator[None]:
 
 
 def linear_attention(
-    states: States, decay: Tensor, beta: Tensor | None, *, scale: float
+    states: States, decay: Tensor, beta: Tensor | None, *, scale: float, past: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Computes ONNX Runtime's LinearAttention from zeros on, by that operator where a graph is traced.
+    """Computes ONNX Runtime's LinearAttention, by that operator where a graph is traced.
 
-    states [rows, tokens, heads, width]; decay (a logarithm) and beta [rows, tokens, heads]; None: no delta rule.
+    states [rows, tokens, heads, width]; decay (a logarithm) and beta [rows, tokens, heads]; None: no delta rule; past
+    [rows, heads, key width, value width], None: zeros.
     Gives [rows, tokens, heads, value width], and [rows, heads, key width, value width] after the last token.
     """
     query, key, value = states
@@ -135,7 +136,7 @@ def linear_attention(
     if torch.compiler.is_exporting():
         mixed, state = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::LinearAttention",
-            [query.flatten(2), key.flatten(2), value.flatten(2), None, decay, beta],
+            [query.flatten(2), key.flatten(2), value.flatten(2), past, decay, beta],
             {
                 "q_num_heads": heads,
                 "kv_num_heads": heads,
@@ -147,7 +148,7 @@ def linear_attention(
             version=1,
         )
         return mixed.reshape(value.shape), state
-    state, mixed_tokens = value.new_zeros(shape), []
+    state, mixed_tokens = value.new_zeros(shape) if past is None else past, []
     for token in range(tokens):
         asked, at, new = query[:, token], key[:, token], value[:, token]
         state = state * decay[:, token, :, None, None].exp()

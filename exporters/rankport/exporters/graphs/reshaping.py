@@ -1,4 +1,4 @@
-"""Reshapes that a trace takes on trust: sizes that are equal by how a graph is fed, where symbols do not say so."""
+"""Reshapes and parts that a trace takes on trust: sizes fit by how a graph is fed, where symbols do not say so."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 Size = int | Tensor  # a tensor [1] int64, of `size_of`
+_MOST = 2**62  # no axis is as long
 
 
 def size_of(states: Tensor, axis: int) -> Size:
@@ -25,3 +26,20 @@ def reshaped(states: Tensor, shape: Sequence[int], form: Sequence[Size]) -> Tens
     return torch.onnx.ops.symbolic(
         "Reshape", [states, sizes], dtype=states.dtype, shape=tuple(shape), version=None
     )
+
+
+def parted(states: Tensor, axis: int, count: int, size: Size) -> tuple[Tensor, Tensor]:
+    """Gives the first `count` along an axis and the rest, which may be none; a graph reads the count from `size`."""
+    if not torch.compiler.is_exporting():
+        first, rest = states.split((count, states.shape[axis] - count), axis)
+        return first, rest
+    bound = size if isinstance(size, Tensor) else torch.tensor([size])
+    along, (none, most) = torch.tensor([axis]), (torch.tensor([bound]) for bound in (0, _MOST))
+
+    def part(start: Tensor, end: Tensor, length: int) -> Tensor:
+        shape = (*states.shape[:axis], length, *states.shape[axis + 1 :])
+        return torch.onnx.ops.symbolic(
+            "Slice", [states, start, end, along], dtype=states.dtype, shape=shape, version=None
+        )
+
+    return part(none, bound, count), part(bound, most, states.shape[axis] - count)

@@ -58,6 +58,21 @@ class ItemsApart(SharedPrefix):
     def sums_in_items(self, places: Tensor) -> Tensor:
         """Sums [prefixes, places, width] up, from the first place of each item on."""
 
+    def for_rows(self, carried: Tensor) -> Tensor | None:
+        """Hands what prefixes carry [prefixes, ...] to each row, whose first item an operator has go on from it.
+
+        Gives [prefixes * rows, ...]; None: no item goes on so.
+        """
+        return None
+
+    def rest_of_rows(self, places: Tensor) -> Tensor:
+        """Leaves out the items that go on by an operator, of [prefixes, places, ...]."""
+        return places
+
+    def with_rest(self, places: Tensor, rest: Tensor) -> Tensor:
+        """Puts others in the place of what `rest_of_rows` gives of [prefixes, places, ...]."""
+        return rest
+
     def gates_by_prefix(self, gates: Tensor) -> Tensor:
         """Puts [1, tokens, width] as `by_prefix`, zeros where there is no token."""
         return torch.where(self.place_exists()[..., None], self.by_prefix(gates), 0.0)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rankport.exporters.graphs.recurrences import States, linear_attention
+from rankport.exporters.graphs.reshaping import reshaped
 from rankport.exporters.kinds.decoders.items_apart import ItemsApart
 
 _ZERO = -1e4
@@ -46,23 +47,32 @@ def attend_linearly(
     # Where there is no token the state stays: nothing decays, and nothing is added.
     gates = shared.gates_by_prefix(decay)
     sums = shared.sums_in_items(gates)
-    left = sums.exp()[..., None]
+    left = shared.rest_of_rows(sums).exp()[..., None]
 
-    def read(rows: Tensor) -> Tensor:
-        return (rows.transpose(1, 2) @ past).transpose(1, 2) * left
+    def read(places: Tensor) -> Tensor:
+        return (shared.rest_of_rows(places).transpose(1, 2) @ past).transpose(1, 2) * left
+
+    def with_read(places: Tensor, of_past: Tensor) -> Tensor:
+        return shared.with_rest(places, shared.rest_of_rows(places) + of_past)
 
     query, key = (by_head(shared.by_prefix(part.flatten(2))) for part in states[:2])
     values = states[2].flatten(2)
     if beta is None:
         value, betas = by_head(shared.gates_by_prefix(values)), None
     else:
-        value = by_head(shared.by_prefix(values)) - read(key)
+        value = with_read(by_head(shared.by_prefix(values)), -read(key))
         betas = by_row(shared.gates_by_prefix(beta))
-    decays = torch.where(shared.place_begins()[..., None], _ZERO, gates)
+    anew = torch.where(shared.place_begins()[..., None], _ZERO, gates)
+    decays = shared.with_rest(gates, shared.rest_of_rows(anew))
+    going_on = shared.for_rows(past)
     own, after = linear_attention(
-        (by_row(query), by_row(key), by_row(value)), by_row(decays), betas, scale=scale
+        (by_row(query), by_row(key), by_row(value)), by_row(decays), betas, scale=scale, past=going_on
     )
-    mixed = own.reshape(value.shape) + read(query) * scale
+    mixed = with_read(own.reshape(value.shape), read(query) * scale)
     # Of one item, which is all places.
-    state = after.reshape(prefixes, rows, *past.shape[1:])[:, 0] + sums[:, -1].exp()[..., None, None] * past
+    if going_on is None:
+        first = after.reshape(prefixes, rows, *past.shape[1:])[:, 0]
+        state = first + sums[:, -1].exp()[..., None, None] * past
+    else:
+        state = reshaped(after, past.shape, (-1, *past.shape[1:]))
     return shared.by_token(mixed.flatten(2)).reshape(1, -1, heads, value_width), state

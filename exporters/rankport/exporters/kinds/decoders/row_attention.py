@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.masking_utils import sliding_window_overlay
 
 from rankport.exporters.graphs.masks import sees
-from rankport.exporters.graphs.reshaping import reshaped, size_of
+from rankport.exporters.graphs.reshaping import parted, reshaped, size_of
 from rankport.exporters.kinds.decoders.items_apart import ItemsApart, handed_on
 from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, capper
 from rankport.runtime.backends.layouts.rectangle import UNSEEN
@@ -241,6 +241,27 @@ class RowPrefix(ItemsApart):
         """See `ItemsApart.sums_in_items`."""
         sums = self.by_item(places).cumsum(1)
         return reshaped(sums, places.shape, (size_of(places, 0), -1, places.shape[2]))
+
+    def for_rows(self, carried: Tensor) -> Tensor | None:
+        """See `ItemsApart.for_rows`."""
+        return handed_on(carried, self._rectangle[1])
+
+    def rest_of_rows(self, places: Tensor) -> Tensor:
+        """See `ItemsApart.rest_of_rows`."""
+        prefixes, width = places.shape[0], places.shape[2:]
+        _, rest = self._parted(places)
+        return rest.reshape(prefixes, rest.shape[1] * rest.shape[2], *width)
+
+    def with_rest(self, places: Tensor, rest: Tensor) -> Tensor:
+        """See `ItemsApart.with_rest`."""
+        first, others = self._parted(places)
+        return torch.cat([first, rest.reshape(others.shape)], 2).reshape(places.shape)
+
+    def _parted(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts the first item of each row from the rest, of [prefixes, places, ...]: [prefixes, rows, places, ...]."""
+        prefixes, rows, length = self._rectangle
+        by_row = places.reshape(prefixes, rows, length, *places.shape[2:])
+        return parted(by_row, 2, self._places.shape[2], size_of(self._places, 2))
 
     def _of_prefixes(self, places: Tensor) -> Tensor:
         prefixes, rows, length = self._rectangle

@@ -173,6 +173,13 @@ def hybrid_bundle(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> B
 
 
 @pytest.fixture(scope="session")
+def hybrid_on_cuda(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """The same for CUDA."""
+    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 200, "scores": "whole"}
+    return exported(hybrid_checkpoint, name="cuda-hybrid", stop_ids=(89,), target="onnx-cuda", **options)
+
+
+@pytest.fixture(scope="session")
 def seq2seq_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A T5 with a head of its own and a tokenizer, whose texts are of many tokens."""
     from support.reading import seq2seq

@@ -30,16 +30,16 @@ def reshaped(states: Tensor, shape: Sequence[int], form: Sequence[Size]) -> Tens
 
 def parted(states: Tensor, axis: int, count: int, size: Size) -> tuple[Tensor, Tensor]:
     """Gives the first `count` along an axis and the rest, which may be none; a graph reads the count from `size`."""
+    left = states.shape[axis] - count
     if not torch.compiler.is_exporting():
-        first, rest = states.split((count, states.shape[axis] - count), axis)
-        return first, rest
-    bound = size if isinstance(size, Tensor) else torch.tensor([size])
-    along, (none, most) = torch.tensor([axis]), (torch.tensor([bound]) for bound in (0, _MOST))
+        return states.narrow(axis, 0, count), states.narrow(axis, count, left)
+    until = size if isinstance(size, Tensor) else torch.tensor([size])
 
     def part(start: Tensor, end: Tensor, length: int) -> Tensor:
         shape = (*states.shape[:axis], length, *states.shape[axis + 1 :])
+        bounds = [start, end, torch.tensor([axis])]
         return torch.onnx.ops.symbolic(
-            "Slice", [states, start, end, along], dtype=states.dtype, shape=shape, version=None
+            "Slice", [states, *bounds], dtype=states.dtype, shape=shape, version=None
         )
 
-    return part(none, bound, count), part(bound, most, states.shape[axis] - count)
+    return part(torch.tensor([0]), until, count), part(until, torch.tensor([_MOST]), left)

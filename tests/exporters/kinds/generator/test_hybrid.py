@@ -17,6 +17,7 @@ from rankport.runtime.kinds.generator.generator import Generator
 from support.effort import full_effort
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.host_device import HostMemory, host_writer
+from support.gpu.host_values import copied_to_device
 from support.hybrids import FAMILIES, hybrid
 
 TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
@@ -38,6 +39,25 @@ def test_greedy_texts_of_200_tokens_are_those_of_transformers(
 ) -> None:
     penalty = PENALTIES[-1]
     check_greedy_texts(hybrid_bundle, {penalty: written_by_transformers(hybrid_checkpoint, penalty)})
+
+
+def test_a_step_on_cuda_is_an_operator_for_each_way_of_mixing_and_goes_on_from_its_states(
+    hybrid_on_cuda: Bundle,
+) -> None:
+    (file,) = {graph.file for graph in hybrid_on_cuda.manifest.graphs}  # one copy of the weights
+    graph = ir.load(hybrid_on_cuda.file(file)).graph
+    assert not without_kernel(graph)
+    assert not copied_to_device(graph)
+    assert not [node for node in graph if node.op_type == "If"]
+    (attention,) = (node for node in graph if node.op_type == "LinearAttention")
+    assert attention.inputs[3] is not None
+    assert [node.op_type for node in graph].count("CausalConvWithState") == 1
+    # The state of a text that takes no part, and of a whole row, is the operator's own: nothing is added to it.
+    (state,) = (value for value in graph.outputs if str(value.name).startswith("new_recurrent_state"))
+    assert state is attention.outputs[1]
+    parity = hybrid_on_cuda.manifest.parity
+    assert parity is not None
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
 
 
 @full_effort

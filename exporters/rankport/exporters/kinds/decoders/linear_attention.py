@@ -8,16 +8,16 @@ products that all items share, with G the sum of the decays from an item's start
     result                    its result + scale exp(G) q S0
     state after a prefix      its state + exp(G) S0
 
-So on CUDA too, where a row is one long item, or short ones: the operator reads and writes a state for each row of its
-input, 1 MB of 16 heads of 128 x 128. With a state for each item, 250 items of two tokens would move 750 MB a layer and
-hold 500; by two rows of them and the products it is 65. Of 100 items of 152 tokens it is the products that cost more.
+On CUDA a row is one long item, or short ones, and its first item goes on from S0 by the operator itself, which reads
+and writes a state for each row of its input anyway, 1 MB of 16 heads of 128 x 128. So prompts, steps and long items
+need no product, and those that are there have no rows then. With a state for each item, 250 items of two tokens would
+move 750 MB a layer and hold 500; by two rows of them and the products of all others it is about 70.
 """
 
 import torch
 from torch import Tensor
 
 from rankport.exporters.graphs.recurrences import States, linear_attention
-from rankport.exporters.graphs.reshaping import reshaped
 from rankport.exporters.kinds.decoders.items_apart import ItemsApart
 
 _ZERO = -1e4
@@ -31,7 +31,7 @@ def attend_linearly(
 
     states: query, key and value [1, tokens, heads, width]; decay (a logarithm) and beta [1, tokens, heads]; None: no
     delta rule. Gives [1, tokens, heads, value width], and the state after each prefix where its one item is the
-    prefix's own.
+    prefix's own: all of its places, in one row.
     """
     prefixes, heads, _, value_width = past.shape
     rows = shared.operator_rows
@@ -69,10 +69,7 @@ def attend_linearly(
         (by_row(query), by_row(key), by_row(value)), by_row(decays), betas, scale=scale, past=going_on
     )
     mixed = with_read(own.reshape(value.shape), read(query) * scale)
-    # Of one item, which is all places.
     if going_on is None:
         first = after.reshape(prefixes, rows, *past.shape[1:])[:, 0]
-        state = first + sums[:, -1].exp()[..., None, None] * past
-    else:
-        state = reshaped(after, past.shape, (-1, *past.shape[1:]))
-    return shared.by_token(mixed.flatten(2)).reshape(1, -1, heads, value_width), state
+        after = first + sums[:, -1].exp()[..., None, None] * past
+    return shared.by_token(mixed.flatten(2)).reshape(1, -1, heads, value_width), after

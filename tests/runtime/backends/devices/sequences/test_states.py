@@ -1,9 +1,8 @@
 """States of texts that are being written on a device of host memory: each text's own, made anew by every step."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,6 @@ from support.decoding_steps import PROMPT, STEPS, TEXTS, begun, one_run, stepped
 from support.effort import every_run
 from support.gpu.host_device import HostMemory, host_writer
 
-pytestmark = pytest.mark.usefixtures("traces")
-
 PROMPTS = [[1, 40], [5], [1, *range(30, 50), 7, 8, 9], [1, *range(30, 50), 60]]
 PARTS = {
     "all rows": [[0, 1, 2, 3, 4]] * STEPS,
@@ -30,20 +27,14 @@ PARTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def bundle(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
-    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 200, "scores": "whole"}
-    return exported(hybrid_checkpoint, name="cuda-hybrid", stop_ids=(89,), target="onnx-cuda", **options)
-
-
 @pytest.fixture
 def memory() -> HostMemory:
     return HostMemory()
 
 
 @pytest.fixture
-def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceDecodeBackend]:
-    backend = host_writer(bundle, memory)
+def device(hybrid_on_cuda: Bundle, memory: HostMemory) -> Iterator[DeviceDecodeBackend]:
+    backend = host_writer(hybrid_on_cuda, memory)
     yield backend
     backend.close()
 
@@ -101,9 +92,11 @@ def test_a_step_that_fails_leaves_every_text_where_it_was(
 
 
 def test_a_step_copies_no_state_and_none_leaves_the_device(
-    bundle: Bundle, device: DeviceDecodeBackend, memory: HostMemory
+    hybrid_on_cuda: Bundle, device: DeviceDecodeBackend, memory: HostMemory
 ) -> None:
-    token_bytes = sum(2 * layer.kv_heads * layer.head_dim * 4 for layer in bundle.manifest.shape.layers)
+    token_bytes = sum(
+        2 * layer.kv_heads * layer.head_dim * 4 for layer in hybrid_on_cuda.manifest.shape.layers
+    )
     sequences = [begun(device, text) for text in TEXTS]
     device.decode(sequences, TEXTS[:, PROMPT])
     before = replace(memory.transfers)
@@ -115,10 +108,10 @@ def test_a_step_copies_no_state_and_none_leaves_the_device(
 
 
 def test_steps_that_come_again_are_recorded_for_each_of_the_two_blocks_of_states(
-    bundle: Bundle, memory: HostMemory
+    hybrid_on_cuda: Bundle, memory: HostMemory
 ) -> None:
     numbers = list[int | None]()
-    backend = host_writer(bundle, memory, numbers.append)
+    backend = host_writer(hybrid_on_cuda, memory, numbers.append)
     sequences = [begun(backend, text) for text in TEXTS[:2]]
     numbers.clear()
     for step in range(12):
@@ -131,7 +124,7 @@ def test_steps_that_come_again_are_recorded_for_each_of_the_two_blocks_of_states
 
 
 def test_texts_searches_and_scores_are_those_of_the_cpu(
-    hybrid_bundle: Bundle, bundle: Bundle, memory: HostMemory, monkeypatch: pytest.MonkeyPatch
+    hybrid_bundle: Bundle, hybrid_on_cuda: Bundle, memory: HostMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = [
         Sampling(max_tokens=30, temperature=0.0),
@@ -157,9 +150,9 @@ def test_texts_searches_and_scores_are_those_of_the_cpu(
 
     with Generator.load(hybrid_bundle, config=EngineConfig(threads=1)) as generator:
         expected = asked(generator)
-    backend = host_writer(bundle, memory)
+    backend = host_writer(hybrid_on_cuda, memory)
     monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: backend)
-    with Generator.load(bundle, config=EngineConfig(max_prefill_tokens=16)) as generator:
+    with Generator.load(hybrid_on_cuda, config=EngineConfig(max_prefill_tokens=16)) as generator:
         texts, keys, scores = asked(generator)
     assert (texts, keys) == expected[:2]
     np.testing.assert_allclose(scores, expected[2], atol=2e-4)

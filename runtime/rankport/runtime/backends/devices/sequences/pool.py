@@ -53,7 +53,7 @@ class DevicePool:
 
     @property
     def turn(self) -> int:
-        """Which of the two blocks of states the next step reads."""
+        """Number of the block of states, 0 or 1, that the next step reads."""
         return self._states.turn
 
     @property

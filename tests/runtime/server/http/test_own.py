@@ -65,6 +65,7 @@ def test_an_item_without_a_score_is_null_with_its_reason(address: str) -> None:
             "items[0]: give exactly one of text, token_ids, embeddings, key",
         ),
         ({"items": [{}]}, "items[0]: give exactly one of"),
+        ({"items": ["a", [1]]}, "items[1]: Input should be a valid string or an object"),
         ({"items": [{"text": None}]}, "items[0] is null: give it in one of its forms"),
         ({"items": [{"embeddings": [[1.0], [1.0, 2.0]]}]}, "items[0].embeddings has rows of 1 and 2 numbers"),
         ({"prefix": {"field": {}}}, "prefix.field is no field that this server knows: leave it out"),

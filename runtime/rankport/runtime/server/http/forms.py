@@ -47,6 +47,13 @@ def _first_fault(error: ValidationError, form: type[Form]) -> str:
     if fault["type"] == "missing":
         return f"{place} is not set: give it"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"].endswith("_type"):  # it has none of the types that it may have
+        said = [
+            each["msg"] for each in faults if each["type"].endswith("_type") and _place(each["loc"]) == place
+        ]
+        message = " or ".join(
+            dict.fromkeys([said[0], *(each.removeprefix("Input should be ") for each in said[1:])])
+        )
     return f"{place}{_value(fault['input'])}: {message}" if place else message
 
 

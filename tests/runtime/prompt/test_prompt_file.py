@@ -60,6 +60,11 @@ def test_a_file_becomes_its_prompt_and_labels(tmp_path: Path) -> None:
     )
 
 
+def test_the_mark_of_utf_8_and_line_ends_of_windows_are_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + EXAMPLE.replace("\n", "\r\n").encode())
+    assert load_prompt_file(tmp_path / "windows.toml") == load_prompt_file(written(tmp_path, EXAMPLE))
+
+
 def test_labels_and_prefix_may_be_left_out(tmp_path: Path) -> None:
     loaded = load_prompt_file(written(tmp_path, "[[item]]\nitem = true\n"))
     assert loaded.labels is None

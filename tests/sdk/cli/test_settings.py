@@ -19,7 +19,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def written(folder: Path, text: str) -> Path:
     file = folder / "server.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return file
 
 
@@ -38,7 +38,8 @@ def test_flags_go_before_variables_before_the_file_before_defaults(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(
-        tmp_path, "port = 1\ngrace-s = 2\nlame_duck_s = 3\nprefix-cache-bytes = '1GiB'\nfrozen = false\n"
+        tmp_path,
+        "\ufeffport = 1\ngrace-s = 2\nlame_duck_s = 3\nprefix-cache-bytes = '1GiB'\nfrozen = false\n",
     )
     monkeypatch.setenv("RANKPORT_SERVE_PORT", "11")
     monkeypatch.setenv("RANKPORT_SERVE_GRACE_S", "12")

@@ -46,7 +46,7 @@ def load_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
         InvalidRequest: not TOML, or against the rules; the message has file, line and segment at fault.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         fields = tomllib.loads(text)
     except FileNotFoundError:
         raise NotFound(f"{path}: no such prompt file") from None
@@ -123,7 +123,7 @@ def _line(text: str, fields: Mapping[str, Any], reason: str) -> str:
     part, index = segment[1], int(segment[2])
     headers = [
         number
-        for number, line in enumerate(text.splitlines(), start=1)
+        for number, line in enumerate(text.split("\n"), start=1)
         if re.match(rf"\s*\[\[\s*{part}\s*\]\]", line)
     ]
     return f", line {headers[index]}" if len(headers) == len(fields[part]) else ""

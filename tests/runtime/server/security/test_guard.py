@@ -24,7 +24,11 @@ def write(file: Path, *tokens: str, rights: tuple[Right, ...] = ("call",)) -> Pa
 
 def test_a_known_token_is_let_in_where_it_has_the_right(tmp_path: Path) -> None:
     token = new_token("search")
-    guard = Guard(str(write(tmp_path / "clients", token)))
+    file = write(tmp_path / "clients", token)
+    file.write_bytes(
+        b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n")
+    )  # as editors of Windows leave it
+    guard = Guard(str(file))
     caller = guard.caller(f"Bearer {token}", "call")
     assert caller.name == "search"
     assert caller.quota is not None

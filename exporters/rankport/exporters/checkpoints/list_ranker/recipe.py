@@ -39,6 +39,6 @@ def with_recipe(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], tupl
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CheckpointError(f"{file}: not a readable TOML file: {reason_of(error)}") from error

@@ -21,10 +21,16 @@ class Pair:
     tokens: tuple[str, ...]
 
 
+def _lines(file: Path) -> list[str]:
+    """Reads lines, not cut at U+2028 and others that text may have; a mark of UTF-8 at the start is no text."""
+    text = file.read_text(encoding="utf-8-sig")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def read_pairs(file: Path) -> list[Pair]:
     """Reads all pairs of a file. InvalidRequest naming the line and what is wrong with it."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = _lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"--pairs {file} cannot be read: {reason_of(error)}") from error
     pairs = [_pair(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -38,7 +44,7 @@ def read_pairs(file: Path) -> list[Pair]:
 def read_tokens(file: Path) -> list[str]:
     """Reads new tokens, one a line, in the order of the ids they get. InvalidRequest for an empty or repeated one."""
     try:
-        tokens = file.read_text(encoding="utf-8").splitlines()
+        tokens = _lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"--add-tokens {file} cannot be read: {reason_of(error)}") from error
     for number, token in enumerate(tokens, 1):

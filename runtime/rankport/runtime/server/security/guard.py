@@ -142,7 +142,7 @@ class _ClientFile:
     def _read(self) -> tuple[Stamp, Mapping[str, Client]]:
         try:
             stamp = stamp_of(self._path)
-            text = Path(self._path).read_text(encoding="utf-8")
+            text = Path(self._path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise InvalidRequest(f"token_file {self._path} cannot be read: {reason}") from error

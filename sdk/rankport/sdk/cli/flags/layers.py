@@ -83,8 +83,7 @@ def _variables(flags: Mapping[str, Any]) -> dict[str, str]:
 
 def _read(file: Path, flags: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     try:
-        with file.open("rb") as opened:
-            table = tomllib.load(opened)
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidRequest(f"--config {file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankport.exporters.vocabulary.grounding.ground import GroundReport
+from rankport.protos.wording import counted
 
 
 def print_report(console: Console, report: GroundReport) -> None:
@@ -28,8 +29,9 @@ def print_report(console: Console, report: GroundReport) -> None:
             soft_wrap=True,
         )
     if figures["tokens_without_a_training_pair"]:
+        lacking = counted(figures["tokens_without_a_training_pair"], "token")
         console.print(
-            f"{figures['tokens_without_a_training_pair']} tokens had no pair to train on: they start at the mean",
+            f"{lacking} had no pair to train on, and started at the mean",
             style="yellow",
         )
     console.print(f"checkpoint: {report.out}", soft_wrap=True)

@@ -28,7 +28,7 @@ from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
-from support.gpu.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
+from support.gpu.qdq import IN, fp8_block_weight, fp8_weight, layer_graph, qdq_layer, random_weight
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 
@@ -56,6 +56,8 @@ KERNELS = {
     "int4 in groups of 8": "DequantizeKernel",
     "int4, fp8 per tensor": "_Rounding",
     "fp8 weights alone, one scale": "DequantizeKernel",
+    "fp8 in blocks": "FloatBlocksKernel",
+    "fp8 in blocks, fp8 per block": "FloatBlocksKernel",
     "fp8, fp8 per token": "DequantizeKernel",
     "fp8, fp8 per tensor": "DequantizeKernel",
 }
@@ -86,6 +88,7 @@ QUIET: dict[str, tuple[QuantizedWeight, Activation | None]] = {
     "int8, fixed scale": (random_weight(8, 1), Activation("int8-tensor", scale=2e-5)),
     "fp8": (fp8_weight(), FP8_TOKEN),
     "fp8, fixed scale": (fp8_weight(), Activation("fp8-tensor", scale=5e-6)),
+    "fp8 in blocks": (fp8_block_weight(), Activation("fp8-block", divisor=FP8_MAX, block=128)),
     "int4": (random_weight(4, 2), None),
 }
 
@@ -125,6 +128,7 @@ FORMS: dict[str, Make] = {
         compressed_tensors(to, "FP8", num_hidden_layers=1),
         {"fp8_products": True},
     ),
+    "FP8 checkpoint in blocks": lambda to: (compressed_tensors(to, "FP8_BLOCK", num_hidden_layers=1), {}),
     "W8A8 checkpoint": lambda to: (compressed_tensors(to, "W8A8", num_hidden_layers=1), {}),
     "GPTQ checkpoint": lambda to: (gptq(to, Gptq(group_size=64, desc_act=True, sym=False)), {}),
 }
@@ -133,6 +137,7 @@ CASES = [
     ("fp8 at export", "bf16"),
     *(("fp8 products at export", precision) for precision in ("fp32", "fp16", "bf16")),
     ("fp8 products of an FP8 checkpoint", "fp16"),
+    *(("FP8 checkpoint in blocks", precision) for precision in ("fp32", "fp16", "bf16")),
     ("W8A8 checkpoint", "fp16"),
     ("GPTQ checkpoint", "fp32"),
 ]

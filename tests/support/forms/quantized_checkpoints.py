@@ -103,7 +103,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is no mapping
 
 
-def rewrite_tensors(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
+def rewrite_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
     """Lets `change` edit the stored tensors in place."""
     tensors = read_tensors(folder)
     change(tensors)
@@ -141,7 +141,7 @@ def _quantized(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _observe_weights(model: nn.Module) -> None:
-    """Scales (and zero points) from the smallest and largest weight of each group."""
+    """Scales (and zero points) from the smallest and largest weight of each group, or block."""
     for module in _quantized(model):
         args = module.quantization_scheme.weights
         weight = module.weight.data.float()
@@ -149,9 +149,17 @@ def _observe_weights(model: nn.Module) -> None:
             weight = weight.unflatten(-1, (-1, args.group_size))
         elif args.strategy == "tensor":
             weight = weight.reshape(1, -1)
+        elif args.strategy == "block":
+            weight = _blocks(weight, *args.block_structure)
         scales, zeros = calculate_qparams(weight.amin(-1), weight.amax(-1), args)
         module.weight_scale.data.copy_(scales.reshape(module.weight_scale.shape))
         module.weight_zero_point.data.copy_(zeros.reshape(module.weight_zero_point.shape))
+
+
+def _blocks(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """Blocks [down, across, rows * columns] of a matrix, zeros where the last ones are cut."""
+    whole = nn.functional.pad(weight, (0, -weight.shape[1] % columns, 0, -weight.shape[0] % rows))
+    return whole.unflatten(1, (-1, columns)).unflatten(0, (-1, rows)).transpose(1, 2).flatten(2)
 
 
 def _observe_inputs(model: nn.Module) -> None:

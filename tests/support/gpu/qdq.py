@@ -36,6 +36,14 @@ def fp8_weight() -> QuantizedWeight:
     return round_to_nearest(weight, RECIPES["fp8"], None)
 
 
+def fp8_block_weight() -> QuantizedWeight:
+    """float8, a scale a block of 128 columns and 48 rows."""
+    scales = (torch.rand(2, 2, generator=torch.Generator().manual_seed(9)) * 0.02 + 0.001).repeat_interleave(
+        48, 0
+    )
+    return QuantizedWeight(fp8_weight().codes, scales, None, 8)
+
+
 def fp8_tensor_weight() -> QuantizedWeight:
     """float8, one scale."""
     return QuantizedWeight(fp8_weight().codes, torch.full((1, 1), 0.01), None, 8)
@@ -73,6 +81,11 @@ QDQ_LAYERS: dict[str, tuple[QuantizedWeight, Activation | None]] = {
     "int8 in groups, int8 per token": (random_weight(8, 4), Activation("int8-token")),
     "fp8 weights alone": (fp8_weight(), None),
     "fp8 weights alone, one scale": (fp8_tensor_weight(), None),
+    "fp8 in blocks": (fp8_block_weight(), None),
+    "fp8 in blocks, fp8 per block": (
+        fp8_block_weight(),
+        Activation("fp8-block", divisor=FP8_MAX, block=128),
+    ),
     "fp8, fp8 per token": (fp8_weight(), FP8_TOKEN),
     "fp8, fp8 per tensor": (fp8_weight(), Activation("fp8-tensor", scale=0.01)),
     "fp8 of one scale, fp8 per tensor": (fp8_tensor_weight(), Activation("fp8-tensor", scale=0.01)),

@@ -6,7 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Kind = Literal["int8-token", "int8-block", "int8-tensor", "int16-token", "fp8-token", "fp8-tensor"]
+Kind = Literal[
+    "int8-token", "int8-block", "int8-tensor", "int16-token", "fp8-token", "fp8-block", "fp8-tensor"
+]
 FP8_MAX = 448.0
 """The largest finite value of float8 e4m3fn (arXiv 2209.05433, table 1)."""
 
@@ -28,12 +30,12 @@ class Activation:
     kind: Kind
     divisor: float = 127.0  # largest code that a token's largest value maps to
     scale: float | None = None  # of the tensor kinds
-    block: int | None = None  # channels, of int8-block
+    block: int | None = None  # channels, of the block kinds
     least_scale: float = torch.finfo(torch.float32).eps  # of a token of zeros
 
     def __post_init__(self) -> None:
         assert ("tensor" in self.kind) == (self.scale is not None)
-        assert (self.kind == "int8-block") == (self.block is not None)
+        assert self.kind.endswith("block") == (self.block is not None)
 
     @property
     def name(self) -> str:
@@ -61,12 +63,22 @@ class Activation:
         """Rounds to values of the grid of the fp8 kinds: float8_e4m3fn; what is beyond it, to its edge."""
         return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
 
+    def blocks(self, x: Tensor) -> Tensor:
+        """Parts channels of the block kinds, the last block filled up with zeros: [..., blocks, block]."""
+        assert self.block is not None
+        padding = -x.shape[-1] % self.block
+        return torch.nn.functional.pad(x, (0, padding)).reshape(*x.shape[:-1], -1, self.block)
+
     def rounded(self, x: Tensor) -> Tensor:
         """Gives `x` as the product sees it, fp32."""
         if self.block is not None:
-            padding = -x.shape[-1] % self.block
-            blocks = torch.nn.functional.pad(x, (0, padding)).reshape(*x.shape[:-1], -1, self.block)
+            blocks = self.blocks(x)
             scales = self.scales(blocks)
-            return (self.codes(blocks, scales) * scales).flatten(-2)[..., : x.shape[-1]]
+            return joined(self.codes(blocks, scales) * scales, x.shape[-1])
         scales = self.scales(x)
         return self.codes(x, scales) * scales
+
+
+def joined(blocks: Tensor, channels: int) -> Tensor:
+    """Puts [..., blocks, block] together again: [..., channels]."""
+    return blocks.flatten(-2)[..., :channels]

@@ -66,8 +66,6 @@ def test_a_file_that_contradicts_the_config_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"load_in_8bit": True, "llm_int8_threshold": 6.0}, "method 'bitsandbytes' is not supported"),
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "method 'fp8' is not supported"),
         (
             {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0},
             "method 'fbgemm_fp8' is not supported",

@@ -42,6 +42,7 @@ FORMS: dict[str, Make] = {
         compressed_tensors(to, "W4A16_ASYM", num_hidden_layers=1),
         {"graphs": "separate"},
     ),
+    "fp8 checkpoint in blocks": lambda to: (compressed_tensors(to, "FP8_BLOCK", num_hidden_layers=1), {}),
     "fp8 checkpoint of fixed scales": lambda to: (compressed_tensors(to, "FP8", num_hidden_layers=1), {}),
 }
 

@@ -12,6 +12,8 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.protos.errors import CheckpointError
 
 FIELD = "quantization_config"
+_AUTOAWQ = {"w_bit": "bits", "q_group_size": "group_size"}
+"""Names of its own file, and config.json's of the same."""
 _BITSANDBYTES = ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "llm_int8_threshold")
 
 
@@ -25,7 +27,8 @@ def _autogptq(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _awq(raw: dict[str, Any]) -> dict[str, Any]:
-    return {"quant_method": "awq"} | raw
+    stated = {_AUTOAWQ.get(key, key): value for key, value in raw.items()}
+    return {"quant_method": "awq"} | stated | {"version": str(stated.get("version", "gemm")).lower()}
 
 
 def _as_it_is(raw: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +77,16 @@ def method_of(raw: dict[str, Any]) -> str | None:
 
 
 def _require_same(name: str, beside: dict[str, Any], stated: dict[str, Any]) -> None:
-    for key in ("quant_method", "quant_algo", "bits", "group_size", "sym", "desc_act"):
+    for key in (
+        "quant_method",
+        "quant_algo",
+        "bits",
+        "group_size",
+        "sym",
+        "desc_act",
+        "zero_point",
+        "version",
+    ):
         if key in beside and key in stated and beside[key] != stated[key]:
             raise CheckpointError(
                 f"{name} says {key} {beside[key]!r}, config.json: {FIELD}.{key} is {stated[key]!r}: remove the one "

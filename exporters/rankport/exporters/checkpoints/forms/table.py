@@ -5,17 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.config.heads import left_out
-from rankport.exporters.checkpoints.forms import (
-    compressed_tensors,
-    control_llm,
-    gptq,
-    modelopt,
-    onnx_model,
-    plain,
-)
+from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
+from rankport.exporters.checkpoints.forms.quantized import (
+    awq,
+    bitsandbytes,
+    compressed_tensors,
+    fine_grained_fp8,
+    gptq,
+    modelopt,
+)
 from rankport.exporters.checkpoints.forms.text_part import keep_text_part
 from rankport.protos.errors import CheckpointError
 
@@ -37,6 +38,9 @@ FORMS: tuple[Form, ...] = (
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
     Form("gptq", gptq.matches, gptq.load),
+    Form("awq", awq.matches, awq.load),
+    Form("fp8", fine_grained_fp8.matches, fine_grained_fp8.load),
+    Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load),
     Form("modelopt", modelopt.matches, modelopt.load),
     Form("plain", plain.matches, plain.load),
 )

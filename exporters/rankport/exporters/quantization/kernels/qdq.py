@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.graphs.passes.low_bit_types import DEQUANTIZE_INT4
-from rankport.exporters.quantization.activation import FP8_MAX, Activation
+from rankport.exporters.quantization.activation import FP8_MAX, Activation, joined
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 _VERSION = 21
@@ -102,8 +102,12 @@ class QdqKernel(nn.Module):
         activation = self.activation
         if activation is None:
             return x, None
-        if activation.block is not None:
+        if activation.kind == "int8-block":
             return activation.rounded(x), None
+        if activation.block is not None:
+            blocks = activation.blocks(x)
+            units = activation.scales(blocks) / self.pair
+            return joined(self._on_grid(blocks / units) * units, x.shape[-1]), None
         if activation.scale is not None:
             rounded = self._on_grid(x / self.rest)
             # Below every code, so it changes nothing, but it keeps the pair and the product apart: see above.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
+from rankport.exporters.quantization.kernels.float_blocks import FloatBlocksKernel
 from rankport.exporters.quantization.kernels.fp8 import Fp8Kernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
 from rankport.exporters.quantization.kernels.loud import BesideLoud, LoudKernel
@@ -99,13 +100,16 @@ def _product_of(weight: QuantizedWeight, activation: Activation | None, target: 
 def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Module:
     """Chooses operators with a kernel in ONNX Runtime's CUDA provider: what it lacks runs on the CPU.
 
-    It dequantizes whole channels of int8 and float8, and blocks of int4 that are symmetric: no other blocks.
+    It dequantizes whole channels of int8 and float8, and blocks of int4 that are symmetric: no other blocks, so those
+    of float8 get their scales by a product.
     """
     if SignedKernel.fits(weight, activation):
         return SignedKernel(weight, activation)
     if NBitsKernel.fits(weight, None, off_grid=True):
         product = NBitsKernel(weight, None)
         return product if activation is None else _Rounding(activation, product)
+    if FloatBlocksKernel.fits(weight):
+        return FloatBlocksKernel(weight, activation)
     if weight.groups > 1 and (weight.type == "float" or weight.bits != 4 or weight.zeros is not None):
         raise CheckpointError(
             f"a layer of {weight.in_features} inputs has {weight.bits}-bit {weight.type} weights in {weight.groups} "

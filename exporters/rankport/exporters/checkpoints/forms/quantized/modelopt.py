@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.checkpoints.forms.low_bit import (
+from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
     bias_of,

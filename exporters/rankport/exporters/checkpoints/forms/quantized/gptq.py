@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.checkpoints.forms.low_bit import (
+from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
     bias_of,
@@ -23,7 +23,7 @@ from rankport.exporters.checkpoints.forms.low_bit import (
     read_tensor,
     require_full_groups,
 )
-from rankport.exporters.checkpoints.forms.packing import unpack_words, words
+from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError

@@ -7,22 +7,23 @@ quantization/utils/helpers.py for inputs), which is not needed to load.
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.compressed_tensors_config import (
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized.compressed_tensors_config import (
     CompressedTensorsConfig,
     LayerScheme,
 )
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.checkpoints.forms.low_bit import (
+from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     LowBitLayer,
     bias_of,
     checked_groups,
     load_low_bit,
     loaded,
+    read_block_scales,
     read_scales,
     read_tensor,
     require_full_groups,
 )
-from rankport.exporters.checkpoints.forms.packing import unpack_words, words
+from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
@@ -148,6 +149,9 @@ def _scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: La
         if scale.numel() != 1:
             raise CheckpointError(f"tensor {name!r} has shape {list(scale.shape)}, the config expects [1]")
         return scale.reshape(1, 1)
+    if scheme.weights.block is not None:
+        shape = (linear.out_features, linear.in_features)
+        return read_block_scales(folder, name, shape, scheme.weights.block)
     groups = 1
     if scheme.weights.group_size is not None:
         groups = require_full_groups(stored, linear, scheme.weights.group_size)
@@ -204,15 +208,15 @@ def _groups_of(
 def _activation(
     folder: CheckpointFolder, stored: str, scheme: LayerScheme
 ) -> tuple[Activation | None, tuple[str, ...]]:
-    """Says how inputs are rounded: scale = max |x| / divisor of a token, or `input_scale`."""
-    kind = scheme.inputs
-    if kind is None:
+    """Says how inputs are rounded: scale = max |x| / divisor of a token or a block of it, or `input_scale`."""
+    if scheme.inputs is None:
         return None, ()
+    kind = scheme.inputs.kind
     divisor = FP8_MAX if kind.startswith("fp8") else _INT8_DIVISOR
     zero = f"{stored}.input_zero_point"
     taken = (zero,) if _zero_throughout(folder, zero) else ()
-    if kind.endswith("token"):
-        return Activation(kind, divisor), taken
+    if not kind.endswith("tensor"):
+        return Activation(kind, divisor, block=scheme.inputs.block), taken
     name = f"{stored}.input_scale"
     scale = read_scales(folder, name)
     if scale.numel() != 1 or scale.item() == 0:

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms import gptq
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized import gptq
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 from support import checkpoints

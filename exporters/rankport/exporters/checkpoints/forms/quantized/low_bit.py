@@ -7,6 +7,7 @@ loader knows. No full-precision copy of a quantized weight is ever made.
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -176,6 +177,19 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
             f"tensor {name!r} holds zeros only: scales must be above 0, copy the checkpoint again"
         )
     return scales
+
+
+def read_block_scales(
+    folder: CheckpointFolder, name: str, shape: tuple[int, int], block: tuple[int, int]
+) -> Tensor:
+    """Reads scales of blocks of a matrix [out, in], and gives each row its own: fp32 [out, groups].
+
+    Groups are as long as a block is wide, or shorter where the last one is cut. Raises CheckpointError.
+    """
+    (rows, columns), (tall, wide) = shape, block
+    scales = read_scales(folder, name, (-(-rows // tall), -(-columns // wide)))
+    of_group = torch.arange(0, columns, gcd(wide, columns)) // wide
+    return scales[torch.arange(rows) // tall][:, of_group].contiguous()
 
 
 def bias_of(

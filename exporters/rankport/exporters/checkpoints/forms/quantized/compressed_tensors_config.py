@@ -1,7 +1,8 @@
 """`quantization_config` of compressed-tensors checkpoints: which layer is stored how.
 
-Owns what of the format is supported: int4, int8 and float8 weights (a scale a tensor, channel or group), inputs in full
-precision, int8 or float8. Field names and the order of matching are those of the compressed-tensors library, 0.20.
+Owns what of the format is supported: int4, int8 and float8 weights (a scale a tensor, channel, group or block), inputs
+in full precision, int8 or float8. Field names and the order of matching are those of the compressed-tensors library,
+0.20.
 """
 
 import re
@@ -10,12 +11,12 @@ from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
-from rankport.exporters.checkpoints.forms.low_bit import FULL_PRECISION
+from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
 from rankport.exporters.quantization.activation import Kind
 from rankport.protos.errors import CheckpointError
 
 Format = Literal["pack-quantized", "int-quantized", "float-quantized", "naive-quantized"]
-Strategy = Literal["tensor", "channel", "group"]
+Strategy = Literal["tensor", "channel", "group", "block"]
 MIXED = "mixed-precision"
 _FIELD = "quantization_config"
 _SCHEME_KEYS = ("targets", "weights", "input_activations", "output_activations", "format")
@@ -34,6 +35,7 @@ _INPUTS: dict[tuple[str, int, str, bool], Kind] = {
     ("int", 8, "token", True): "int8-token",
     ("int", 8, "tensor", False): "int8-tensor",
     ("float", 8, "token", True): "fp8-token",
+    ("float", 8, "group", True): "fp8-block",
     ("float", 8, "tensor", False): "fp8-tensor",
 }
 
@@ -47,6 +49,15 @@ class WeightScheme:
     symmetric: bool
     strategy: Strategy
     group_size: int | None  # of strategy group
+    block: tuple[int, int] | None = None  # rows and columns, of strategy block
+
+
+@dataclass(frozen=True, slots=True)
+class InputScheme:
+    """Rounding of the inputs of a layer."""
+
+    kind: Kind
+    block: int | None  # channels that share a scale, of the block kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class LayerScheme:
     targets: tuple[str, ...]
     format: Format
     weights: WeightScheme
-    inputs: Kind | None
+    inputs: InputScheme | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +160,33 @@ def _weights(field: str, stated: Any) -> WeightScheme:
     )
     _require(not stated.get("dynamic", False), f"{field}.dynamic", stated, "false")
     strategy = _strategy(stated)
-    _require(strategy in get_args(Strategy), f"{field}.strategy", stated, "'tensor', 'channel' or 'group'")
+    _require(
+        strategy in get_args(Strategy), f"{field}.strategy", stated, "'tensor', 'channel', 'group' or 'block'"
+    )
     symmetric = bool(stated.get("symmetric", True))
     _require(symmetric or kind == "int", f"{field}.symmetric", stated, "true of float weights")
     size = stated.get("group_size") if strategy == "group" else None
     if strategy == "group":
         _require(isinstance(size, int) and size > 0, f"{field}.group_size", stated, "a whole number above 0")
-    return WeightScheme(kind, bits, symmetric, strategy, size)
+    block = None
+    if strategy == "block":
+        _require(kind == "float", f"{field}.strategy", stated, "'block' of float weights alone")
+        block = _whole_block(f"{field}.block_structure", stated)
+    return WeightScheme(kind, bits, symmetric, strategy, size, block)
 
 
-def _inputs(field: str, stated: Any) -> Kind:
+def _whole_block(field: str, stated: dict[str, Any]) -> tuple[int, int]:
+    sizes = stated.get("block_structure")
+    sound = (
+        isinstance(sizes, list)
+        and len(sizes) == 2
+        and all(type(size) is int and size >= 16 for size in sizes)
+    )
+    _require(sound, field, stated, "two whole numbers of 16 or more")
+    return sizes[0], sizes[1]  # type: ignore[index]
+
+
+def _inputs(field: str, stated: Any) -> InputScheme:
     _require_keys(field, stated, _ARGUMENT_KEYS)
     _require(bool(stated.get("symmetric", True)), f"{field}.symmetric", stated, "true")
     dynamic = stated.get("dynamic", False)
@@ -175,7 +203,11 @@ def _inputs(field: str, stated: Any) -> Kind:
         )
         shown = {key: stated.get(key) for key in ("type", "num_bits", "strategy", "dynamic")}
         raise CheckpointError(f"config.json: {field} is {shown}, supported are {known}: {FULL_PRECISION}")
-    return kind
+    size = stated.get("group_size")
+    if kind != "fp8-block":
+        return InputScheme(kind, None)
+    _require(type(size) is int and size >= 16, f"{field}.group_size", stated, "a whole number of 16 or more")
+    return InputScheme(kind, size)
 
 
 def _strategy(stated: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rankport.exporters.checkpoints.forms import compressed_tensors as loader
+from rankport.exporters.checkpoints.forms.quantized import compressed_tensors as loader
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 
 LAYER = "model.layers.1.mlp.down_proj"

@@ -50,7 +50,7 @@ class _FourBits(StoredTensors):
 
     @property
     def types(self) -> str:
-        """What their codes stand for, in words."""
+        """Names their codes stand for, in words."""
         return "+".join(sorted({str(state["quant_type"]) for state in self._states.values()}))
 
     def read(self, name: str) -> Tensor:

@@ -50,7 +50,7 @@ class _FourBits(StoredTensors):
 
     @property
     def types(self) -> str:
-        """Names their codes stand for, in words."""
+        """Names what their codes stand for."""
         return "+".join(sorted({str(state["quant_type"]) for state in self._states.values()}))
 
     def read(self, name: str) -> Tensor:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rankport.protos.arguments import INT64, checked_top_k, number_array
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Usage
+from rankport.protos.wording import keys_amiss
 
 SetColumn = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float32] | tuple[str, ...]
 """Ids [rows], unsigned where one needs it, numbers [rows] or vectors [rows, width], or keys of a token store."""
@@ -109,6 +110,7 @@ def rank_arguments(row: object) -> dict[str, Any]:
     if not isinstance(row, dict) or not {"history", "candidates"} <= row.keys() <= _ARGUMENTS:
         raise InvalidRequest(
             f"must be an object with history and candidates, of {', '.join(sorted(_ARGUMENTS))}"
+            f"{keys_amiss(row, ('history', 'candidates'), _ARGUMENTS)}"
         )
     sides = {side: row[side] for side in ("history", "candidates")}
     filled = {

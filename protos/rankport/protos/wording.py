@@ -1,6 +1,6 @@
 """Words of messages: numbers with their nouns, and names that are amiss, each said where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 _MOST = 10  # names that are listed
 
@@ -23,6 +23,19 @@ def listed(names: Sequence[object], otherwise: str = "none") -> str:
         return otherwise
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return ", ".join(map(str, names[:_MOST])) + more
+
+
+def keys_amiss(given: object, needed: Sequence[str], known: Collection[str]) -> str:
+    """Writes, behind a colon, which keys a JSON object lacks and which it may not have; "" of what is none, or fits."""
+    if not isinstance(given, Mapping):
+        return ""
+    said = amiss([key for key in needed if key not in given], [key for key in given if key not in known])
+    return f": {said}" if said else ""
+
+
+def keys_had(given: object) -> str:
+    """Writes, behind a comma, which keys a JSON object has; "" of what is none."""
+    return f", has {listed(list(given))}" if isinstance(given, Mapping) else ""
 
 
 def amiss(missing: Sequence[object], unknown: Sequence[object]) -> str:

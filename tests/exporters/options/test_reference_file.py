@@ -49,7 +49,7 @@ SCORED = {"prefix": "a", "items": ["b", "c"], "scores": [1, 2]}
             "scores",
             "none",
             [{"prefix": "a", "items": ["b"]}],
-            "needs exactly the keys prefix, items and scores",
+            "needs exactly the keys prefix, items and scores, or prefix, item and score, has prefix, items",
         ),
         ("scores", "none", [SCORED | {"scores": [1]}], "needs a list of 2 scores"),
         ("scores", "none", [SCORED | {"scores": [1, None]}], "score 1 must be a finite number, not None"),

@@ -39,7 +39,8 @@ def test_a_judged_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", "line 1: not JSON"),
-        ('{"prefix": "a"}', "line 1: needs the keys prefix and items"),
+        ('{"prefix": "a"}', r"line 1: needs the keys prefix and items .*: missing items"),
+        ('{"prefix": "a", "items": ["b"], "id": 1}', r"needs the keys prefix and items .*: unknown id"),
         ('{"prefix": "a", "items": []}', "at least one item"),
         ('{"prefix": 3, "items": ["b"]}', "prefix must be"),
         ("", "holds no request"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rankport.exporters.options.bad_lines import read_lines
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import keys_had
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ def _parsed(row: object, place: str) -> JudgedText:
             return JudgedText(text, _labels(label), place)
         case {"texts": [str() as first, str() as second], "label": label, **rest} if not rest:
             return JudgedText((first, second), _labels(label), place)
-    raise InvalidRequest('needs exactly the keys text, or texts of two, and label: {"text": …, "label": …}')
+    raise InvalidRequest(
+        'needs exactly the keys text, or texts of two, and label: {"text": …, "label": …}' + keys_had(row)
+    )
 
 
 def _labels(label: object) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from rankport.exporters.options.requests_file import (
 )
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, Prefix
+from rankport.protos.wording import keys_had
 
 ReferenceForm = Literal["scores", "embeddings"]
 """Form of what a kind's owner has: scores of a ranker, embeddings (or their cosines) of an item encoder."""
@@ -118,7 +119,9 @@ def _scored(row: object, place: str, lists: bool) -> ScoredRequest:
     elif isinstance(row, dict) and set(row) == {"prefix", "items", "scores"}:
         items, scores = parse_items(row["items"]), row["scores"]
     else:
-        raise InvalidRequest("needs exactly the keys prefix, items and scores, or prefix, item and score")
+        raise InvalidRequest(
+            f"needs exactly the keys prefix, items and scores, or prefix, item and score{keys_had(row)}"
+        )
     if not isinstance(scores, list) or len(scores) != len(items):
         raise InvalidRequest(f"needs a list of {len(items)} scores, one an item, not {scores!r}")
     values = tuple(_score(score, lists, index) for index, score in enumerate(scores))
@@ -171,7 +174,7 @@ def _of_encoder(row: object, place: str) -> EmbeddedText | ScoredPair:
         if not is_finite_number(row["score"]) or abs(row["score"]) > 1 + 1e-6:
             raise InvalidRequest(f"score must be a cosine from -1 to 1, not {row['score']!r}")
         return ScoredPair((_text(row["a"], "a"), _text(row["b"], "b")), float(row["score"]), place)
-    raise InvalidRequest("needs exactly the keys item and embedding, or a, b and score")
+    raise InvalidRequest(f"needs exactly the keys item and embedding, or a, b and score{keys_had(row)}")
 
 
 def _text(value: object, name: str) -> str:

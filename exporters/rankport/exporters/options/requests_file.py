@@ -14,7 +14,7 @@ from rankport.exporters.options.bad_lines import read_lines, repeat_of
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.protos.types import Item, Key, Prefix
-from rankport.protos.wording import counted
+from rankport.protos.wording import counted, keys_amiss
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def read_judged(path: Path) -> list[JudgedRequest]:
 
 def _parse_judged(row: object, place: str) -> JudgedRequest:
     if not isinstance(row, dict) or set(row) != {"prefix", "items", "gains"}:
-        raise InvalidRequest("needs exactly the keys prefix, items and gains")
+        keys = ("prefix", "items", "gains")
+        raise InvalidRequest(f"needs exactly the keys prefix, items and gains{keys_amiss(row, keys, keys)}")
     if not isinstance(row["items"], list) or not isinstance(row["gains"], list):
         raise InvalidRequest("items and gains must be lists")
     if len(row["items"]) != len(row["gains"]):
@@ -68,7 +69,8 @@ def read_requests(path: Path) -> list[RealRequest]:
 
 def _parse_request(row: object, place: str) -> RealRequest:
     if not isinstance(row, dict) or not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
-        raise InvalidRequest("needs the keys prefix and items (and may have gains)")
+        told = keys_amiss(row, ("prefix", "items"), ("prefix", "items", "gains"))
+        raise InvalidRequest(f"needs the keys prefix and items (and may have gains){told}")
     return RealRequest(parse_prefix(row["prefix"]), parse_items(row["items"]), place)
 
 

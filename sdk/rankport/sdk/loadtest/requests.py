@@ -17,6 +17,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages import set_wire, wire
 from rankport.protos.sets import SetQuery, rank_arguments
 from rankport.protos.types import Key
+from rankport.protos.wording import keys_amiss
 
 SCORE, ENCODE = "/rankport.v1.Scoring/Score", "/rankport.v1.Embedding/Encode"
 RANK = "/rankport.v1.SetRanking/Rank"
@@ -48,6 +49,7 @@ def read_requests(path: Path, model: str = "") -> list[LoadRequest]:
         if not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
             raise InvalidRequest(
                 "needs the keys prefix and items (and may have gains), texts, or history and candidates"
+                f"{keys_amiss(row, ('prefix', 'items'), ('prefix', 'items', 'gains'))}"
             )
         items = parse_items(row["items"])
         request = wire.score_request(model, parse_prefix(row["prefix"]), items, "truncate", "skip")

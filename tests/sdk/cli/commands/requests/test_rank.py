@@ -65,7 +65,8 @@ def test_null_is_a_missing_number(bundle: Bundle) -> None:
     ("stdin", "message"),
     [
         ("{", "line 1 is no JSON"),
-        ('{"history": {}}', "line 1: must be an object with history and candidates"),
+        ('{"history": {}}', "head_weights, history, now, sessions, times, top_k: missing candidates"),
+        ('{"history": {}, "candidate": {}}', "missing candidates, unknown candidate"),
         (line() + line(colour=1), "line 2: must be an object"),
         (line(head_weights={"share": 1.0}), "line 1: head_weights: 'share' is no head"),
         (line() + line(candidates=candidates(17)), "line 2: candidates has 17 rows"),

@@ -26,6 +26,14 @@ WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by 
     (["inspect"], "(see rankport inspect --help)"),
     (["serve", "b", "--port", "99999"], "--port is '99999': it must be from 0 to 65535"),
     (["serve", "b", "--port", "x"], "--port is 'x': "),
+    (
+        ["serve", "b", "--http-port", "8599", "--metrics-port", "8599"],
+        "http_port and metrics_port are both 8599",
+    ),
+    (
+        ["serve", "b", "--max-connections", "9" * 20],
+        f"--max-connections is '{'9' * 20}': it must be from 1 to 1000000",
+    ),
     (["serve", "b", "--device-ids", "0,1"], "device_ids is [0, 1]: a CPU has one engine"),
     (["serve", "b", "--prefix-cache-bytes", "4XB"], "'4XB' is no size"),
     (["serve", "=b"], "'=b' gives no name"),

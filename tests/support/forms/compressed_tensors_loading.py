@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rankport.exporters.checkpoints.forms.quantized import compressed_tensors as loader
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized import compressed_tensors as loader
 
 LAYER = "model.layers.1.mlp.down_proj"
 

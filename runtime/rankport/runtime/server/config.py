@@ -11,6 +11,8 @@ from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.security.config import DEFAULTS as SECURITY_DEFAULTS
 from rankport.runtime.server.security.config import SecurityConfig
 
+_MOST_CONNECTIONS = 1_000_000  # and calls; gRPC ends the process for what is far more
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
@@ -98,11 +100,16 @@ class ServerConfig:
     )
     # With the next one it bounds what open calls take, 21 kB each, whoever opens them.
     max_connections: int = field(
-        default=1000, metadata=flag("Connections; more are closed as they come.", least=1)
+        default=1000,
+        metadata=flag("Connections; more are closed as they come.", least=1, most=_MOST_CONNECTIONS),
     )
     max_connection_calls: int = field(
         default=512,
-        metadata=flag("Calls that one connection has open; its client holds back the rest.", least=1),
+        metadata=flag(
+            "Calls that one connection has open; its client holds back the rest.",
+            least=1,
+            most=_MOST_CONNECTIONS,
+        ),
     )
     max_connection_streams: int = field(
         default=64,

@@ -5,6 +5,7 @@ It answers no call itself and holds no model.
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -139,7 +140,7 @@ class Supervisor:
         for front in fronts:
             front.ask_to_stop(grace_s)
         grace_s = self._server.grace_s if grace_s is None else grace_s
-        within_s = self._server.lame_duck_s + grace_s + _MARGIN_S
+        within_s = min(self._server.lame_duck_s + grace_s + _MARGIN_S, threading.TIMEOUT_MAX)
         for front in fronts:
             self.counts.add_all(front.stopped(within_s).calls)
         engines, self._engines = self._engines, []

@@ -47,7 +47,7 @@ def checks(
     """Makes all checks, those after one that fails too."""
     security = server.security
     hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
-    yield _checked(hosts, lambda: _check_addresses(server))
+    yield _checked(hosts, lambda: check_addresses(server))
     if server.fronts:
         yield _checked(f"{server.fronts} fronts", lambda: check_fronts(server))
     if security.encrypts:
@@ -80,7 +80,7 @@ def _checked(what: str, check: Callable[[], object]) -> Check:
     return Check(what)
 
 
-def _check_addresses(server: ServerConfig) -> None:
+def check_addresses(server: ServerConfig) -> None:
     """Raises `InvalidRequest` for hosts that are too open, and two ports of the server's own that are one."""
     security, observing = server.security, server.observing
     check_exposure(server.hosts, security)

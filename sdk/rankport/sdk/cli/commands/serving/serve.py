@@ -92,9 +92,11 @@ def serve(
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.server.processes.running import running as serving
     from rankport.runtime.server.processes.supervisor import Work
+    from rankport.runtime.server.settings.checks import check_addresses
     from rankport.sdk.cli.output.serve import ServerLines
     from rankport.sdk.cli.output.service_manager import ServiceManager
 
+    check_addresses(server)
     log_to_stderr(json_log)
     work = Work(bundles, server, engine, store, frozen=frozen, write_back=write_back, json_log=json_log)
     manager = ServiceManager()

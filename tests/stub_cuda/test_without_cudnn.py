@@ -14,7 +14,6 @@ pytestmark = [pytest.mark.stub_cuda, pytest.mark.usefixtures("traces")]
 
 CASES = [(kind, form) for kind in KINDS for form in ("fp32", "fp16")]
 WITHOUT = (
-    "item-encoder, gated delta rule",
     "ranker, joint, by rows",
     "ranker, softcap",
     "set-ranker, HSTU",

@@ -26,11 +26,19 @@ std::string demangled(const char* name) {
   return result;
 }
 
-cudaError_t launch(const void* function, cudaStream_t stream) {
+bool fits(dim3 size, unsigned most_x, unsigned most_y, unsigned most_z) {
+  return size.x && size.y && size.z && size.x <= most_x && size.y <= most_y && size.z <= most_z;
+}
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block, cudaStream_t stream) {
   Lock lock(mutex);
   if (cudaError_t error = enqueued("cudaLaunchKernel")) return error;
   auto found = functions.find(function);
   if (found == functions.end()) return failed(cudaErrorInvalidDeviceFunction, "launch of a kernel that was not registered");
+  // As `device.cpp` tells its limits: tensors without numbers ask for no blocks, unless an operator leaves them out.
+  if (!fits(grid, 2147483647, 65535, 65535) || !fits(block, 1024, 1024, 64) || block.x * block.y * block.z > 1024) {
+    return failed(cudaErrorInvalidConfiguration, "launch over blocks or threads that CUDA does not take, of " + found->second);
+  }
   noted(stream, found->second);
   return cudaSuccess;
 }
@@ -63,17 +71,17 @@ SHOWN cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
   *kernel = static_cast<cudaKernel_t>(const_cast<void*>(function));
   return cudaSuccess;
 }
-SHOWN cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void**, size_t, cudaStream_t stream) {
-  return launch(kernel, stream);
+SHOWN cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void**, size_t, cudaStream_t stream) {
+  return launch(kernel, grid, block, stream);
 }
-SHOWN cudaError_t cudaLaunchKernel(const void* function, dim3, dim3, void**, size_t, cudaStream_t stream) {
-  return launch(function, stream);
+SHOWN cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**, size_t, cudaStream_t stream) {
+  return launch(function, grid, block, stream);
 }
-SHOWN cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3, dim3, void**, size_t, cudaStream_t stream) {
-  return launch(function, stream);
+SHOWN cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void**, size_t, cudaStream_t stream) {
+  return launch(function, grid, block, stream);
 }
 SHOWN cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void**) {
-  return launch(function, config->stream);
+  return launch(function, config->gridDim, config->blockDim, config->stream);
 }
 SHOWN cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   if (noted(stream, "host function")) function(data);

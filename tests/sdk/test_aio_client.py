@@ -103,6 +103,7 @@ def test_a_cancelled_task_drops_its_work_at_the_server(served: Serving) -> None:
             await task
         later = asyncio.create_task(client.score("q", ["b"]))
         await asyncio.to_thread(worker.arrived.acquire)
+        await asyncio.to_thread(worker.cancelled.acquire)
         worker.gate.set()
         await later
 

@@ -161,6 +161,7 @@ def test_cancelling_a_future_drops_the_work_at_the_server(served: Serving, clien
     assert future.cancel()
     later = client.submit("q", ["b"])
     assert worker.arrived.acquire(timeout=10)
+    assert worker.cancelled.acquire(timeout=60)
     worker.gate.set()
     later.result(timeout=10)
     assert (worker.computed, worker.dropped) == (1, 1)

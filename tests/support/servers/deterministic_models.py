@@ -30,6 +30,9 @@ class Worker:
         self.gate = threading.Event()
         self.gate.set()
         self.arrived = threading.Semaphore(0)
+        self.cancelled = threading.Semaphore(
+            0
+        )  # a little after a client is told so: by then the thread drops it
         self.timeouts: list[float | None] = []
         self.priorities: list[Priority] = []
         self.computed = 0
@@ -43,6 +46,7 @@ class Worker:
     def submit(self, compute: Callable[[], Any], timeout_s: float | None) -> "Future[Any]":
         self.check_room()
         future: Future[Any] = Future()
+        future.add_done_callback(self._note_cancelled)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.timeouts.append(timeout_s)
         self.priorities.append(own_priority())
@@ -58,6 +62,10 @@ class Worker:
         self.gate.set()
         self._jobs.put(None)
         self._thread.join()
+
+    def _note_cancelled(self, future: "Future[Any]") -> None:
+        if future.cancelled():
+            self.cancelled.release()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -174,7 +174,7 @@ def test_the_time_left_reaches_the_model(served: Serving, stub: pb_grpc.ScoringS
     stub.Score(request())
     with_deadline, without = served.ranker.worker.timeouts
     assert with_deadline is not None
-    assert 4000 < with_deadline < 5001
+    assert 4000 < with_deadline < 6000  # gRPC sends it rounded up, by some percent
     assert without is None
 
 
@@ -224,6 +224,7 @@ def test_cancelled_work_is_dropped_before_it_is_computed(served: Serving, stub: 
     # The cancellation travels ahead of this call on the same connection.
     later = stub.Score.future(request())
     assert worker.arrived.acquire(timeout=10)
+    assert worker.cancelled.acquire(timeout=60)
     worker.gate.set()
     later.result()
     assert (worker.computed, worker.dropped) == (1, 1)
@@ -240,6 +241,7 @@ def test_work_cancelled_long_before_its_deadline_counts_as_cancelled(
     doomed.cancel()
     later = stub.Score.future(request())
     assert worker.arrived.acquire(timeout=10)
+    assert worker.cancelled.acquire(timeout=60)
     worker.gate.set()
     later.result()
     counts = served.server.counts.snapshot()

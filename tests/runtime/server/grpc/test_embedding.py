@@ -172,6 +172,8 @@ def test_the_work_of_a_cancelled_stream_is_dropped(served: Serving, stub: pb_grp
     responses.cancel()
     later = stub.Encode.future(wire.encode_request("", ["c"], "error"))
     assert worker.arrived.acquire(timeout=10)
+    for _ in range(2):
+        assert worker.cancelled.acquire(timeout=60)
     worker.gate.set()
     later.result()
     assert (worker.computed, worker.dropped) == (1, 2)

@@ -199,6 +199,7 @@ def test_a_stop_cuts_off_what_is_not_done_within_its_grace(served: Serving, chan
         in_flight.result(timeout=10)
     error: Any = raised.value
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert served.ranker.worker.cancelled.acquire(timeout=60)
     served.ranker.worker.gate.set()
     served.ranker.worker.close()
     assert (served.ranker.worker.computed, served.ranker.worker.dropped) == (0, 1)

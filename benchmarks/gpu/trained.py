@@ -107,6 +107,8 @@ def _verify(given: argparse.Namespace) -> None:
         for mode in found["parity"]["modes"]:
             figures.add(mode.pop("mode"), mode)
         figures.add("quality", found["quality"])
+    if done.returncode:
+        sys.exit(f"{given.form}: not proven, exit code {done.returncode} of verify")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rankport.exporters.proof.source_words import source_in_words
+from rankport.exporters.proof.source_words import compared_with, source_in_words
 from rankport.runtime.bundle.manifest import Quantization
 
 
@@ -34,3 +34,13 @@ def test_a_full_precision_source_is_its_class_in_transformers() -> None:
     assert source_in_words(merged, None).startswith(
         "Qwen3ForCausalLM with its LORA adapter merged in transformers"
     )
+
+
+def test_a_window_that_no_sample_crosses_stands_behind_what_a_bundle_is_compared_with() -> None:
+    assert compared_with(None, source(), None, None) is None
+    assert compared_with("torch", source(), None, None) == "torch"
+    said = compared_with("torch", source(), None, 8192)
+    assert said == "torch; not beyond the window of 8,192 tokens, which no sample crosses"
+    plain = compared_with(None, source(), None, 8192)
+    assert plain is not None
+    assert plain.startswith("Qwen3ForCausalLM in transformers ")

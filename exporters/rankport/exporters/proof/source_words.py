@@ -22,3 +22,13 @@ def source_in_words(source: Checkpoint, quantization: Quantization | None) -> st
     if quantization.by == "export":
         return f"its own {low_bits}, quantized anew ({model}); drift is from the fp32 original"
     return f"the checkpoint's own {low_bits} ({model})"
+
+
+def compared_with(
+    words: str | None, source: Checkpoint, quantization: Quantization | None, unseen: int | None
+) -> str | None:
+    """Adds to what a bundle is compared with, None for the source alone, a window that no sample crosses, if any."""
+    if unseen is None:
+        return words
+    words = words or source_in_words(source, quantization)
+    return f"{words}; not beyond the window of {unseen:,} tokens, which no sample crosses"

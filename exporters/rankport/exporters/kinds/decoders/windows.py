@@ -22,6 +22,7 @@ from transformers.masking_utils import (
 from rankport.exporters.graphs.attention_interface import attending
 from rankport.exporters.graphs.masks import Rule, sees
 from rankport.exporters.kinds.decoders.module import DecoderModule
+from rankport.exporters.kinds.window_sizes import stated_windows
 from rankport.protos.errors import CheckpointError
 
 _NAME = "rankport_windows"
@@ -85,15 +86,6 @@ def read_windows(module: DecoderModule) -> Windows:
     return windows
 
 
-def stated_windows(model: nn.Module) -> list[int]:
-    """Lists windows that the config states."""
-    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    kinds = set(getattr(config, "layer_types", None) or ())
-    fields = (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
-    stated = [getattr(config, name, None) for name, kind in fields if not kinds or kind in kinds]
-    return [int(window) for window in stated if window]
-
-
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[tuple[list[_Made], list[_Given]]]:
     """Notes, while open, which masks are made, and what each layer is given; nothing attends."""
@@ -129,7 +121,10 @@ def _watched(model: nn.Module) -> Iterator[tuple[list[_Made], list[_Given]]]:
 
     AttentionMaskInterface.register(_NAME, make)
     try:
-        with attending(model, _NAME, attend), patch.object(masking_utils, "blockwise_overlay", _blocks):
+        with (
+            attending(model, _NAME, attend),
+            patch.object(masking_utils, "blockwise_overlay", _blocks),
+        ):
             yield made, given
     finally:
         AttentionMaskInterface.register(_NAME, _none)  # which holds no model

@@ -5,17 +5,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.texts.rows import Answers
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import ModeParity
-
-
-def compare_modes(expected: NDArray[np.float32], answers: Answers) -> list[ModeParity]:
-    """Compares answers with the source's embedding tokens."""
-    return [compare_embeddings(mode, expected, tokens) for mode, tokens in answers.items()]
 
 
 def scaled_tolerance(tolerance: Tolerance, expected: NDArray[np.float32]) -> Tolerance:

@@ -24,12 +24,13 @@ Answers = Mapping[str, Mapping[int, Logits]]
 def answers_of(
     place: Runnable, role: Role, samples: Sequence[SampledTexts], on_progress: Progress
 ) -> Answers:
-    """Answers the samples of each mode in one pass, plain ones alone too."""
+    """Answers the samples of each mode in one pass, plain ones and those across a window alone too."""
     answers: dict[str, dict[int, Logits]] = {}
     with closing(load_text_backend(place.bundle, role, place.config)) as backend:
         for part in samples:
             on_progress(f"parity: {part.mode}")
-            sizes = (_ALONE, len(part.runs)) if part.is_plain else (len(part.runs),)
+            both = part.is_plain or part.is_across_window
+            sizes = (_ALONE, len(part.runs)) if both else (len(part.runs),)
             answers[part.mode] = {size: _in_passes(backend, part, size) for size in sizes}
     return answers
 
@@ -50,10 +51,16 @@ def modes_of(
     modes = []
     for part in samples:
         for size, logits in answers[part.mode].items():
-            alone = part.is_plain and size == _ALONE
-            name = "one_item" if alone else "batch" if part.is_plain else part.mode
+            name = _name(part, size)
             modes.append(compare(name, part.cut(expected[part.mode]), part.cut(logits), order))
     return modes
+
+
+def _name(part: SampledTexts, size: int) -> str:
+    passes = "one_item" if size == _ALONE else "batch"
+    if part.is_across_window:
+        return f"{passes}/{part.mode}"
+    return passes if part.is_plain else part.mode
 
 
 def rankings_of(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
 from rankport.exporters.kinds.texts.pair_reference import PairIds
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
+from rankport.exporters.proof.windows import BEYOND_WINDOW
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -32,6 +33,11 @@ class SampledTexts:
     def is_plain(self) -> bool:
         """True of texts within the limit, asked alone and beside others: the other modes are named for what they do."""
         return self.mode in ("pair", "text")
+
+    @property
+    def is_across_window(self) -> bool:
+        """True of runs that cross a window, asked alone and beside each other too."""
+        return self.mode == BEYOND_WINDOW
 
     def cut(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Cuts rows of all pairs into those of each request."""

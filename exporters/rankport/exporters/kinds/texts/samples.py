@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.exporters.proof.windows import LONGEST
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 Runs = Sequence[NDArray[np.int64]]
-_LONGEST = 2048
 _TRIES = 1000
 _AWKWARD = (
     "Senior Nurse",
@@ -24,7 +24,7 @@ def sample_runs(
 ) -> Runs:
     """Draws token runs of lengths from `least` to the limit. [count]"""
     rng = np.random.default_rng(seed)
-    longest = min(max_item_tokens, _LONGEST)
+    longest = min(max_item_tokens, LONGEST)
     lengths = [least, min(least + 1, longest), longest]
     lengths += rng.integers(least, max(min(longest, 64), least) + 1, max(0, count - 3)).tolist()
     return [rng.integers(0, vocab_size, length) for length in lengths[:count]]
@@ -33,7 +33,7 @@ def sample_runs(
 def sample_texts(tokenizer: Tokenizer, max_item_tokens: int, *, seed: int = 0) -> list[str]:
     """Draws texts of the vocabulary, from one token to more than the limit holds, and adds some of awkward spelling."""
     rng = np.random.default_rng(seed)
-    longest = min(max_item_tokens, _LONGEST)
+    longest = min(max_item_tokens, LONGEST)
     lengths = [1, 2, 5, longest // 4, longest // 2, longest, longest + longest // 4 + 8]
     lengths += rng.integers(1, min(longest, 48) + 1, 12).tolist()
     special = tokenizer.special_tokens()

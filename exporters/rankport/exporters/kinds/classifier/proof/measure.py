@@ -21,6 +21,7 @@ from rankport.exporters.kinds.classifier.proof.judged import JudgedClasses
 from rankport.exporters.kinds.classifier.proof.owners_mode import compare_classes_with_owners
 from rankport.exporters.kinds.classifier.proof.reference import HeadReference, head_reference
 from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
+from rankport.exporters.kinds.texts.across_window import with_runs_across
 from rankport.exporters.kinds.texts.head_answers import (
     Answers,
     answers_of,
@@ -40,6 +41,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import compared_with
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import ClassHead, Manifest, ModeParity
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -56,7 +58,9 @@ def measure_classifier(
     _require_same_head(manifest, source)
     _require_same_limit(manifest, source)
     judged = _judged(manifest, place, source, options)
-    asked = _samples(manifest, source)
+    asked, unseen = with_runs_across(
+        _samples(manifest, source), source.model, source.vocab_size, manifest.limits.max_item_tokens
+    )
     on_progress("reference in torch")
     reference = head_reference(source, head, outputs)
     expected = _expected(reference, asked)
@@ -88,7 +92,7 @@ def measure_classifier(
         options.tolerance,
         None if judged is None else judged.quality(reference),
         partial(_drift_from, head, outputs, asked, answers, judged, drift),
-        reference=owner.compared_with,
+        reference=compared_with(owner.compared_with, source, manifest.quantization, unseen),
         batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )

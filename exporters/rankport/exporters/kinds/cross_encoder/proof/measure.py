@@ -9,6 +9,7 @@ from rankport.exporters.kinds.cross_encoder.prompted import reads_prompt
 from rankport.exporters.kinds.cross_encoder.proof.first_token import FirstTokenReference, prompted_pairs
 from rankport.exporters.kinds.cross_encoder.proof.owners_mode import owners_answers
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
+from rankport.exporters.kinds.texts.across_window import with_runs_across
 from rankport.exporters.kinds.texts.head_answers import (
     Answers,
     answers_of,
@@ -29,6 +30,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import compared_with
 from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity
 from rankport.runtime.kinds.scores import rank_values
 from rankport.runtime.prompt.pair_prompts import pair_reader
@@ -46,7 +48,10 @@ def measure_cross_encoder(
     assert score is not None
     check_labels(labels, source)
     order = partial(rank_values, positive=labels.positive, transform=score.transform)
-    samples = _samples(manifest, source)
+    assert manifest.pair is not None
+    samples, unseen = with_runs_across(
+        _samples(manifest, source), source.model, source.vocab_size, manifest.pair.max_tokens
+    )
     on_progress("reference in torch")
     reference = _reference(labels, source)
     expected = {part.mode: reference.logits(part.source) for part in samples}
@@ -76,7 +81,7 @@ def measure_cross_encoder(
         options.tolerance,
         None,
         partial(_drift_from, labels, samples, answers, order, drift),
-        reference=owner.compared_with,
+        reference=compared_with(owner.compared_with, source, manifest.quantization, unseen),
         batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )

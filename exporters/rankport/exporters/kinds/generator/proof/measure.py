@@ -1,16 +1,18 @@
 """The proof of a generator bundle: logits of each token of sample texts, and greedy texts as the source writes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.decoders.windows import stated_windows
+from rankport.exporters.kinds.decoders.module import takes
+from rankport.exporters.kinds.generator.proof.samples import SampleText, draw_samples
 from rankport.exporters.kinds.generator.stated import stated_generation
 from rankport.exporters.kinds.stated_writing import own_ends
 from rankport.exporters.options.proof_options import ProofOptions
@@ -19,18 +21,19 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import compared_with
+from rankport.exporters.proof.windows import answers_by_form, form_of
 from rankport.protos.errors import ParityError
 from rankport.protos.generation import Sampling
 from rankport.runtime.backends.choice import load_decode_backend
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
 from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
-from rankport.runtime.bundle.manifest import Limits, Manifest, ModeParity
+from rankport.runtime.bundle.manifest import Manifest, ModeParity
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRun
 
-_STEPS, _GREEDY_TOKENS = 12, 48
-_LONGEST, _LONGEST_PROVEN = 96, 2048  # tokens of a prompt; of one that a window is to end in
+_GREEDY_TOKENS = 48
 _LEVEL = 1e-3
 """Logits of the two likeliest tokens closer than this have no order: rounding decides which one is written.
 
@@ -38,18 +41,8 @@ Nor have those closer than twice the largest error that the modes and the noise 
 round activations, and a last digit more or less may round one to the next code.
 """
 
-
-@dataclass(frozen=True, slots=True)
-class SampleText:
-    """A prompt and the text behind it, as token ids."""
-
-    prompt: NDArray[np.int64]  # [prompt tokens], at least one
-    text: NDArray[np.int64]  # [text tokens]
-
-    @property
-    def fed(self) -> NDArray[np.int64]:
-        """Tokens that are decoded: the prompt's last, then the text but for its last. [text tokens]"""
-        return np.concatenate([self.prompt[-1:], self.text[:-1]])
+_Asked = Mapping[str, Sequence[SampleText]]  # by form
+_Each = TypeVar("_Each")
 
 
 def measure_generator(
@@ -60,27 +53,25 @@ def measure_generator(
     Raises ParityError for other ends of a text than the folder states, or another text than the source's.
     """
     _check_stated(manifest, source)
-    samples = _samples(manifest.limits, source)
+    asked, unseen = draw_samples(source, manifest.limits)
     on_progress("reference in torch")
-    expected = [_reference(source, sample) for sample in samples]
-    answers = {}
+    expected = _expected(source, asked)
     with closing(load_decode_backend(place.bundle, place.config)) as backend:
-        for mode, answer in _MODES.items():
-            on_progress(f"parity: {mode}")
-            answers[mode] = answer(backend, samples)
-    modes = [compare(mode, expected, actual) for mode, actual in answers.items()]
-    noise = _noise(manifest, source, samples, expected)
+        answers = answers_by_form(partial(_answers, backend, on_progress), asked)
+    modes = [compare(mode, expected[form_of(mode)], actual) for mode, actual in answers.items()]
+    noise = _noise(manifest, source, asked, expected)
     on_progress("parity: greedy texts")
     seen = [*modes, *(() if noise is None else (noise,))]
-    _check_texts(place, source, samples, max(_LEVEL, 2 * max(mode.max_abs_error for mode in seen)))
-    served = answers["together"]
-    evidence = Evidence("logit", Series.of("logits", expected, served))
+    _check_texts(place, source, _every(asked), max(_LEVEL, 2 * max(mode.max_abs_error for mode in seen)))
+    served = [logits for mode, rows in answers.items() if mode.startswith("together") for logits in rows]
+    evidence = Evidence("logit", Series.of("logits", _every(expected), served))
     return Measured(
         modes,
         noise,
         options.tolerance,
         None,
-        partial(_drift_from, samples, served),
+        partial(_drift_from, asked, served),
+        reference=compared_with(None, source, manifest.quantization, unseen),
         evidence=evidence,
     )
 
@@ -93,27 +84,32 @@ def _check_stated(manifest: Manifest, source: Checkpoint) -> None:
         raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
 
 
-def _samples(limits: Limits, source: Checkpoint) -> list[SampleText]:
-    """Draws texts of random tokens: the shortest prompt, middling ones, and the longest, beyond any window."""
-    rng, vocabulary = np.random.default_rng(0), source.vocab_size
-    most = min(limits.max_prefix_tokens + limits.max_item_tokens, _LONGEST_PROVEN)
-    beyond = [window + _STEPS for window in stated_windows(source.model) if window < most]
-    longest = min(limits.max_prefix_tokens, max([_LONGEST, *beyond]))
-    lengths = sorted({1, 2, max(1, longest // 3), longest})
-    steps = min(_STEPS, limits.max_item_tokens)
-    return [
-        SampleText(rng.integers(0, vocabulary, length), rng.integers(0, vocabulary, steps))
-        for length in lengths
-    ]
-
-
 def _reference(source: Checkpoint, sample: SampleText) -> Logits:
     """Computes the logits before each token of the text by one forward of the class. [text tokens, vocabulary]"""
     ids = np.concatenate([sample.prompt, sample.text[:-1]])
+    kept = {"logits_to_keep": len(sample.text)} if takes(source.model, "logits_to_keep") else {}
     with torch.no_grad():
-        logits = source.model(input_ids=torch.tensor(ids)[None], use_cache=False).logits[0]
-    rows: Logits = logits[len(sample.prompt) - 1 :].float().numpy()
+        logits = source.model(input_ids=torch.tensor(ids)[None], use_cache=False, **kept).logits[0]
+    rows: Logits = logits[-len(sample.text) :].float().numpy()
     return rows
+
+
+def _expected(source: Checkpoint, asked: _Asked) -> Mapping[str, Sequence[Logits]]:
+    return {form: [_reference(source, sample) for sample in samples] for form, samples in asked.items()}
+
+
+def _answers(
+    backend: DecodeBackend, on_progress: Progress, samples: Sequence[SampleText]
+) -> Mapping[str, list[Logits]]:
+    answers = {}
+    for mode, answer in _MODES.items():
+        on_progress(f"parity: {mode}")
+        answers[mode] = answer(backend, samples)
+    return answers
+
+
+def _every(by_form: Mapping[str, Sequence[_Each]]) -> list[_Each]:
+    return [each for of_form in by_form.values() for each in of_form]
 
 
 def _begin(backend: DecodeBackend, prompt: NDArray[np.int64], cut: int) -> SequenceKV:
@@ -204,9 +200,10 @@ def _check_texts(place: Runnable, source: Checkpoint, samples: Sequence[SampleTe
     assert manifest.generation is not None
     most = min(_GREEDY_TOKENS, manifest.limits.max_item_tokens)
     greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0)
+    served = [sample for sample in samples if len(sample.prompt) <= manifest.limits.max_prefix_tokens]
     with Generator.load(place.bundle, config=place.config) as generator:
-        futures = [generator.submit_generate(sample.prompt.tolist(), greedy) for sample in samples]
-        for sample, future in zip(samples, futures, strict=True):
+        futures = [generator.submit_generate(sample.prompt.tolist(), greedy) for sample in served]
+        for sample, future in zip(served, futures, strict=True):
             written = future.result()
             ids = np.array(written.token_ids, np.int64)
             logits = _reference(source, SampleText(sample.prompt, np.append(ids, 0)))
@@ -228,15 +225,15 @@ def _check_greedy(
 
 
 def _noise(
-    manifest: Manifest, source: Checkpoint, samples: Sequence[SampleText], still: Sequence[Logits]
+    manifest: Manifest, source: Checkpoint, asked: _Asked, still: Mapping[str, Sequence[Logits]]
 ) -> ModeParity | None:
     moved = moved_as_rounded(source.model, manifest)
     if moved is None:
         return None
     with moved:
-        return compare("noise", still, [_reference(source, sample) for sample in samples])
+        return compare("noise", _every(still), _every(_expected(source, asked)))
 
 
-def _drift_from(samples: Sequence[SampleText], served: Sequence[Logits], original: Checkpoint) -> Drift:
-    plain = [_reference(original, sample) for sample in samples]
+def _drift_from(asked: _Asked, served: Sequence[Logits], original: Checkpoint) -> Drift:
+    plain = _every(_expected(original, asked))
     return Drift([compare("random tokens", plain, served)], None, Series.of("logits", plain, served))

@@ -1,5 +1,6 @@
 """The proof of an item encoder bundle: its embedding tokens on sample texts, alone and beside others."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 
@@ -12,9 +13,9 @@ from rankport.exporters.kinds.item_encoder.own_embedding import own_rows
 from rankport.exporters.kinds.item_encoder.proof.batches import batches_of_modes, batches_of_sweep
 from rankport.exporters.kinds.item_encoder.proof.owner_embeddings import run_reference
 from rankport.exporters.kinds.item_encoder.proof.owners_mode import compare_with_owners
+from rankport.exporters.kinds.texts.across_window import AcrossWindow
 from rankport.exporters.kinds.texts.embeddings import (
     compare_embeddings,
-    compare_modes,
     output_tolerance,
     scaled_tolerance,
 )
@@ -26,9 +27,14 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import compared_with
+from rankport.exporters.proof.windows import answers_by_form, form_of
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import Embedding, Manifest, ModeParity
+
+_Asked = Mapping[str, Runs]  # by form
+_Expected = Mapping[str, NDArray[np.float32]]  # by form
 
 
 def measure_item_encoder(
@@ -40,23 +46,27 @@ def measure_item_encoder(
     """
     form = _form(manifest)
     reference = EncoderReference.of(source, form)
-    runs = _samples(manifest)
+    runs, most = _samples(manifest), manifest.limits.max_item_tokens
+    across = AcrossWindow.of(
+        source.model, source.vocab_size, max(map(len, runs)), most, least=form.skip_tokens + 1
+    )
+    asked = across.beside(runs)
     on_progress("reference in torch")
-    expected = reference.embeddings(runs)
+    expected = _embeddings(reference, asked)
     on_progress("parity: sentence-transformers")
     folder = compare_with_owners(manifest, place, source)
     # Where more is rounded than the output, the noise says what to allow.
     noise, tolerance = None, options.tolerance
     moved = moved_as_rounded(source.model, manifest)
     if moved is None:
-        tolerance = scaled_tolerance(output_tolerance(tolerance, form.dtype), expected)
+        tolerance = scaled_tolerance(output_tolerance(tolerance, form.dtype), _every(expected))
     else:
         with moved:
-            noise = compare_embeddings("noise", expected, reference.embeddings(runs))
+            noise = compare_embeddings("noise", _every(expected), _every(_embeddings(reference, asked)))
     on_progress("parity: one item, batch")
     with closing(load_text_backend(place.bundle, "encode", place.config)) as backend:
-        answers = answers_by_mode(backend, runs)
-        modes, drift = compare_modes(expected, answers), list[ModeParity]()
+        answers = answers_by_form(partial(answers_by_mode, backend), asked)
+        modes, drift = _compare(expected, answers), list[ModeParity]()
         if options.batch_queries is None:
             batches = batches_of_modes(answers)
         else:
@@ -78,19 +88,31 @@ def measure_item_encoder(
         noise,
         tolerance,
         None,
-        partial(_drift_from, form, runs, answers, drift),
+        partial(_drift_from, form, asked, answers, drift),
         batches=batches,
         agreement=owner,
-        reference=folder.compared_with,
+        reference=compared_with(folder.compared_with, source, manifest.quantization, across.unseen),
         evidence=evidence,
     )
 
 
 def _drift_from(
-    form: Embedding, runs: Runs, answers: Answers, folder: list[ModeParity], original: Checkpoint
+    form: Embedding, asked: _Asked, answers: Answers, folder: list[ModeParity], original: Checkpoint
 ) -> Drift:
-    plain = EncoderReference.of(original, form).embeddings(runs)
-    return Drift([*compare_modes(plain, answers), *folder], None, _values(plain, answers))
+    plain = _embeddings(EncoderReference.of(original, form), asked)
+    return Drift([*_compare(plain, answers), *folder], None, _values(plain, answers))
+
+
+def _embeddings(reference: EncoderReference, asked: _Asked) -> _Expected:
+    return {name: reference.embeddings(runs) for name, runs in asked.items()}
+
+
+def _every(expected: _Expected) -> NDArray[np.float32]:
+    return np.concatenate(list(expected.values()))
+
+
+def _compare(expected: _Expected, answers: Answers) -> list[ModeParity]:
+    return [compare_embeddings(mode, expected[form_of(mode)], tokens) for mode, tokens in answers.items()]
 
 
 def _samples(manifest: Manifest, count: int = 24) -> Runs:
@@ -98,8 +120,8 @@ def _samples(manifest: Manifest, count: int = 24) -> Runs:
     return sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens, least=least, count=count)
 
 
-def _values(expected: NDArray[np.float32], answers: Answers) -> Series:
-    return Series.of("token values", [expected] * len(answers), list(answers.values()))
+def _values(expected: _Expected, answers: Answers) -> Series:
+    return Series.of("token values", [expected[form_of(mode)] for mode in answers], list(answers.values()))
 
 
 def _form(manifest: Manifest) -> Embedding:

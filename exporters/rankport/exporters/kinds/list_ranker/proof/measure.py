@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
@@ -11,8 +12,9 @@ from rankport.exporters.kinds.labels.score_checks import check_scores
 from rankport.exporters.kinds.list_ranker.graphs import list_model
 from rankport.exporters.kinds.list_ranker.proof.orders import order_dependence
 from rankport.exporters.kinds.list_ranker.proof.reference import ListReference
-from rankport.exporters.kinds.list_ranker.proof.samples import ListSample, draw_samples
+from rankport.exporters.kinds.list_ranker.proof.samples import ListSample, across_window, draw_samples
 from rankport.exporters.kinds.list_ranker.proof.stated import require_stated
+from rankport.exporters.kinds.window_sizes import window_sizes
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import Logits, compare, worst_of
@@ -20,11 +22,13 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.source_words import compared_with
+from rankport.exporters.proof.windows import windows_to_cross
 from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
 from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
-from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
 
 Expected = Sequence[Logits]  # a sample each
 
@@ -65,7 +69,12 @@ def measure_list_ranker(
         options.tolerance,
         None,
         lambda original: asked.drift(original, answers, unit),
-        reference=f"{source.architecture} in torch, {_texts(manifest)} at a time as one text",
+        reference=compared_with(
+            f"{source.architecture} in torch, {_texts(manifest)} at a time as one text",
+            source,
+            manifest.quantization,
+            asked.unseen,
+        ),
         evidence=Evidence(unit, Series.of(unit, expected, answers)),
         order=order,
     )
@@ -78,18 +87,19 @@ class _Asked:
     manifest: Manifest
     samples: Sequence[ListSample]
     blocks: Sequence[list[int]]  # offsets of each sample's items
+    unseen: int | None  # the shortest window that no block crosses
 
     @classmethod
     def of(cls, manifest: Manifest, source: Checkpoint) -> "_Asked":
         tokenizer = tokenizer_of(source.tokenizer_file)
         assert tokenizer is not None, "list_ranker_prompt"
-        samples = draw_samples(manifest, tokenizer)
-        prompt = ListPrompt(manifest, tokenizer)
-        blocks = [
-            prompt.encode(each.fields, ItemColumns.of(each.items), each.truncation).blocks.tolist()
-            for each in samples
-        ]
-        return cls(manifest, samples, blocks)
+        samples, prompt = draw_samples(manifest, tokenizer), ListPrompt(manifest, tokenizer)
+        sampled = max(_longest_block(_encoded(prompt, each)) for each in samples)
+        window, unseen = _window(manifest, source, sampled)
+        if window is not None:
+            across = across_window(manifest, tokenizer, window)
+            samples, unseen = (samples, window) if across is None else ([*samples, across], unseen)
+        return cls(manifest, samples, [_encoded(prompt, each).blocks.tolist() for each in samples], unseen)
 
     def expected(self, source: Checkpoint) -> Expected:
         """Scores all samples by a source."""
@@ -114,6 +124,25 @@ class _Asked:
         """Compares answers with another source."""
         plain = self.expected(original)
         return Drift(self.modes(plain, answers), None, Series.of(unit, plain, answers))
+
+
+def _encoded(prompt: ListPrompt, sample: ListSample) -> EncodedLists:
+    return prompt.encode(sample.fields, ItemColumns.of(sample.items), sample.truncation)
+
+
+def _longest_block(encoded: EncodedLists) -> int:
+    return int(encoded.runs.lengths[: len(encoded.blocks) - 1].max())
+
+
+def _window(manifest: Manifest, source: Checkpoint, sampled: int) -> tuple[int | None, int | None]:
+    """Finds the window that a block is to cross, and the shortest that none does."""
+    lists, body = manifest.lists, list_model(source).model
+    assert lists is not None
+    if sampled >= lists.max_tokens:
+        return None, None
+    ids = torch.ones(1, 3, dtype=torch.int64)
+    windows = window_sizes(body, lambda: body(input_ids=ids, use_cache=False))
+    return windows_to_cross(windows, sampled, lists.max_tokens)
 
 
 def _texts(manifest: Manifest) -> str:

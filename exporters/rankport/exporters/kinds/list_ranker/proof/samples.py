@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
+from rankport.exporters.proof.windows import BEYOND_WINDOW, tokens_across
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Item, Truncation
@@ -58,6 +59,25 @@ def _held(sample: ListSample, prompt: ListPrompt) -> ListSample:
             continue
         return replace(sample, items=sample.items[:count])
     return replace(sample, items=sample.items[:1])
+
+
+def across_window(manifest: Manifest, tokenizer: Tokenizer, window: int) -> ListSample | None:
+    """Draws a list of token ids whose one block crosses a window; None where no block of the limits does."""
+    lists, limits = manifest.lists, manifest.limits
+    assert lists is not None
+    prompt, rng = ListPrompt(manifest, tokenizer), np.random.default_rng(window)
+    others = np.setdiff1d(np.arange(manifest.shape.vocab_size), lists.marker_ids)
+    fields = dict.fromkeys(manifest.prompt.fields, "")
+    for count in range(1, lists.max_items + 1):
+        shortest = prompt.encode(fields, ItemColumns.of([others[:1]] * count))
+        if len(shortest.blocks) > 2:
+            break
+        around = int(shortest.runs.lengths[0]) - count
+        room = min(tokens_across(window, lists.max_tokens) - around, count * limits.max_item_tokens)
+        if room >= count and around + room > window:
+            lengths = [len(part) for part in np.array_split(np.arange(room), count)]
+            return ListSample(BEYOND_WINDOW, fields, [rng.choice(others, length) for length in lengths])
+    return None
 
 
 class _Drawn:

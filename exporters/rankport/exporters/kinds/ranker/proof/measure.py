@@ -33,7 +33,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
-from rankport.exporters.proof.source_words import source_in_words
+from rankport.exporters.proof.source_words import compared_with
 from rankport.protos.errors import ParityError
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_prefix_backend
@@ -81,7 +81,7 @@ def measure_ranker(
         partial(_drift_from, manifest, requests, served, runs),
         batches=batches,
         agreement=None if owner is None else owner.agreement,
-        reference=_compared_with(source, manifest, unseen),
+        reference=compared_with(None, source, manifest.quantization, unseen),
         evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner, order),
     )
 
@@ -143,14 +143,6 @@ def _windows(manifest: Manifest, source: Checkpoint) -> Collection[int]:
         return ()
     module = DecoderModule(source.model, readout_of(_labels(manifest)), embeddings=False, head=nn.Identity())
     return read_windows(module).by_layer.values()
-
-
-def _compared_with(source: Checkpoint, manifest: Manifest, unseen: int | None) -> str | None:
-    """Says of a window that no sample crosses that it is not proven; None where there is none."""
-    if unseen is None:
-        return None
-    words = source_in_words(source, manifest.quantization)
-    return f"{words}; not beyond the window of {unseen:,} tokens, which no sample crosses"
 
 
 def _check_labels(manifest: Manifest, source: Checkpoint) -> None:

@@ -5,20 +5,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
+from rankport.exporters.proof.windows import BEYOND, BEYOND_WINDOW, LONGEST, LONGEST_WINDOW
 from rankport.runtime.bundle.manifest import Limits
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _TYPICAL_PREFIX = (0, 1, 9, 33, 64)
 _TYPICAL_ITEM = 24
 _ITEMS = 8
-LONGEST = 2048
-"""Tokens of a prefix, or of an item, beyond which none is sampled but across a window: the attention matrix of the
-reference would not fit an ordinary machine."""
-LONGEST_WINDOW = 2 * LONGEST
-"""Tokens of a window up to which a sample crosses it: no longer than the longest prefix and item together."""
-BEYOND_WINDOW = "beyond_window"
-"""Form of requests that cross a window which the others do not reach the end of: see `window_to_cross`."""
-_BEYOND = 8  # tokens by which they cross it
 
 
 def sample_requests(
@@ -97,10 +90,10 @@ def _beyond(window: int, vocab_size: int, limits: Limits, ends: Sequence[int]) -
     Beside the short one in a pass, windows are counted over padding.
     """
     rng = np.random.default_rng(window)
-    longest = min(limits.max_prefix_tokens, window + _BEYOND)
-    item = min(limits.max_item_tokens, max(_BEYOND, window + _BEYOND - longest))
+    longest = min(limits.max_prefix_tokens, window + BEYOND)
+    item = min(limits.max_item_tokens, max(BEYOND, window + BEYOND - longest))
     requests = []
-    for prefix_length, length in ((min(9, longest), min(_BEYOND, item)), (longest, item)):
+    for prefix_length, length in ((min(9, longest), min(BEYOND, item)), (longest, item)):
         items = [TokenRun(rng.integers(0, vocab_size, tokens)) for tokens in (length, 1)]
         ended = (_ended(run, place, ends, vocab_size) for place, run in enumerate(items))
         requests.append(SampleRequest(_text(rng, prefix_length, vocab_size), tuple(ended), BEYOND_WINDOW))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rankport.exporters.temporary_attributes import temporary_attributes
+
 
 @dataclass(frozen=True, slots=True)
 class ComplexPair:
@@ -48,12 +50,9 @@ class ComplexPair:
 @contextmanager
 def complex_as_pairs() -> Iterator[None]:
     """Has torch, while open, make `ComplexPair`s where a rotation makes complex tensors."""
-    before = torch.polar, torch.view_as_complex, torch.view_as_real
-    torch.polar, torch.view_as_complex, torch.view_as_real = _polar, _as_complex, _as_real  # type: ignore[assignment]
-    try:
+    pairs = {"polar": _polar, "view_as_complex": _as_complex, "view_as_real": _as_real}
+    with temporary_attributes(torch, pairs):
         yield
-    finally:
-        torch.polar, torch.view_as_complex, torch.view_as_real = before
 
 
 def _polar(length: Tensor, angle: Tensor) -> ComplexPair:

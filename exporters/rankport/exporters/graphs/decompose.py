@@ -13,6 +13,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
+from rankport.exporters.temporary_attributes import temporary_attributes
+
 _aten = torch.ops.aten
 
 _VIEWS = {
@@ -45,11 +47,8 @@ def decomposed_in_place() -> Iterator[None]:
         program.graph_module.recompile()
         return program
 
-    ExportedProgram.run_decompositions = run_decompositions  # type: ignore[method-assign]
-    try:
+    with temporary_attributes(ExportedProgram, {"run_decompositions": run_decompositions}):
         yield
-    finally:
-        ExportedProgram.run_decompositions = trace_again  # type: ignore[method-assign]
 
 
 def _suffices(module: GraphModule, table: Container[object]) -> bool:

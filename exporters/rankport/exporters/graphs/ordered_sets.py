@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from torch import nn
+
+from rankport.exporters.temporary_attributes import temporary_attributes
 
 
 class OrderedSet(set[Any]):
@@ -24,11 +25,10 @@ class OrderedSet(set[Any]):
 def sets_in_order(module: nn.Module) -> Iterator[None]:
     """Has the code of the modules of transformers in `module`, while open, make and find sets of one order."""
     parts = [part for part in module.modules() if "transformers" in type(part).__module__]
-    with ExitStack() as patched:
+    with ExitStack() as changed:
         for name in {type(part).__module__ for part in parts}:
-            patched.enter_context(patch.object(sys.modules[name], "set", OrderedSet, create=True))
+            changed.enter_context(temporary_attributes(sys.modules[name], {"set": OrderedSet}, new=True))
         for part in parts:
-            kept = {name: value for name, value in vars(part).items() if type(value) is set}
-            for name, value in kept.items():
-                patched.enter_context(patch.object(part, name, OrderedSet(value)))
+            sets = {name: OrderedSet(value) for name, value in vars(part).items() if type(value) is set}
+            changed.enter_context(temporary_attributes(part, sets))
         yield

@@ -13,17 +13,14 @@ import torch
 from torch.fx import Interpreter, Node
 from torch.onnx._internal.fx.passes import type_promotion
 
+from rankport.exporters.temporary_attributes import temporary_attributes
+
 
 @contextmanager
 def promoted_from_notes() -> Iterator[None]:
     """Has `torch.onnx.export`, while open, promote types by the values that programs have noted."""
-    interpreter = type_promotion._TypePromotionInterpreter
-    run_all = interpreter.run_node
-    interpreter.run_node = _run_node  # type: ignore[assignment, method-assign]
-    try:
+    with temporary_attributes(type_promotion._TypePromotionInterpreter, {"run_node": _run_node}):
         yield
-    finally:
-        interpreter.run_node = run_all  # type: ignore[method-assign]
 
 
 def _run_node(interpreter: type_promotion._TypePromotionInterpreter, node: Node) -> Any:

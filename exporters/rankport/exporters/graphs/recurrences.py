@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.runtime.bundle.manifest import Target
 
 States = tuple[Tensor, Tensor, Tensor]  # query, key, value
@@ -107,17 +107,22 @@ def mixing_by(model: nn.Module, mixing: Mixing) -> Iterator[None]:
     """Has the model, while open, mix tokens so, and keep no cache. Where it has attention alone it does nothing."""
     stand_ins = _ATTENDING if mixing.convolve is None else {**_ATTENDING, **_CONVOLVING}
     modules = {sys.modules[type(part).__module__] for part in model.modules()}
-    replaced = [(module, name) for module in modules for name in stand_ins.keys() & vars(module).keys()]
+    replaced = {
+        module: {
+            name: partial(stand_in, mixing) for name, stand_in in stand_ins.items() if name in vars(module)
+        }
+        for module in modules
+    }
     with ExitStack() as stack:
-        for module, name in replaced:
-            stack.enter_context(patch.object(module, name, partial(stand_ins[name], mixing)))
-        if replaced:
+        for module, functions in replaced.items():
+            stack.enter_context(temporary_attributes(module, functions))
+        if any(replaced.values()):
             configs = [part.config for part in model.modules() if hasattr(part, "config")]
             configs = [
                 config for config in configs if hasattr(config, "use_cache")
             ]  # not of a model that sees too
             for config in {id(config): config for config in configs}.values():
-                stack.enter_context(patch.object(config, "use_cache", False))
+                stack.enter_context(temporary_attributes(config, {"use_cache": False}))
         yield
 
 

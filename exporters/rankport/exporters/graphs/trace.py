@@ -27,6 +27,7 @@ from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
 from rankport.exporters.graphs.promotion import promoted_from_notes
 from rankport.exporters.graphs.raised_in import raising_module
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
@@ -155,13 +156,9 @@ def _lean() -> Iterator[None]:
 
     Nor does it note which lines of the model an operator comes from, which nothing reads.
     """
-    noted = torch.fx.config.do_not_emit_stack_traces
-    torch.fx.config.do_not_emit_stack_traces = True
-    try:
-        with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
-            yield
-    finally:
-        torch.fx.config.do_not_emit_stack_traces = noted
+    unnoted = temporary_attributes(torch.fx.config, {"do_not_emit_stack_traces": True})
+    with unnoted, torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+        yield
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A linear layer of low-bit weights: its maths in torch, and its place for a kernel of the exported graph."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.loud import LoudColumns, with_loud
 from rankport.exporters.quantization.weight import QuantizedWeight
+from rankport.exporters.temporary_attributes import temporary_attributes
 
 
 class QuantizedLinear(nn.Module):
@@ -69,15 +70,11 @@ def unrounded_inputs(model: nn.Module) -> Iterator[None]:
 
     A number at the edge of two codes is rounded to either by what no mathematics moves, the last bit of a sum.
     """
-    layers = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
-    kept = [layer.activation for layer in layers]
-    try:
-        for layer in layers:
-            layer.activation = None
+    with ExitStack() as stack:
+        for part in model.modules():
+            if isinstance(part, QuantizedLinear):
+                stack.enter_context(temporary_attributes(part, {"activation": None}))
         yield
-    finally:
-        for layer, activation in zip(layers, kept, strict=True):
-            layer.activation = activation
 
 
 class QuantizedEmbedding(nn.Module):

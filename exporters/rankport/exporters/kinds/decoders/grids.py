@@ -7,10 +7,11 @@ tells: a graph has that instead of a part of each grid written over another's.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+
+from rankport.exporters.temporary_attributes import temporary_attributes
 
 _RECOMPOSES, _GRIDS = "recomposition_frequencies", 3
 
@@ -22,7 +23,7 @@ def one_grid(model: nn.Module) -> Iterator[None]:
         for part in model.modules():
             order = _order(part)
             if order is not None:
-                stack.enter_context(patch.object(part, _RECOMPOSES, partial(_ordered, order)))
+                stack.enter_context(temporary_attributes(part, {_RECOMPOSES: partial(_ordered, order)}))
         yield
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from rankport.exporters.kinds.decoders.module import DecoderModule, shared_prefix_mode
 from rankport.exporters.kinds.decoders.survey import run_items
 from rankport.exporters.kinds.head_order import AttentionHeads, Modules, heads_by_group
+from rankport.exporters.temporary_attributes import temporary_attributes
 
 _ITEMS = ((1, 2, 3, 4), (4, 3, 1, 2))
 
@@ -26,12 +27,11 @@ def decoder_heads_by_group(module: DecoderModule) -> Iterator[None]:
             *(kv for layer in shared.new.values() for kv in layer),
         )
 
-    with heads_by_group(module.model, run) as moved:
-        module.by_group = _layers(moved)
-        try:
-            yield
-        finally:
-            module.by_group = frozenset()
+    with (
+        heads_by_group(module.model, run) as moved,
+        temporary_attributes(module, {"by_group": _layers(moved)}),
+    ):
+        yield
 
 
 def _layers(modules: Modules) -> frozenset[int]:

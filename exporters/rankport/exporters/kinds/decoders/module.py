@@ -6,7 +6,7 @@ such function.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from rankport.exporters.kinds.decoders.shared_prefix import (
     passing,
 )
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.embedding import Pooling
 
@@ -232,25 +233,17 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     bounds the limits accordingly.
     """
     model = module.model
-    scaling = scaling_by_place(model)
     full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
-    switching = {rotary: rotary.rope_type for rotary in switching_rotary(model)}
-    for rotary in switching:
-        rotary.rope_type = "default"  # type: ignore[assignment]
-    for attention in scaling:
-        attention.attn_temperature_tuning = False  # type: ignore[assignment]
-    if full_head is not None:
-        model.set_output_embeddings(module.head)  # type: ignore[operator]
-    try:
+    with ExitStack() as stack:
+        for rotary in switching_rotary(model):
+            stack.enter_context(temporary_attributes(rotary, {"rope_type": "default"}))
+        for attention in scaling_by_place(model):
+            stack.enter_context(temporary_attributes(attention, {"attn_temperature_tuning": False}))
+        if full_head is not None:
+            stack.callback(model.set_output_embeddings, full_head)  # type: ignore[arg-type]
+            model.set_output_embeddings(module.head)  # type: ignore[operator]
         with attending_to_prefix(model), going_on_from_prefix(model), one_grid(model):
             yield
-    finally:
-        for rotary, kind in switching.items():
-            rotary.rope_type = kind
-        for attention in scaling:
-            attention.attn_temperature_tuning = True  # type: ignore[assignment]
-        if full_head is not None:
-            model.set_output_embeddings(full_head)  # type: ignore[operator]
 
 
 def switching_rotary(model: nn.Module) -> list[nn.Module]:

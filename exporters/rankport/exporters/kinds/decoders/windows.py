@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from rankport.exporters.graphs.attention_interface import attending
 from rankport.exporters.graphs.masks import Rule, sees
 from rankport.exporters.kinds.decoders.module import DecoderModule
 from rankport.exporters.kinds.window_sizes import stated_windows
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
 
 _NAME = "rankport_windows"
@@ -123,7 +123,7 @@ def _watched(model: nn.Module) -> Iterator[tuple[list[_Made], list[_Given]]]:
     try:
         with (
             attending(model, _NAME, attend),
-            patch.object(masking_utils, "blockwise_overlay", _blocks),
+            temporary_attributes(masking_utils, {"blockwise_overlay": _blocks}),
         ):
             yield made, given
     finally:

@@ -1,7 +1,7 @@
 """The kernel that computes a quantized layer in the exported graph: one explicit choice a target."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from rankport.exporters.quantization.kernels.qdq import QdqKernel, QdqTable
 from rankport.exporters.quantization.kernels.signed import SignedKernel
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
 from rankport.exporters.quantization.weight import QuantizedWeight
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
 from rankport.protos.wording import listed
 from rankport.runtime.bundle.manifest import Target
@@ -54,14 +55,11 @@ def _words(layer: QuantizedLinear) -> str:
 def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[None]:
     """Has quantized layers, while open, compute through the exported graph's operators; they can only be traced."""
     kinds = (QuantizedLinear, QuantizedEmbedding, QuantizedTable)
-    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
-    try:
-        for layer in layers:
-            layer.kernel = kernel_of(layer, target)
+    with ExitStack() as stack:
+        for layer in model.modules():
+            if isinstance(layer, kinds):
+                stack.enter_context(temporary_attributes(layer, {"kernel": kernel_of(layer, target)}))
         yield
-    finally:
-        for layer in layers:
-            layer.kernel = None
 
 
 def kernel_of(

@@ -53,6 +53,12 @@ for folder in sys.argv[2:]:
 FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 16, "query_pre_attn_scalar": 16},
     "olmo3": {},
+    "cohere_compass_text": {  # which keeps such a set as a list, and makes buffers in its order
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": theta, "mrope_section": [2, 1, 1]}
+            for kind, theta in (("sliding_attention", 1e4), ("full_attention", 1e6))
+        }
+    },
 }
 
 

@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rankport.exporters.graphs import bundle_writer
 from rankport.exporters.graphs.bundle_writer import BundleStaging, write_bundle
-from rankport.exporters.graphs.staging_folder import sibling
+from rankport.exporters.graphs.staging_folder import locked_by_another, sibling
 from rankport.protos.errors import InvalidRequest
 from support.bundle_samples import RANKER_FILES, ranker_draft
 
@@ -60,6 +64,36 @@ def test_a_second_writer_of_one_place_is_refused_while_the_first_lives(tmp_path:
         pytest.raises(InvalidRequest, match=f"process {os.getpid()} is writing"),
     ):
         BundleStaging(tmp_path / "out")  # of another thread, say
+
+
+def test_of_two_writers_that_begin_at_once_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither makes its folder before both have looked for another's, if both may look at once."""
+    looked, refused, staged = threading.Barrier(2, timeout=0.3), list[str](), list[BundleStaging]()
+
+    def look(*arguments: Any) -> object:
+        found = locked_by_another(*arguments)
+        with suppress(threading.BrokenBarrierError):
+            looked.wait()
+        return found
+
+    def begin() -> None:
+        try:
+            staged.append(BundleStaging(tmp_path / "out"))
+        except InvalidRequest as error:
+            refused.append(str(error))
+
+    monkeypatch.setattr(bundle_writer, "locked_by_another", look)
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (len(staged), len(refused)) == (1, 1)
+    assert f"process {os.getpid()} is writing" in refused[0]
+    staged[0].discard()
+    assert names_in(tmp_path) == set()
 
 
 def test_an_old_bundle_that_a_killed_process_had_put_aside_goes_with_the_next_one(tmp_path: Path) -> None:

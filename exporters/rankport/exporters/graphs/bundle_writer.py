@@ -13,6 +13,7 @@ from typing import Self
 
 from rankport.exporters.disk_refusals import disk_refusal
 from rankport.exporters.graphs.staging_folder import (
+    beginning,
     clear_abandoned,
     locked_by_another,
     make_locked,
@@ -61,9 +62,11 @@ class BundleStaging:
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             clear_abandoned(self.out, "staging")
-            if not overwrite:
-                _require_alone(self.out)
-            self.path, lock = make_locked(self.out, "staging")
+            with beginning(self.out):
+                if not overwrite:
+                    _require_alone(self.out)
+                _check_place(self.out, overwrite)  # by now another may have ended
+                self.path, lock = make_locked(self.out, "staging")
         except (FileExistsError, NotADirectoryError) as error:
             blocking = next(parent for parent in self.out.parents if parent.exists())
             raise OSError(error.errno, f"cannot be made: {blocking} is no folder", str(self.out)) from error

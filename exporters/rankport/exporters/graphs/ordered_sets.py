@@ -1,12 +1,13 @@
-"""Sets in the code of a model that is traced, in one order: Python's own order of texts is another in each process.
+"""Sets in the code of a model that is built or traced, in one order: Python's own is another in each process.
 
 Families of several kinds of layers make masks and rotations kind by kind, over `set(config.layer_types)`: the nodes of
-a trace, and with them the bytes of a graph, would follow Python's hash seed.
+a trace, and with them the bytes of a graph, would follow Python's hash seed. So would buffers that are made so.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -22,12 +23,21 @@ class OrderedSet(set[Any]):
 
 
 @contextmanager
+def sets_made_in_order(code: Iterable[ModuleType]) -> Iterator[None]:
+    """Has some modules of Python, while open, make sets of one order."""
+    with ExitStack() as changed:
+        for module in code:
+            changed.enter_context(temporary_attributes(module, {"set": OrderedSet}, new=True))
+        yield
+
+
+@contextmanager
 def sets_in_order(module: nn.Module) -> Iterator[None]:
     """Has the code of the modules of transformers in `module`, while open, make and find sets of one order."""
     parts = [part for part in module.modules() if "transformers" in type(part).__module__]
+    code = {sys.modules[type(part).__module__] for part in parts}
     with ExitStack() as changed:
-        for name in {type(part).__module__ for part in parts}:
-            changed.enter_context(temporary_attributes(sys.modules[name], {"set": OrderedSet}, new=True))
+        changed.enter_context(sets_made_in_order(code))
         for part in parts:
             sets = {name: OrderedSet(value) for name, value in vars(part).items() if type(value) is set}
             changed.enter_context(temporary_attributes(part, sets))

@@ -7,9 +7,12 @@ import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_WAIT_S, _PAUSE_S = 10.0, 0.005
 
 
 def make_locked(out: Path, purpose: str) -> tuple[Path, int]:
@@ -26,6 +29,33 @@ def make_locked(out: Path, purpose: str) -> tuple[Path, int]:
         if path.exists():
             return path, lock
         os.close(lock)
+
+
+@contextmanager
+def beginning(out: Path) -> Iterator[None]:
+    """Lets one beginner at a time, of this machine, look what is beside `out` and make its folder there.
+
+    Waits a few seconds at most, and on a file system without locks not at all.
+    """
+    parent = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        end = time.monotonic() + _WAIT_S
+        while not _is_locked(parent) and time.monotonic() < end:
+            time.sleep(_PAUSE_S)
+        yield
+    finally:
+        os.close(parent)
+
+
+def _is_locked(folder: int) -> bool:
+    """Locks an open folder until it is closed; tells False where another has the lock."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def clear_abandoned(out: Path, purpose: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from rankport.exporters.checkpoints.forms.fill import require_full_precision, require_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruning import pruned
-from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet, token_table
+from rankport.exporters.checkpoints.forms.skeleton import building, model_class, token_table
 from rankport.exporters.checkpoints.forms.text_part import left_out, tower_of
 from rankport.protos.errors import CheckpointError
 
@@ -32,7 +32,7 @@ def _from_pretrained(
     for name in folder.tensors:
         require_full_precision(folder, name)
     try:
-        with quiet():
+        with building(config):
             model, info = model_class(config, head).from_pretrained(  # type: ignore[attr-defined]
                 folder.path,
                 config=config,

@@ -4,8 +4,10 @@ Untouched pages cost no memory, and buffers such as rotary frequencies are the o
 which a model on the meta device would lack.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from transformers.initialization import no_init_weights
 
 from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
+from rankport.exporters.graphs.ordered_sets import sets_made_in_order
 from rankport.protos.errors import CheckpointError
 
 _AUTO_CLASSES: dict[Head, type] = {
@@ -96,7 +99,7 @@ def _encoder_class(config: transformers.PreTrainedConfig) -> type | None:
 def skeleton(config: transformers.PreTrainedConfig, head: Head) -> nn.Module:
     """Makes the fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot."""
     try:
-        with quiet(), no_init_weights():
+        with building(config), no_init_weights():
             kind = model_class(config, head)
             # Auto classes choose one by the config, a class of its own is chosen already.
             build = getattr(kind, "from_config", None) or kind._from_config  # type: ignore[attr-defined]
@@ -140,3 +143,20 @@ def quiet() -> Iterator[None]:
         chatter.set_verbosity(verbosity)
         if shown:
             chatter.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def building(config: transformers.PreTrainedConfig) -> Iterator[None]:
+    """Has transformers, while open, build the same of a config in every process, and say nothing of it."""
+    with quiet(), sets_made_in_order(_code_of(config)):
+        yield
+
+
+def _code_of(config: transformers.PreTrainedConfig) -> set[ModuleType]:
+    """Finds the modules of Python with the bodies of a config and of those in it, as one that sees has of texts."""
+    body = transformers.AutoModel._model_mapping.get(type(config), None)
+    kinds = body if isinstance(body, tuple) else () if body is None else (body,)
+    inner = [getattr(config, name, None) for name in config.sub_configs]
+    return {sys.modules[kind.__module__] for kind in kinds}.union(
+        *(_code_of(part) for part in inner if isinstance(part, transformers.PreTrainedConfig))
+    )

@@ -1,6 +1,7 @@
 """Classification heads: names of their outputs, and which way the model under them reads."""
 
 from torch import nn
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from rankport.exporters.checkpoints.bidirectional_llama.config import MODEL_TYPE as BIDIRECTIONAL_TYPE
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
@@ -40,20 +41,31 @@ def is_of_decoder(model: nn.Module) -> bool:
     return hasattr(model, "score")
 
 
+def reads_last_token(model: nn.Module) -> bool:
+    """Tells whether a classification head is read at a text's last token that is no padding, by transformers' own code.
+
+    Most decoders share it; classes with a `forward` of their own may answer otherwise.
+    """
+    return getattr(type(model), "forward", None) is GenericForSequenceClassification.forward
+
+
 def require_both_ways(checkpoint: Checkpoint, instead: str) -> None:
     """Checks that a text's head reads states that have seen all of the text.
 
     Raises CheckpointError for a decoder that reads from left to right, with what to do `instead`, and for one that
-    reads both ways and answers at its last token, which padding moves.
+    reads both ways and answers by code of its class.
     """
     model = checkpoint.model
     if not is_of_decoder(model) or checkpoint.model_type == BIDIRECTIONAL_TYPE:
         return
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     if reads_both_ways(vars(config)):
+        if reads_last_token(model):
+            return
         raise CheckpointError(
-            f"{checkpoint.architecture} reads both ways, by the word of its config, and answers at its last token: "
-            "such a head is not exported: --kind item-encoder pools its states"
+            f"{checkpoint.architecture} reads both ways, by the word of its config, and answers by code of its own: of "
+            "such decoders the head at the last token that transformers shares among classes is exported: --kind "
+            "item-encoder pools its states"
         )
     raise CheckpointError(
         f"{checkpoint.architecture} is a decoder, which reads from left to right: {instead}"

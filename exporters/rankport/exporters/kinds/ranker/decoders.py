@@ -22,7 +22,8 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
     if model.reads_both_ways:
         raise CheckpointError(
             f"{model.architecture} reads both ways, by the word of config.json, so that no prefix can be shared: "
-            "--kind cross-encoder scores pairs by the head of llama_bidirec, --kind item-encoder pools any such model"
+            "--kind cross-encoder scores pairs by a head of labels, --kind classifier gives its labels, --kind "
+            "item-encoder pools any such model"
         )
     if model.encoder_head is not None:
         raise CheckpointError(

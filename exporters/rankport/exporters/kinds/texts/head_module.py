@@ -1,7 +1,8 @@
 """A checkpoint that ends in a head over whole texts as one function: padded token ids -> logits.
 
-Heads of encoders are the class's own forward. Of encoder-decoders the decoder is in the graph too: it reads the text
-again and answers at its end, or makes one step, whose next token is the answer.
+Heads of encoders are the class's own forward, but of decoders that read both ways, whose heads answer at the last
+token. Of encoder-decoders the decoder is in the graph too: it reads the text again and answers at its end, or makes one
+step, whose next token is the answer.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.kinds.labels.heads import reads_last_token
 from rankport.protos.errors import CheckpointError
 
 
@@ -29,6 +31,32 @@ class HeadModule(nn.Module):
         """Computes the logits of padded texts."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return logits.to(torch.float32)
+
+
+class LastTokenModule(nn.Module):
+    """(input_ids, attention_mask: [items, tokens] int64, padded at the end) -> [items, labels] float32.
+
+    What a decoder's ...ForSequenceClassification computes of one text: its head at the last token that is not the
+    config's pad token. Its own forward takes what pads a text for a part of it, but for that very token.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Takes over a model for which `reads_last_token`."""
+        super().__init__()
+        self.model = model
+        self.pad = model.config.get_text_config().pad_token_id  # type: ignore[union-attr, operator]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Computes the logits of padded texts."""
+        states: Tensor = self.model.base_model(  # type: ignore[operator]
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+        real = attention_mask if self.pad is None else attention_mask * (input_ids != self.pad)
+        places = torch.ones_like(input_ids).cumsum(1) - 1
+        last = (places * real).amax(1)  # 0 of a text of padding alone
+        read = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[2]))
+        logits: Tensor = self.model.score(read[:, 0])  # type: ignore[operator]
         return logits.to(torch.float32)
 
 
@@ -93,8 +121,10 @@ class FirstStepModule(nn.Module):
             self.model.set_output_embeddings(full)  # type: ignore[operator]
 
 
-def head_module(model: nn.Module) -> HeadModule | ReadAgainModule:
+def head_module(model: nn.Module) -> HeadModule | LastTokenModule | ReadAgainModule:
     """Makes the module of a model with a classification head. Raises CheckpointError as `decoder_start`."""
+    if reads_last_token(model):
+        return LastTokenModule(model)
     return ReadAgainModule(model) if model.config.is_encoder_decoder else HeadModule(model)  # type: ignore[union-attr]
 
 

@@ -88,6 +88,13 @@ class CsvReader:
         return Record(row.line, dict(zip(header, row.fields, strict=True)))
 
 
+def _sampled_names(records: Iterator[Record | BadRow]) -> tuple[str, ...]:
+    """Lists the names of values of the first records: one may leave a column out where it is empty."""
+    sample = islice(records, _SAMPLED_ROWS)
+    names = {name: None for record in sample if isinstance(record, Record) for name in record.values}
+    return tuple(names)
+
+
 class JsonlReader:
     """Reader of JSON objects, one a line, UTF-8. A line of more than `max_row_length` bytes is a bad row."""
 
@@ -97,14 +104,12 @@ class JsonlReader:
 
     def columns(self) -> tuple[str, ...]:
         check_encoding(self._path)
-        # Not the first object alone: a column may be left out where it is empty.
-        sample = islice(self.records(()), _SAMPLED_ROWS)
-        names = {name: None for record in sample if isinstance(record, Record) for name in record.values}
+        names = _sampled_names(self.records(()))
         if not names:
             raise InvalidRequest(
                 f"{self._path} has no JSON object in its first {counted(_SAMPLED_ROWS, 'row')}"
             )
-        return tuple(names)
+        return names
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with open_bytes(self._path) as stream:
@@ -143,13 +148,12 @@ class DeadLettersReader:
 
     def columns(self) -> tuple[str, ...]:
         check_encoding(self._path)
-        sample = islice(self.records(()), _SAMPLED_ROWS)
-        names = {name: None for record in sample if isinstance(record, Record) for name in record.values}
+        names = _sampled_names(self.records(()))
         if not names:
             raise InvalidRequest(
                 f"{self._path} has no dead letter with a row that is an object in its first {_SAMPLED_ROWS}"
             )
-        return tuple(names)
+        return names
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         for letter in self._letters.records(("row",), span):

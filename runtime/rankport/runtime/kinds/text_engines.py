@@ -1,15 +1,14 @@
 """Parts of the models whose one graph takes texts: their engines, one a device, and what any of them does."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
-from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Usage
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.kinds.remote_text_engine import RemoteTextEngine
 from rankport.runtime.kinds.replicas import Replicas
@@ -47,11 +46,17 @@ def text_engine(bundle: Bundle, role: Role, config: EngineConfig, row_of: RowOf,
     return TextEngine(load(bundle, role, config, gpu=gpu), config, role=role, row_of=row_of)
 
 
-class TextModel:
+class TextModel(EngineModel):
     """A loaded model of texts: what it is, whether it lives, and its end. A context manager."""
 
-    def __init__(self, manifest: Manifest, engines: Replicas[TextsEngine]) -> None:
-        """Takes the engines over."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        engines: Replicas[TextsEngine],
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Takes the engines over; closes them, then calls `on_close`."""
+        super().__init__(engines, on_close)
         self._manifest = manifest
         self._engines = engines
 
@@ -59,30 +64,9 @@ class TextModel:
         """Says what the bundle is."""
         return describe(self._manifest)
 
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
-
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._engines.counts())
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where its engines would refuse any request like those of late."""
-        self._engines.check_room(timeout_s, priority)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def usage_of(runs: TokenRuns, tokenize_s: float, answer: TextRows) -> Usage:

@@ -8,17 +8,13 @@
               "tail": [{"text": "\\nquery: "}, {"field": "query"}, {"mark": "query"}]}}
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from rankport.protos.errors import CheckpointError
+from rankport.exporters.checkpoints.own_form import OwnConfig
 from rankport.runtime.bundle.lists import Join, ListReadOut, ListTemplate, check_joined
 from rankport.runtime.bundle.manifest import DenseLayer
-from rankport.runtime.bundle.manifest_json import explain
-from rankport.runtime.bundle.strict import Strict
 
 MODEL_TYPE: Final = "rankport-list-ranker"
 ARCHITECTURE: Final = "RankportListRanker"
@@ -30,7 +26,7 @@ def _architectures() -> list[str]:
     return [ARCHITECTURE]
 
 
-class ListRankerConfig(Strict):
+class ListRankerConfig(OwnConfig):
     """Contents of config.json. Unknown fields are errors."""
 
     model_type: Literal["rankport-list-ranker"] = MODEL_TYPE
@@ -78,11 +74,3 @@ class ListRankerConfig(Strict):
     def markers(self) -> tuple[str, ...]:
         """Names of the markers, the item's first."""
         return tuple(name for name in (self.item_marker, self.query_marker) if name is not None)
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Any], where: Path) -> Self:
-        """Reads the contents of config.json. Raises CheckpointError naming the field at fault."""
-        try:
-            return cls.model_validate(dict(raw))
-        except ValidationError as error:
-            raise CheckpointError(f"{where}: {explain(error)}") from None

@@ -1,16 +1,15 @@
 """`ListRankerModel`: the reference module. It trains, saves and loads."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from rankport.exporters.checkpoints.list_ranker.config import ARCHITECTURE, MODEL_TYPE, ListRankerConfig
+from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
+from rankport.exporters.checkpoints.own_form import write_own_form
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Activation, DenseLayer
 
@@ -58,12 +57,7 @@ class ListRankerModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint but for its tokenizer: config.json and model.safetensors."""
-        folder.mkdir(parents=True, exist_ok=True)
-        fields = self.form.model_dump(mode="json", exclude_defaults=True)
-        fields = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], **fields}
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        write_own_form(folder, self.form, self)
 
     def get_input_embeddings(self) -> nn.Module:
         """Gives the table of the body's tokens."""

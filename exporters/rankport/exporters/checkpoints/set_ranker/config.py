@@ -8,14 +8,11 @@
           "max_events": 512, "max_candidates": 1000}}
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest_json import explain
+from rankport.exporters.checkpoints.own_form import OwnConfig
 from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.bundle.strict import Sha256, Strict
 
@@ -38,7 +35,7 @@ def _architectures() -> list[Literal["RankportSetRanker"]]:
     return [ARCHITECTURE]
 
 
-class SetRankerConfig(Strict):
+class SetRankerConfig(OwnConfig):
     """Contents of config.json. Unknown fields are errors."""
 
     model_type: Literal["rankport-set-ranker"] = MODEL_TYPE
@@ -98,11 +95,3 @@ class SetRankerConfig(Strict):
     def get_text_config(self) -> Self:
         """Gives the config itself, as those of transformers that have no parts do."""
         return self
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Any], where: Path) -> Self:
-        """Reads the contents of config.json. Raises CheckpointError naming the field at fault."""
-        try:
-            return cls.model_validate(dict(raw))
-        except ValidationError as error:
-            raise CheckpointError(f"{where}: {explain(error)}") from None

@@ -1,17 +1,16 @@
 """`SetRankerModel`: the reference module. And `SetsModule`, the two methods by which one's own module is exported."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rankport.exporters.checkpoints.own_form import write_own_form
 from rankport.exporters.checkpoints.set_ranker.attention import Past, Peers
 from rankport.exporters.checkpoints.set_ranker.blocks import BLOCKS, HstuBlock, LigrBlock
-from rankport.exporters.checkpoints.set_ranker.config import ARCHITECTURE, MODEL_TYPE, SetRankerConfig, Tower
+from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig, Tower
 from rankport.exporters.checkpoints.set_ranker.id_keys import IdKeys, KeyedRows, OwnersIds, keys_of
 from rankport.exporters.checkpoints.set_ranker.inputs import FeatureInput
 from rankport.protos.errors import InvalidRequest
@@ -151,12 +150,7 @@ class SetRankerModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint: config.json and model.safetensors."""
-        folder.mkdir(parents=True, exist_ok=True)
-        fields = self.config.model_dump(mode="json", exclude_defaults=True)
-        fields = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], **fields}
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        write_own_form(folder, self.config, self)
 
     def get_input_embeddings(self) -> nn.Module:
         """Gives its first table, or a stand-in of one row: what reads the size of a vocabulary asks for it."""

@@ -7,14 +7,11 @@
  "head": {"hidden": [32], "outputs": ["relevant"]}, "objective": "listwise"}
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest_json import explain
+from rankport.exporters.checkpoints.own_form import OwnConfig
 from rankport.runtime.bundle.strict import Strict
 from rankport.runtime.bundle.wide import WideFeature, repeated_name
 
@@ -101,7 +98,7 @@ def _architectures() -> list[Literal["RankportTwoTower"]]:
     return [ARCHITECTURE]
 
 
-class TwoTowerConfig(Strict):
+class TwoTowerConfig(OwnConfig):
     """Contents of config.json. Unknown fields are errors."""
 
     model_type: Literal["rankport-two-tower"] = MODEL_TYPE
@@ -166,14 +163,6 @@ class TwoTowerConfig(Strict):
     def place(self, side: Side) -> Place:
         """Names the tower that reads a side."""
         return "shared" if self.shared else side
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Any], where: Path) -> Self:
-        """Reads the contents of config.json. Raises CheckpointError naming the field at fault."""
-        try:
-            return cls.model_validate(dict(raw))
-        except ValidationError as error:
-            raise CheckpointError(f"{where}: {explain(error)}") from None
 
 
 def width_of(tower: Tower) -> int:

@@ -1,18 +1,15 @@
 """`TwoTower`: the reference module. And `TowersModule`, the two methods by which a module of one's own is exported."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rankport.exporters.checkpoints.own_form import write_own_form
 from rankport.exporters.checkpoints.two_tower.config import (
-    ARCHITECTURE,
-    MODEL_TYPE,
     BertTower,
     Place,
     Side,
@@ -88,12 +85,7 @@ class TwoTower(nn.Module):
 
     def save(self, folder: Path, tokenizer_file: Path | None = None) -> None:
         """Writes a checkpoint: config.json, model.safetensors and the tokenizer.json given."""
-        folder.mkdir(parents=True, exist_ok=True)
-        fields = self.config.model_dump(mode="json", exclude_defaults=True)
-        fields = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], **fields}
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        write_own_form(folder, self.config, self)
         if tokenizer_file is not None:
             shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
 

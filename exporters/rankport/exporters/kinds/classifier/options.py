@@ -10,6 +10,7 @@ from rankport.exporters.options.options import (
     require_choice,
     require_count,
 )
+from rankport.exporters.options.shared_flags import CUT, MAX_PAIR_TOKENS
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -36,20 +37,8 @@ class ClassifierOptions(ExportOptions):
             "then the accuracy."
         ),
     )
-    max_pair_tokens: int | None = field(
-        default=None,
-        metadata=flag(
-            "Longest pair the bundle accepts, special tokens included. [default: the folder's, within the positions]"
-        ),
-    )
-    cut: Cut = field(
-        default="longest-first",
-        metadata=flag(
-            "Which text of a pair that is too long gives way where a cut is asked for: longest-first, only-first (the "
-            "prefix) or only-second (the item).",
-            metavar="WHICH",
-        ),
-    )
+    max_pair_tokens: int | None = field(default=None, metadata=MAX_PAIR_TOKENS)
+    cut: Cut = field(default="longest-first", metadata=CUT)
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from rankport.exporters.options.options import ExportOptions, flag_name, require_choice, require_count
+from rankport.exporters.options.shared_flags import CUT, MAX_PAIR_TOKENS
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -43,24 +44,12 @@ class CrossEncoderOptions(ExportOptions):
             metavar="KIND",
         ),
     )
-    max_pair_tokens: int | None = field(
-        default=None,
-        metadata=flag(
-            "Longest pair the bundle accepts, special tokens included. [default: the folder's, within the positions]"
-        ),
-    )
+    max_pair_tokens: int | None = field(default=None, metadata=MAX_PAIR_TOKENS)
     max_prefix_tokens: int | None = field(
         default=None,
         metadata=flag("With --prompt: longest prefix the bundle accepts. [default: a quarter of the whole]"),
     )
-    cut: Cut = field(
-        default="longest-first",
-        metadata=flag(
-            "Which text of a pair that is too long gives way where a cut is asked for: longest-first, only-first (the "
-            "prefix) or only-second (the item).",
-            metavar="WHICH",
-        ),
-    )
+    cut: Cut = field(default="longest-first", metadata=CUT)
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)

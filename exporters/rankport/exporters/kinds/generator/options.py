@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rankport.exporters.options.options import ExportOptions, require_count
+from rankport.exporters.options.shared_flags import PREFIX_OF_TEXTS, STOP_IDS
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -15,20 +16,8 @@ class GeneratorOptions(ExportOptions):
     Raises InvalidRequest for a target that it is not made for.
     """
 
-    max_prefix_tokens: int | None = field(
-        default=None,
-        metadata=flag(
-            "Longest prefix the bundle accepts. [default: as the folder says, within the positions; else at most 1024, "
-            "of a seq2seq 512]"
-        ),
-    )
-    stop_ids: tuple[int, ...] | None = field(
-        default=None,
-        metadata=flag(
-            "Tokens that end what a generator writes: 151643,151645. [default: eos_token_id of "
-            "generation_config.json, else of config.json]"
-        ),
-    )
+    max_prefix_tokens: int | None = field(default=None, metadata=PREFIX_OF_TEXTS)
+    stop_ids: tuple[int, ...] | None = field(default=None, metadata=STOP_IDS)
 
     scores: Literal["whole", "beginning"] | None = field(
         default=None,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from rankport.exporters.options.options import ExportOptions, StrPath, require_count
+from rankport.exporters.options.shared_flags import EMBEDDING_TOKENS, ITEM_ENCODER
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -24,16 +25,8 @@ class ListRankerOptions(ExportOptions):
     max_prefix_tokens: int | None = field(
         default=None, metadata=flag("Longest prefix the bundle accepts. [default: the checkpoint's]")
     )
-    item_encoder: StrPath | None = field(
-        default=None,
-        metadata=flag(
-            "Takes items as embedding tokens too: bundle or fingerprint of the encoder it was trained with, so that "
-            "tokens of any other are refused."
-        ),
-    )
-    embedding_tokens: int | None = field(
-        default=None, metadata=flag("Embedding tokens an item, if --item-encoder is a fingerprint.")
-    )
+    item_encoder: StrPath | None = field(default=None, metadata=ITEM_ENCODER)
+    embedding_tokens: int | None = field(default=None, metadata=EMBEDDING_TOKENS)
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)

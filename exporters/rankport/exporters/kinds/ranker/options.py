@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rankport.exporters.options.options import RequestOptions, StrPath, require_choice, require_count
+from rankport.exporters.options.shared_flags import EMBEDDING_TOKENS, ITEM_ENCODER
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -36,16 +37,8 @@ class RankerOptions(RequestOptions):
             metavar="KIND",
         ),
     )
-    item_encoder: StrPath | None = field(
-        default=None,
-        metadata=flag(
-            "Takes items as embedding tokens too: bundle or fingerprint of the encoder it was trained with, so that "
-            "tokens of any other are refused."
-        ),
-    )
-    embedding_tokens: int | None = field(
-        default=None, metadata=flag("Embedding tokens an item, if --item-encoder is a fingerprint.")
-    )
+    item_encoder: StrPath | None = field(default=None, metadata=ITEM_ENCODER)
+    embedding_tokens: int | None = field(default=None, metadata=EMBEDDING_TOKENS)
     # Default: up to 1,024 within the checkpoint's positions.
     max_prefix_tokens: int | None = field(
         default=None,

@@ -4,9 +4,10 @@ Loaded offline, in fp32, on the CPU, from the folder alone. Nothing of what was 
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,25 @@ def load_pipeline(folder: EncoderFolder, manifest: Manifest, prompt: str) -> Own
     """Loads the folder, with the prompt that it puts before texts; a text says why it cannot."""
     from sentence_transformers import SentenceTransformer
 
+    model = load_by_library(SentenceTransformer, folder.path)
+    if isinstance(model, str):
+        return model
+    limit = manifest.limits.max_item_tokens
+    if limit < model.max_seq_length:
+        model.max_seq_length = limit
+    return OwnersPipeline(model.eval(), prompt)
+
+
+def load_by_library(kind: Callable[..., Any], folder: Path) -> Any:
+    """Loads a folder, in fp32 on the CPU and without running its code, as one of the library's classes.
+
+    A text says why it cannot.
+    """
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: Any = SentenceTransformer(
-                str(folder.path),
+            model = kind(
+                str(folder),
                 device="cpu",
                 local_files_only=True,
                 trust_remote_code=False,
@@ -86,12 +101,7 @@ def load_pipeline(folder: EncoderFolder, manifest: Manifest, prompt: str) -> Own
             )
     except Exception as error:  # the library raises whatever it likes
         return f"it cannot load the folder ({type(error).__name__}: {str(error).splitlines()[0]})"
-    if not hasattr(model, "preprocess"):
-        return "its release is older than 6.2"
-    limit = manifest.limits.max_item_tokens
-    if limit < model.max_seq_length:
-        model.max_seq_length = limit
-    return OwnersPipeline(model.eval(), prompt)
+    return model if hasattr(model, "preprocess") else "its release is older than 6.2"
 
 
 def same_ids(bundle: Bundle, pipeline: OwnersPipeline) -> list[str]:

@@ -10,13 +10,12 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 from zlib import crc32
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
-from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -180,31 +179,10 @@ class Generator(TrieSearches):
         """Returns a snapshot of the prompt cache's counters; an encoder-decoder keeps none, and counts nothing."""
         return CacheStats.total(self._caches())
 
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
-
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         caches = self._caches()
         return ModelCounts(self._engines.counts(), CacheStats.total(caches) if caches else None)
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where its engines would refuse any request like those of late."""
-        self._engines.check_room(timeout_s, priority)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted texts be finished for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _caches(self) -> list[CacheStats]:
         stats = (engine.cache_stats() for engine in self._engines.engines)

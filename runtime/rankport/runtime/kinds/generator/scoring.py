@@ -15,6 +15,7 @@ from rankport.protos.ranking import Ranks
 from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncation, Usage
 from rankport.runtime.bundle.description import LIKELIHOODS
 from rankport.runtime.bundle.manifest import Manifest, Score
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.generator.engines import WritingEngine
 from rankport.runtime.kinds.generator.likelihoods import Likelihoods
 from rankport.runtime.kinds.kind import Capability
@@ -28,11 +29,12 @@ SCORES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
 _WHOLE = Score(kind="log_likelihood", transform="with-end")
 
 
-class TextScores(Ranks):
+class TextScores(EngineModel, Ranks):
     """Scoring by a model that writes: how likely it is to write each item."""
 
     def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[WritingEngine]) -> None:
-        """Takes what its subclass is made of."""
+        """Takes the engines over."""
+        super().__init__(engines)
         self._manifest = manifest
         self._prompt = prompt
         self._engines = engines

@@ -28,7 +28,7 @@ class TrieSearches(TextScores):
     def __init__(
         self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[WritingEngine], tries: Tries
     ) -> None:
-        """Takes the engines over, which its subclass closes."""
+        """Takes the engines over."""
         super().__init__(manifest, prompt, engines)
         self._tries = tries
 

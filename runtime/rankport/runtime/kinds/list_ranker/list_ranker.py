@@ -54,11 +54,11 @@ class ListRanker(TextModel, Ranks):
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
-        super().__init__(manifest, engines)
+        super().__init__(manifest, engines, on_close)
         assert manifest.lists is not None
         self._lists = manifest.lists
         self._form = ScoreForm.of(manifest)
-        self._prompt, self._keyed_items, self._on_close = prompt, keyed_items, on_close
+        self._prompt, self._keyed_items = prompt, keyed_items
 
     @classmethod
     def load(
@@ -169,11 +169,6 @@ class ListRanker(TextModel, Ranks):
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._engines.counts(), store=self._keyed_items.counts())
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        super().close(grace_s)
-        self._on_close()
 
     def _submitted(
         self, lists: EncodedLists, request: ScoredItems, timeout_s: float | None, tokenize_s: float

@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Self, get_args
 from zlib import crc32
 
@@ -22,7 +21,6 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.priorities import Priority
 from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
@@ -39,6 +37,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.class_answer import ClassForm
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.ranker.engine import Scored
 from rankport.runtime.kinds.ranker.on_devices import ScoringEngine, ranker_engines
@@ -63,7 +62,7 @@ _ON_MISSING = get_args(OnMissing)
 _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
 
 
-class Ranker(Ranks):
+class Ranker(EngineModel, Ranks):
     """A loaded ranker bundle. Any thread may call it; a context manager."""
 
     def __init__(
@@ -76,6 +75,7 @@ class Ranker(Ranks):
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
+        super().__init__(engines, on_close)
         self._manifest = manifest
         self._form = ScoreForm.of(manifest)
         self._classes = ClassForm.of_scores(manifest)
@@ -87,7 +87,6 @@ class Ranker(Ranks):
         )
         looks_up: frozenset[Capability] = frozenset({"looks_up"}) if keyed_items.readable else frozenset()
         self._capabilities = _CAPABILITIES | classifies | looks_up
-        self._on_close = on_close
         self._turn = threading.Lock()
 
     @classmethod
@@ -243,28 +242,11 @@ class Ranker(Ranks):
     @property
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
-        return self._engines.alive and self._keyed_items.alive
+        return super().alive and self._keyed_items.alive
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._engines.counts(), self.cache_stats(), self._keyed_items.counts())
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where its engines would refuse any request like those of late."""
-        self._engines.check_room(timeout_s, priority)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-        self._on_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _encode(self, asked: Asked, *, skip_empty: bool = False, resident: bool = True) -> Encoded:
         if asked.on_missing not in _ON_MISSING:

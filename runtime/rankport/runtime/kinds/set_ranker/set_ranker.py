@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
-from rankport.protos.priorities import Priority
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
 from rankport.protos.wording import counted
@@ -26,6 +24,7 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig, in_one_instance
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads, best_first
@@ -59,7 +58,7 @@ def set_engine(bundle: Bundle, tables: RowTables, config: EngineConfig, gpu: int
     return SetEngine(backend, _schema(manifest).mask, Heads.of(manifest), config)
 
 
-class SetRanker:
+class SetRanker(EngineModel):
     """A loaded ranker of sets. Any thread may call it; a context manager.
 
     >>> with SetRanker.load("sets.bundle") as ranker:
@@ -75,9 +74,9 @@ class SetRanker:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Takes the engines over; closes them, then calls `on_close`."""
+        super().__init__(engines, on_close)
         self._manifest, self._engines, self._gatherer = manifest, engines, gatherer
         self._heads = Heads.of(manifest)
-        self._on_close = on_close
 
     @classmethod
     def load(
@@ -180,30 +179,13 @@ class SetRanker:
     @property
     def alive(self) -> bool:
         """False once it is closed, stopped on a bug or its files changed, and while its token store cannot be read."""
-        return self._engines.alive and self._gatherer.alive
+        return super().alive and self._gatherer.alive
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         caches = [engine.cache_stats() for engine in self._engines.engines]
         ids = self._gatherer.tables.counts()
         return ModelCounts(self._engines.counts(), cache=CacheStats.total(caches), ids=ids)
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where its engines would refuse any request like those of late."""
-        self._engines.check_room(timeout_s, priority)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-        self._on_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _input(self, query: SetQuery, weights: NDArray[np.float32]) -> SetInput:
         schema = self._gatherer.schema

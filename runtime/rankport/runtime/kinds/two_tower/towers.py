@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from types import TracebackType
 from typing import Self, get_args
 
 import numpy as np
@@ -18,7 +17,6 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
-from rankport.protos.priorities import Priority
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import (
     Features,
@@ -34,6 +32,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.two_tower.loading import StoredRows, load_parts, opened_towers, stored_rows
 from rankport.runtime.kinds.two_tower.parts import TowerParts
@@ -48,7 +47,7 @@ Text = str | Sequence[int]
 _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes"})
 
 
-class Towers(WeighingRanks):
+class Towers(EngineModel, WeighingRanks):
     """Two loaded towers and what scores them. Any thread may call it; a context manager.
 
     >>> with Towers.load("towers.bundle", store="rows.lmdb") as towers:
@@ -65,12 +64,12 @@ class Towers(WeighingRanks):
     ) -> None:
         """Makes towers of parts; closes them, then calls `on_close`."""
         assert manifest.embedding is not None
+        super().__init__(parts, on_close)
         self._manifest = manifest
         self._width = manifest.embedding.hidden_size
         self._dtype = np.dtype(manifest.embedding.dtype)
         self._parts = parts
         self._reader = reader
-        self._on_close = on_close
 
     @classmethod
     def load(
@@ -232,25 +231,8 @@ class Towers(WeighingRanks):
     @property
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
-        return self._parts.alive and self._reader.alive
+        return super().alive and self._reader.alive
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._parts.counts(), store=self._reader.keyed_items.counts())
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where its engines would refuse any request like those of late."""
-        self._parts.check_room(timeout_s, priority)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._parts.close(grace_s)
-        self._on_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, TokenNamespace, Written
+from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, Written
 from rankport.runtime.store.lmdb_store.environment import Database, LmdbEnvironment, Transaction
+from rankport.runtime.store.record_namespace import RecordNamespace
 from rankport.runtime.store.records import (
     CorruptValueError,
     ValueHeader,
-    check_key,
-    pack_value,
-    read_header,
     read_tokens,
     storage_key,
     storage_keys,
@@ -32,7 +30,7 @@ _NO_KEY = b"\x00"
 Visit = Callable[[int, memoryview, ValueHeader], None]
 
 
-class LmdbNamespace(TokenNamespace):
+class LmdbNamespace(RecordNamespace):
     """Item key -> tokens of one encoder. Any thread may call it while its store is open."""
 
     def __init__(self, env: LmdbEnvironment, database: bytes, fingerprint: str, spec: TokenSpec) -> None:
@@ -212,15 +210,6 @@ class LmdbNamespace(TokenNamespace):
                 value = txn.get(name, db=self._db)
                 if value is None:
                     continue
-                try:
-                    header = read_header(name, value, self.spec)
-                    check_key(keys[index], value, header)
-                except CorruptValueError as error:
-                    if not skip_corrupt:
-                        raise self.corrupt(keys[index], error) from error
-                else:
+                header = self._header(keys[index], name, value, skip_corrupt=skip_corrupt)
+                if header is not None:
                     visit(index, value, header)
-
-    def _pack(self, entry: TokenEntry, written_us: int) -> bytes:
-        self.check_entry(entry)
-        return pack_value(entry.key, entry.tokens, self.spec, entry.content_hash, written_us)

@@ -11,14 +11,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
+from rankport.runtime.store.record_namespace import RecordNamespace
 from rankport.runtime.store.records import (
     CorruptValueError,
     ValueHeader,
-    check_key,
-    pack_value,
-    read_header,
     read_tokens,
     storage_key,
     storage_keys,
@@ -38,7 +35,7 @@ _WRITER_KEPT_S = 86_400
 Visit = Callable[[int, memoryview, ValueHeader], None]
 
 
-class RedisNamespace(TokenNamespace):
+class RedisNamespace(RecordNamespace):
     """Item key -> tokens of one encoder. Any thread may call it while its store is open."""
 
     def __init__(
@@ -274,15 +271,6 @@ class RedisNamespace(TokenNamespace):
             if stored is None:
                 continue
             value = memoryview(stored)
-            try:
-                header = read_header(names[index], value, self.spec)
-                check_key(keys[index], value, header)
-            except CorruptValueError as error:
-                if not skip_corrupt:
-                    raise self.corrupt(keys[index], error) from error
-            else:
+            header = self._header(keys[index], names[index], value, skip_corrupt=skip_corrupt)
+            if header is not None:
                 visit(index, value, header)
-
-    def _pack(self, entry: TokenEntry, written_us: int) -> bytes:
-        self.check_entry(entry)
-        return pack_value(entry.key, entry.tokens, self.spec, entry.content_hash, written_us)

@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-import numpy as np
 import transformers
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.tagger.proof.owners_reading import OwnersTokenizer
-from rankport.exporters.kinds.tagger.proof.texts import OwnTagger
+from rankport.exporters.kinds.tagger.proof.texts import OwnTagger, spans_parity
 from rankport.exporters.kinds.texts.samples import sample_texts
 from rankport.exporters.proof.emulation import Runnable
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
@@ -57,15 +56,7 @@ def compare_with_pipeline(
         errors += [
             abs(float(own["score"]) - span.score) for own, span in zip(answer, actual, strict=False) if same
         ]
-    return ModeParity(
-        mode=MODE,
-        items=len(texts),
-        max_abs_error=max(errors),
-        mean_abs_error=float(np.mean(errors)),
-        relative_error=max(errors),
-        kendall_tau=float(np.mean(equal or [True])),
-        top_k_agreement=float(np.mean(equal or [True])),
-    )
+    return spans_parity(MODE, len(texts), equal, errors)
 
 
 def _plain_texts(tokenizer: Tokenizer, owner: OwnersTokenizer, limit: int) -> list[str]:

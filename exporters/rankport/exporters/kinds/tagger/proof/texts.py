@@ -168,9 +168,14 @@ def _compare(
             continue
         equal.append(same)
         errors += [abs(a.score - b.score) for a, b in zip(expected, actual, strict=False) if same]
+    return spans_parity(mode, len(texts), equal, errors)
+
+
+def spans_parity(mode: str, texts: int, equal: Sequence[bool], errors: Sequence[float]) -> ModeParity:
+    """Sums up how many texts have equal spans, of those that are not tied, and how far their scores are apart."""
     return ModeParity(
         mode=mode,
-        items=len(texts),
+        items=texts,
         max_abs_error=max(errors),
         mean_abs_error=float(np.mean(errors)),
         relative_error=max(errors),

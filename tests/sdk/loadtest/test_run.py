@@ -172,6 +172,11 @@ def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
         ({"priority": "urgent"}, "priority is 'urgent': it must be one of interactive, background"),
         ({"background_share": 2}, "background_share is 2"),
         ({"clients": 0}, "clients is 0: it must be from 1"),
+        ({"clients": 3}, "clients is 3: they share the rate of constant arrivals alone"),
+        (
+            {"priority": "background", "background_share": 0.5},
+            "all requests are in the background, leave it out",
+        ),
         ({"arrivals": "burst"}, "arrivals is 'burst': it must be poisson, constant or fixed"),
     ],
 )

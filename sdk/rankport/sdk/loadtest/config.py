@@ -13,6 +13,9 @@ Arrivals = Literal["poisson", "constant", "fixed"]
 """Requests come at random, as those of many users do; of several clients, each at a constant rate; or evenly."""
 
 
+_CLIENTS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
     """Knobs of how requests arrive. Raises `InvalidRequest` for a value out of range."""
@@ -32,7 +35,7 @@ class LoadConfig:
         ),
     )
     clients: int = field(
-        default=16,
+        default=_CLIENTS,
         metadata=flag("Clients that share the rate of constant arrivals.", least=1, most=1_000_000),
     )
     timeout_s: float = field(
@@ -58,6 +61,12 @@ class LoadConfig:
         checked_priority(self.priority)
         if self.arrivals not in get_args(Arrivals):
             raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson, constant or fixed")
+        if self.arrivals != "constant" and self.clients != _CLIENTS:
+            raise InvalidRequest(f"clients is {self.clients}: they share the rate of constant arrivals alone")
+        if self.priority == "background" and self.background_share:
+            raise InvalidRequest(
+                f"background_share is {self.background_share}: all requests are in the background, leave it out"
+            )
 
 
 @dataclass(frozen=True, slots=True)

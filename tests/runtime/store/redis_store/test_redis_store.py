@@ -268,6 +268,7 @@ def test_replica_that_is_only_read_is_told(server: RedisServer, namespace: Token
         ("redis://h:port", "Port"),
         ("redis:///0", "give redis://HOST"),
         ("s3://bucket", "give redis://HOST"),
+        ("redis://", "store redis://: give redis://HOST"),
         ("redis://u:secret@h?timeout_s=0", r"redis://u:\*\*\*@h.*timeout_s '0'"),
     ],
 )

@@ -68,11 +68,11 @@ class RedisLocation:
 
 
 def _without_password(location: str) -> str:
-    scheme, _, rest = location.partition("://")
+    scheme, mark, rest = location.rpartition("://")
     authority, slash, path = rest.partition("/")
     login, at, host = authority.rpartition("@")
     user, colon, _ = login.partition(":")
-    return f"{scheme}://{user}{colon and ':***'}{at}{host}{slash}{path}"
+    return f"{scheme}{mark}{user}{colon and ':***'}{at}{host}{slash}{path}"
 
 
 def _prefix(name: str, value: str) -> str:

@@ -130,6 +130,9 @@ def test_a_search_says_the_rate_that_keeps(served: Serving, requests: Path) -> N
         (("--p99", "fast"), "'fast' is no time: give 200ms or 0.2s"),
         (("--url", "http://x/"), "give either --server or --url"),
         (("--prefixes", "p.txt"), "leave --prefixes and --items out"),
+        (("--keys",), "--keys and --per-request are of requests that are drawn"),
+        (("--per-request", "3"), "--keys and --per-request are of requests that are drawn"),
+        (("--url", "http://x/", "--model", "m"), "which name their model: leave --model out"),
     ],
 )
 def test_wrong_usage_is_told(requests: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -21,6 +21,7 @@ from rankport.sdk.loadtest.search import find_rate, keeps
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "": 1.0}
 _DRAWN = 1000  # requests that are made before the test, and sent over and over
+_PER_REQUEST = 20
 
 
 def _seconds(text: object) -> object:
@@ -50,7 +51,9 @@ def loadtest(
     items: Annotated[
         str | None, typer.Option(metavar="FILE", help="... and items of this one, texts or keys (--keys).")
     ] = None,
-    per_request: Annotated[int, typer.Option(min=1, help="Items of a request that is drawn.")] = 20,
+    per_request: Annotated[
+        int | None, typer.Option(min=1, help="Items of a request that is drawn. [default: 20]")
+    ] = None,
     keys: Annotated[
         bool, typer.Option("--keys", help="The items are keys of the server's token store.")
     ] = False,
@@ -99,7 +102,7 @@ def _requests(
     requests: Path | None,
     prefixes: str | None,
     items: str | None,
-    per_request: int,
+    per_request: int | None,
     keys: bool,
     model: str,
     url: str | None,
@@ -110,6 +113,14 @@ def _requests(
     if requests is not None:
         if prefixes is not None or items is not None:
             raise typer.BadParameter("--requests has whole requests: leave --prefixes and --items out")
+        if keys or per_request is not None:
+            raise typer.BadParameter(
+                "--keys and --per-request are of requests that are drawn: leave them out"
+            )
+        if url is not None and model:
+            raise typer.BadParameter(
+                "--url sends bodies as they are, which name their model: leave --model out"
+            )
         return read_requests(requests, model) if url is None else read_bodies(requests)
     if prefixes is None or items is None:
         raise typer.BadParameter("give --requests, or both --prefixes and --items to draw requests of")
@@ -120,7 +131,7 @@ def _requests(
     return drawn_requests(
         _lines(prefixes, "--prefixes"),
         _lines(items, "--items"),
-        per_request,
+        per_request or _PER_REQUEST,
         keys=keys,
         model=model,
         seed=seed,
@@ -129,9 +140,9 @@ def _requests(
 
 
 def _lines(path: str, option: str) -> list[str]:
-    from rankport.sdk.cli.flags.lines import lines_of
+    from rankport.sdk.cli.flags.lines import filled_lines
 
-    return [line.strip() for line in lines_of(path, option) if line.strip()]
+    return [line.strip() for line in filled_lines(path, option) if line.strip()]
 
 
 @dataclass(frozen=True, slots=True)

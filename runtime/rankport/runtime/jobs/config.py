@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag, in_range
 from rankport.protos.types import Truncation
 from rankport.runtime.config import Device
@@ -61,6 +62,11 @@ class FileColumns:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.template is not None and (self.text_columns, self.separator) != (("text",), " "):
+            raise InvalidRequest(
+                f"the text template {self.template!r:.60} says columns and what is between them: leave text columns "
+                "and separator out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -257,7 +257,11 @@ def test_a_dataset_has_the_tokens_of_the_store(
             "mend the rows in the items and make it of them again",
         ),
         (["--dataset", "a", "--shard", "1/2"], "have no shard"),
-        (["--dataset", "a", "--min-actors", "2"], "max_actors is 1, and min_actors 2"),
+        (["--dataset", "a", "--engine", "ray", "--min-actors", "2"], "max_actors is 1, and min_actors 2"),
+        (["--dataset", "a", "--min-actors", "2"], "min_actors of a Ray cluster: give --engine ray too"),
+        (["--store", "a", "--ray-address", "auto"], "address of a Ray cluster: give --engine ray too"),
+        (["--store", "a", "--text", "{text}", "--text-column", "id"], "leave text columns and separator out"),
+        (["--store", "a", "--text", "{text}", "--separator", "-"], "leave text columns and separator out"),
     ],
 )
 def test_what_does_not_go_together_is_told(

@@ -13,7 +13,7 @@ from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
-from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes, values_of
 from rankport.sdk.cli.flags.encoder import BundleFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
 from rankport.sdk.cli.flags.written import writable
 
@@ -114,6 +114,10 @@ def encode(
 
     if (store is None) == (dataset is None):
         raise typer.BadParameter("give either --store or --dataset")
+    if engine == "local" and (told := values_of(RayConfig, given)):
+        raise typer.BadParameter(
+            f"{', '.join(told)} of a Ray cluster: give --engine ray too, or leave it out"
+        )
     console = plain_console(stderr=True)
     device: Device = given["device"]
     if dataset is not None:

@@ -160,9 +160,11 @@ def test_places_outside_of_the_roots_are_refused(tmp_path: Path) -> None:
     write_items(tmp_path, 3)
     (inside / "link.csv").symlink_to(tmp_path / "items.csv")
     with jobs_of(inside) as (client, _):
-        for items in ("../items.csv", str(tmp_path / "items.csv"), "link.csv", "none.csv", "", "a\0b"):
+        for items in ("../items.csv", str(tmp_path / "items.csv"), "link.csv", "", "a\0b"):
             with pytest.raises(InvalidRequest, match=r"^items "):
                 client.jobs.create(task(items))
+        with pytest.raises(NotFound, match=r"^no items file 'none\.csv' below .*inside"):
+            client.jobs.create(task("none.csv"))
         for store in ("../tokens", "/tokens", str(tmp_path / "tokens")):
             with pytest.raises(InvalidRequest, match=r"^store .* is not below the server's job roots"):
                 client.jobs.create(task(store=store))

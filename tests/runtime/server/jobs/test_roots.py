@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.server.jobs.roots import JobRoots
 
 
@@ -34,12 +34,17 @@ def test_a_pattern_is_looked_for_below_the_root(roots: JobRoots, tmp_path: Path,
         ("linked/*.csv", "is not below the server's job roots"),
         ("/etc/pass*", "is not below the server's job roots"),
         ("none*", "is not below the server's job roots"),
-        ("a" * 5000, "is not below the server's job roots"),
     ],
 )
 def test_a_pattern_that_leads_out_is_refused(roots: JobRoots, pattern: str, error: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^items .*{error}"):
         roots.items(pattern)
+
+
+@pytest.mark.parametrize("name", ["a/2.csv", "a" * 5000])
+def test_a_file_below_a_root_that_is_not_there_is_not_found(roots: JobRoots, name: str) -> None:
+    with pytest.raises(NotFound, match=r"no items file '.*below .*inside"):
+        roots.items(name)
 
 
 def test_what_a_pattern_finds_through_a_link_is_refused_by_name(roots: JobRoots, tmp_path: Path) -> None:

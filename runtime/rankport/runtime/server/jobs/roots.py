@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.options import check_folder
 
 _LOCAL_SCHEMES = frozenset({"file", "local"})
@@ -44,7 +44,7 @@ class JobRoots:
         return next((each for each in found if os.path.exists(each)), found[0])
 
     def items(self, source: str) -> str:
-        """Finds what a file, a folder, a pattern or a URL of items means."""
+        """Finds what a file, a folder, a pattern or a URL of items means. Raises `NotFound` where no such file is."""
         self._check_text("items", source)
         if is_url(source):
             self.check_items(source)
@@ -54,6 +54,8 @@ class JobRoots:
             return str(found)
         if glob.has_magic(source):
             return self._pattern(source)
+        if any(self._below(source)):
+            raise NotFound(f"no items file {source!r:.200} below {', '.join(self.roots)}")
         raise self._outside("items", source)
 
     def check_items(self, name: str) -> None:

@@ -97,6 +97,17 @@ def test_no_arguments_show_the_help_which_tells_the_rule() -> None:
     assert rankport("--help").returncode == 0
 
 
+@pytest.mark.parametrize(("given", "told"), [(None, "ERROR"), ("DEBUG", "DEBUG")])
+def test_what_grpc_notes_is_not_among_the_lines_of_a_command(
+    given: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRPC_VERBOSITY", given or "")
+    if given is None:
+        monkeypatch.delenv("GRPC_VERBOSITY")
+    assert rankport("--version").returncode == 0
+    assert os.environ["GRPC_VERBOSITY"] == told
+
+
 def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(what: str) -> object:
         raise KeyboardInterrupt

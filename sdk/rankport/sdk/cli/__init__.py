@@ -1,5 +1,6 @@
 """Command `rankport`: commands, their flags and their output. Heavy imports wait until a command runs."""
 
+import os
 import sys
 
 
@@ -12,6 +13,8 @@ def main() -> None:
 
 
 def _run() -> None:
+    # What gRPC notes of connections would stand among the lines of a command, and of a server's log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from rankport.protos.errors import MissingExtra
     from rankport.protos.extras import extras_named
     from rankport.protos.packages import VERSION

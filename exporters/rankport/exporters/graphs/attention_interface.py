@@ -25,6 +25,11 @@ def attending(model: nn.Module, name: str, attention: Attention) -> Iterator[Non
         _choose(model, before)
 
 
+def has_interface(model: nn.Module) -> bool:
+    """Tells whether the model is one of transformers, whose layers call the function that its config names."""
+    return hasattr(getattr(model, "config", None), "_attn_implementation")
+
+
 def attention_of(model: nn.Module) -> str:
     """Tells the name of the function that the layers of the model call."""
     return str(model.config._attn_implementation)  # type: ignore[union-attr]

@@ -92,6 +92,31 @@ def test_a_model_that_transformers_does_not_list_is_fused_where_its_states_stay(
         assert (attention_of(model) != "eager") == fused
 
 
+class Own(nn.Module):
+    """A module of one's own, with a config or none."""
+
+    def __init__(self, config: object = None) -> None:
+        super().__init__()
+        if config is not None:
+            self.config = config
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        states = torch.zeros(*input_ids.shape, 2)[:, None]
+        attend = ALL_ATTENTION_FUNCTIONS[attention_of(self)]
+        attend(self, states, states, states, attention_mask=None)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, {"hidden": 8}, SimpleNamespace(hidden=8), SimpleNamespace(_attn_implementation="eager")],
+    ids=["none", "a dict", "its own", "of transformers, without base_model"],
+)
+def test_a_module_of_ones_own_attends_as_it_does(config: object) -> None:
+    model = Own(config)
+    with fused_attention(model):
+        assert getattr(config, "_attn_implementation", "eager") == "eager"
+
+
 def test_masks_of_one_trace_are_not_kept() -> None:
     """They may be of a module: its weights would stay in memory."""
 

@@ -21,7 +21,7 @@ from transformers.masking_utils import (
     sdpa_mask,
 )
 
-from rankport.exporters.graphs.attention_interface import Attention, attending
+from rankport.exporters.graphs.attention_interface import Attention, attending, has_interface
 from rankport.exporters.kinds.head_order import AttentionHeads, Modules, alike, heads_by_group
 from rankport.exporters.quantization.linear import unrounded_inputs
 from rankport.runtime.backends.layouts.rectangle import UNSEEN
@@ -84,6 +84,8 @@ def _heads_both_ways(model: nn.Module) -> list[AttentionHeads] | None:
     Asks a run of two texts: soft-capping and sinks are in the arguments of a layer, not in any one config. A model that
     transformers does not list as one that attends through its interface alone (Qwen3.5, say) is believed by its states.
     """
+    if not has_interface(model):  # a CNN, an LSTM, a module of one's own
+        return None
     lacking: list[bool] = []
     found: list[AttentionHeads] = []
 
@@ -114,7 +116,7 @@ def _heads_both_ways(model: nn.Module) -> list[AttentionHeads] | None:
     if not lacking or any(lacking):
         return None
     listed = getattr(model, "_supports_attention_backend", False)
-    return found if listed or _states_stay(model) else None
+    return found if listed or (hasattr(model, "base_model") and _states_stay(model)) else None
 
 
 def _states_stay(model: nn.Module) -> bool:

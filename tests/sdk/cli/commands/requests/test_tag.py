@@ -55,7 +55,7 @@ def test_the_table_tells_spans_and_what_was_read_in_windows(address: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give texts"),
+        ((), "no texts: give them as arguments or with --texts FILE"),
         (("a",), "give either --server or --bundle"),
         (("a", "--bundle", "b", "--model", "m"), "--model goes with --server"),
         (("a", "--server", "localhost:1", "--timeout-s", "-1"), "timeout_s is -1.0"),

@@ -22,7 +22,7 @@ _SHORT = 8
 class AcrossWindow:
     """Runs across one window, and the shortest window that no sample crosses."""
 
-    runs: Runs  # none, or a short one, one that leaves the window behind, and a short one: it is padded beside them
+    runs: Runs  # none, or a short one, and one that leaves the window behind, beside which it is padded
     unseen: int | None
 
     @classmethod
@@ -35,7 +35,7 @@ class AcrossWindow:
         if window is None:
             return cls((), unseen)
         rng = np.random.default_rng(window)
-        lengths = (min(least + _SHORT, most), tokens_across(window, most), least)
+        lengths = (min(least + _SHORT, most), tokens_across(window, most))
         return cls([rng.integers(0, vocab_size, length) for length in lengths], unseen)
 
     def beside(self, runs: Runs) -> Mapping[str, Runs]:

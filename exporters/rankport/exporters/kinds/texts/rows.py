@@ -13,13 +13,14 @@ Answers = Mapping[str, NDArray[np.floating]]  # mode -> rows [runs, ...]
 
 
 def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:
-    """Answers runs alone, and padded together: the short ones, and the longest beside two of them."""
+    """Answers runs alone, and padded together: the short ones, and the longest beside two of them, or the only one."""
     alone = np.concatenate([backend.compute(runs_of([run])) for run in runs])
     longest = max(range(len(runs)), key=lambda i: len(runs[i]))
     short = [i for i in range(len(runs)) if i != longest]
     batched = np.empty_like(alone)
     batched[short] = backend.compute(runs_of([runs[i] for i in short]))
-    batched[longest] = backend.compute(runs_of([runs[short[0]], runs[longest], runs[short[1]]]))[1]
+    first, *second = (runs[i] for i in short[:2])
+    batched[longest] = backend.compute(runs_of([first, runs[longest], *second]))[1]
     return {"one_item": alone, "batch": batched}
 
 

@@ -29,12 +29,16 @@ def source_logits(model: nn.Module, runs: Runs) -> Rows:
 
 
 def bundle_logits(backend: TokenBackend, runs: Runs) -> Mapping[str, Rows]:
-    """Runs the bundle on texts alone, and padded together: the short ones, and the longest beside two of them."""
+    """Runs the bundle on texts alone, and padded together: the short ones, and the longest beside two of them.
+
+    Or beside the only one.
+    """
     alone = [backend.compute(runs_of([run])) for run in runs]
     longest = max(range(len(runs)), key=lambda i: len(runs[i]))
     short = [i for i in range(len(runs)) if i != longest]
     batched = dict(zip(short, _batch(backend, [runs[i] for i in short]), strict=True))
-    batched[longest] = _batch(backend, [runs[short[0]], runs[longest], runs[short[1]]])[1]
+    first, *second = (runs[i] for i in short[:2])
+    batched[longest] = _batch(backend, [first, runs[longest], *second])[1]
     return {"one_item": alone, "batch": [batched[i] for i in range(len(runs))]}
 
 

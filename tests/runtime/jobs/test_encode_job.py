@@ -77,7 +77,7 @@ def test_corrupt_value_is_written_anew(
     rows = rows_of("one", "two")
     run_encode_job(encoder, namespace, rows, SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr("rankport.runtime.store.lmdb_store.namespace.pack_value", lambda *_: b"rotten")
+        patch.setattr("rankport.runtime.store.record_namespace.pack_value", lambda *_: b"rotten")
         namespace.put_many([TokenEntry("id1", encoder.encode(["one"])[0], content_hash("one"))])
     with pytest.raises(StoreError, match="id1"):
         namespace.get_many(["id1"])

@@ -16,7 +16,7 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.texts.embeddings import compare_modes
+from rankport.exporters.kinds.texts.embeddings import compare_embeddings
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import sample_runs
@@ -75,7 +75,9 @@ def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: TextBackend) 
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
     reference = EncoderReference.of(load_checkpoint(checkpoint, head="none"), manifest.embedding)
-    for mode in compare_modes(reference.embeddings(runs), answers_by_mode(backend, runs)):
+    expected = reference.embeddings(runs)
+    for name, answers in answers_by_mode(backend, runs).items():
+        mode = compare_embeddings(name, expected, answers)
         part.figures.add(f"parity {mode.mode}", mode.model_dump(exclude={"mode"}))
 
 

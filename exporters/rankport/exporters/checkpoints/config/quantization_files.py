@@ -28,7 +28,9 @@ def _autogptq(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _awq(raw: dict[str, Any]) -> dict[str, Any]:
     stated = {_AUTOAWQ.get(key, key): value for key, value in raw.items()}
-    return {"quant_method": "awq"} | stated | {"version": str(stated.get("version", "gemm")).lower()}
+    if "version" in stated:
+        stated["version"] = str(stated["version"]).lower()
+    return {"quant_method": "awq"} | stated
 
 
 def _as_it_is(raw: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from rankport.exporters.export import export
@@ -23,12 +24,15 @@ def warned() -> Iterator[list[str]]:
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("transformers")
+    logger, chatter = logging.getLogger("transformers"), transformers.utils.logging
+    verbosity = chatter.get_verbosity()
+    chatter.set_verbosity_warning()  # type: ignore[no-untyped-call]
     logger.addHandler(handler)
     try:
         yield messages
     finally:
         logger.removeHandler(handler)
+        chatter.set_verbosity(verbosity)
 
 
 def test_a_model_that_warns_where_it_is_run_by_itself_is_exported_in_silence(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def hybrid_bundle(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> B
 
 @pytest.fixture(scope="session")
 def hybrid_on_cuda(hybrid_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
-    """The same for CUDA."""
+    """Bundle of the same checkpoint for CUDA."""
     options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 200, "scores": "whole"}
     return exported(hybrid_checkpoint, name="cuda-hybrid", stop_ids=(89,), target="onnx-cuda", **options)
 

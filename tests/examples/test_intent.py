@@ -21,7 +21,7 @@ from examples.intent.training import Recipe, train_head
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.classifier.head import resolve_head
 from rankport.exporters.kinds.classifier.proof.reference import head_reference
-from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from support import sentence_folders
 from support.effort import full_effort_with
 

@@ -1,4 +1,4 @@
-"""What transformers says to users who run models themselves is no line of an export."""
+"""Warnings of transformers to users who run models themselves are no lines of an export."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a client is given and no message holds is told by its field, before anything is sent."""
+"""Texts and ids that no message holds are told by their field, before anything is sent."""
 
 from collections.abc import Callable
 

@@ -111,6 +111,13 @@ def rewrite_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object])
     return folder
 
 
+def state_quantization(folder: Path, **stated: Any) -> Path:
+    """Has config.json state a `quantization_config`, whatever it said before."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
+    return folder
+
+
 def rewrite_quantization(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """Lets `change` edit `quantization_config` of config.json in place."""
     config = json.loads((folder / "config.json").read_text())

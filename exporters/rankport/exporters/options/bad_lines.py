@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest, RankportError
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 

@@ -7,7 +7,7 @@ import json
 from typing import Any, NoReturn
 
 from rankport.protos.errors import BundleError
-from rankport.protos.json_text import distinct_names
+from rankport.protos.files.json_text import distinct_names
 
 _SHOWN_CHARACTERS = 80
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
 from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.sdk.membership.config import MembershipConfig, UserColumns

@@ -1,4 +1,4 @@
-"""What transformers builds of a config is the same in every process."""
+"""Models that transformers builds of a config are the same in every process."""
 
 import sys
 

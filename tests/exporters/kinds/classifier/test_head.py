@@ -16,7 +16,7 @@ from rankport.exporters.kinds.classifier.plan import classifier_module, plan_cla
 from rankport.exporters.kinds.classifier.prompt import classifier_prompt
 from rankport.exporters.kinds.classifier.proof.class_checks import check_classes
 from rankport.exporters.kinds.classifier.proof.reference import head_reference
-from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import ClassHead
 from support import checkpoints, sentence_folders

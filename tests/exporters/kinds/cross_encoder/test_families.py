@@ -14,9 +14,9 @@ from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
 from rankport.exporters.kinds.cross_encoder.plan import cross_encoder_prompt, plan_cross_encoder
 from rankport.exporters.kinds.cross_encoder.work import WORK
 from rankport.exporters.kinds.texts.head_module import head_module
-from rankport.exporters.kinds.texts.pair_frame import PairTokenizer, inputs_of
-from rankport.exporters.kinds.texts.pair_reference import PairReference
-from rankport.exporters.kinds.texts.pair_samples import sampled_pairs
+from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer, inputs_of
+from rankport.exporters.kinds.texts.pairs.reference import PairReference
+from rankport.exporters.kinds.texts.pairs.samples import sampled_pairs
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.backends.layouts.padded import pad

@@ -17,7 +17,7 @@ from rankport.exporters.kinds.cross_encoder.plan import cross_encoder_prompt, pl
 from rankport.exporters.kinds.cross_encoder.proof.first_token import FirstTokenReference
 from rankport.exporters.kinds.labels.label_head import label_head, readout_of
 from rankport.exporters.kinds.texts.head_module import FirstStepModule
-from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import recipe_of
 from rankport.exporters.verify import verify

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def under_a_full_mask(folder: Path, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """The same weights in a Llama that reads from left to right, under a mask in which all tokens see all."""
+    """Copy of the weights in a Llama that reads from left to right, under a mask in which all tokens see all."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, is_causal=True).eval()
     rows = []
     for ids in texts:

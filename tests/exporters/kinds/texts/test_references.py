@@ -10,7 +10,7 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.tagger.proof.logits import source_logits
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference, whole_text
-from rankport.exporters.kinds.texts.pair_reference import PairIds, PairReference
+from rankport.exporters.kinds.texts.pairs.reference import PairIds, PairReference
 from rankport.runtime.bundle.manifest import Embedding
 from support import checkpoints
 from support.reading.taggers import tagger_checkpoint

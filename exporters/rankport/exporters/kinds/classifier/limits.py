@@ -4,7 +4,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
-from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
+from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
 from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
 from rankport.protos.errors import InvalidRequest
 

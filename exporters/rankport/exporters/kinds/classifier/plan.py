@@ -15,7 +15,7 @@ from rankport.exporters.kinds.labels.pooled_head import pooled_form
 from rankport.exporters.kinds.texts.encoder_module import EncoderModule, encoder_module
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module
-from rankport.exporters.kinds.texts.pair_frame import PairFrame, inputs_of
+from rankport.exporters.kinds.texts.pairs.frame import PairFrame, inputs_of
 from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt

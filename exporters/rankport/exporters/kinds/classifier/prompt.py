@@ -7,7 +7,7 @@ from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderF
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.labels.pooled_head import PREFIX_POOLINGS
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
-from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer
+from rankport.exporters.kinds.texts.pairs.frame import PairFrame, PairTokenizer
 from rankport.exporters.options.prompts import (
     ResolvedPrompt,
     framed_prompt,

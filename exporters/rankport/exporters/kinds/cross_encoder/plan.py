@@ -12,7 +12,7 @@ from rankport.exporters.kinds.labels.heads import head_labels, require_both_ways
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module
-from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
+from rankport.exporters.kinds.texts.pairs.frame import PairFrame, PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.positions import position_limit, require_within_reach
 from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan

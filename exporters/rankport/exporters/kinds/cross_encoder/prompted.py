@@ -18,7 +18,7 @@ from rankport.exporters.kinds.labels.heads import head_labels, is_of_decoder
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module
-from rankport.exporters.kinds.texts.pair_frame import FIRST_FIELD, PairTokenizer
+from rankport.exporters.kinds.texts.pairs.frame import FIRST_FIELD, PairTokenizer
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, resolve_prompt

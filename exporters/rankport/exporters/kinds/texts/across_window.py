@@ -8,8 +8,8 @@ from torch import nn
 
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.kinds.texts.encoder_reference import whole_text
-from rankport.exporters.kinds.texts.pair_reference import PairIds
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.kinds.texts.rows import runs_of
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.kinds.window_sizes import stated_windows, window_sizes

@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.proof.compare import Logits, RankValues, compare, worst_of
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series

@@ -40,7 +40,7 @@ EXAMPLES: Mapping[str, str] = {
     "audit membership": "--bundle encoder.bundle --members members.csv --non-members others.csv --max-auc 0.6",
     "loadtest": "--server localhost:8500 --requests judged.jsonl --find-rate --p99 200ms",
 }
-"""What stands behind `rankport` and the command's name."""
+"""Arguments of an example, by the command that they stand behind."""
 
 
 def show_example(command: Any, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 
 _BOM = "\ufeff"
 

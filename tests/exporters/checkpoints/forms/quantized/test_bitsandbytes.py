@@ -15,7 +15,12 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
 from support.forms import adapters
-from support.forms.quantized_checkpoints import read_tensors, rewrite_quantization, rewrite_tensors
+from support.forms.quantized_checkpoints import (
+    read_tensors,
+    rewrite_quantization,
+    rewrite_tensors,
+    state_quantization,
+)
 
 WITNESSES = Path(checkpoints.__file__).parent / "forms" / "bitsandbytes_4bit"
 VARIANTS = ["nf4_nested", "fp4"]
@@ -129,8 +134,6 @@ def test_8_bits_are_refused_for_what_they_do(folder: Path) -> None:
 
 def test_a_config_beside_full_precision_weights_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "llama", num_hidden_layers=1)
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-    (folder / "config.json").write_text(json.dumps(config))
+    state_quantization(folder, quant_method="bitsandbytes", load_in_4bit=True)
     with pytest.raises(CheckpointError, match=r"holds no tensor named .*remove quantization_config"):
         load_checkpoint(folder)

@@ -1,6 +1,5 @@
 """Fine-grained FP8 checkpoints equal the libraries that share their layout; what would be another model is named."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from support.forms.quantized_checkpoints import (
     read_tensors,
     rewrite_quantization,
     rewrite_tensors,
+    state_quantization,
 )
 
 IDS = torch.arange(3, 20)[None]
@@ -41,11 +41,8 @@ def as_fine_grained(folder: Path, **fields: Any) -> Path:
             tensors[other] = tensors.pop(name)
 
     rewrite_tensors(folder, rename)
-    config = json.loads((folder / "config.json").read_text())
     said = {"activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]}
-    config["quantization_config"] = {"quant_method": "fp8"} | said | SKIPPED | fields
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return state_quantization(folder, **({"quant_method": "fp8"} | said | SKIPPED | fields))
 
 
 def _logits(loaded: LoadedModel) -> Tensor:
@@ -199,8 +196,6 @@ def test_a_tensor_at_fault_is_named(damage: str, folder: Path) -> None:
 
 def test_a_config_beside_full_precision_weights_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "llama", num_hidden_layers=1)
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "fp8"}
-    (folder / "config.json").write_text(json.dumps(config))
+    state_quantization(folder, quant_method="fp8")
     with pytest.raises(CheckpointError, match="holds no float8 weight: remove quantization_config"):
         load_checkpoint(folder)

@@ -25,7 +25,12 @@ from support.forms.gptq_checkpoints import (
     unpacked_rows,
 )
 from support.forms.gptq_checkpoints import gptq as write
-from support.forms.quantized_checkpoints import read_tensors, rewrite_quantization, rewrite_tensors
+from support.forms.quantized_checkpoints import (
+    read_tensors,
+    rewrite_quantization,
+    rewrite_tensors,
+    state_quantization,
+)
 
 IDS = torch.arange(3, 35)[None]
 LAYER = "model.layers.1.mlp.down_proj"
@@ -272,9 +277,7 @@ def test_a_damaged_tensor_is_named(damage: str, sound: Path, tmp_path: Path) -> 
 
 def test_a_config_beside_full_precision_weights_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "llama")
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (folder / "config.json").write_text(json.dumps(config))
+    state_quantization(folder, quant_method="gptq", bits=4)
     with pytest.raises(CheckpointError, match=r"no tensor named '\.\.\.qweight': remove quantization_config"):
         _load(folder)
 

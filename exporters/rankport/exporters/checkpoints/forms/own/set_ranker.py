@@ -13,8 +13,8 @@ from rankport.exporters.checkpoints.forms.fill import fill
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.set_ranker.config import MODEL_TYPE, SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
-from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.files.arrays import UNREADABLE
 
 IDS_FILES: Final = "ids.*.npy"
 

@@ -18,6 +18,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     bias_of,
     load_low_bit,
     loaded,
+    packed_layers,
     read_scales,
     read_tensor,
     require_full_groups,
@@ -31,8 +32,9 @@ METHOD = "awq"
 _FIELD = "quantization_config"
 _BITS, _CODES = 4, 8
 _LAYOUT = "gemm"
+_LAYOUT_NAMES = ("version", "format", "checkpoint_format")  # AutoAWQ's, transformers' and GPT-QModel's
 _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
-"""Of the output channels of a word, in their order, which of its codes, the lowest bits first, each one is."""
+"""Places of the output channels of a word, in their order, among its codes, the lowest bits first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,7 @@ class AwqConfig:
         bits, size = raw.get("bits", _BITS), raw.get("group_size", 128)
         _require(bits == _BITS, "bits", bits, "4")
         _require(isinstance(size, int) and (size == -1 or size > 0), "group_size", size, "-1 or above 0")
-        for key in (
-            "version",
-            "format",
-            "checkpoint_format",
-        ):  # AutoAWQ's name, transformers' and GPT-QModel's
+        for key in _LAYOUT_NAMES:
             layout = raw.get(key) or _LAYOUT
             _require(str(layout).lower() == _LAYOUT, key, layout, repr(_LAYOUT))
         _require(raw.get("pack_dtype", "int32") == "int32", "pack_dtype", raw.get("pack_dtype"), "'int32'")
@@ -70,12 +68,7 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = AwqConfig.of(folder.raw[_FIELD])
-    layers = [name.removesuffix(".qweight") for name in folder.tensors.names if name.endswith(".qweight")]
-    if not layers:
-        raise CheckpointError(
-            f"the quantization says quant_method 'awq', and checkpoint {str(folder.path)!r} holds no tensor named "
-            "'...qweight': remove quantization_config if the weights are in full precision"
-        )
+    layers = packed_layers(folder, f"the quantization says quant_method {METHOD!r}")
     model, _, notes = load_low_bit(
         folder,
         head,

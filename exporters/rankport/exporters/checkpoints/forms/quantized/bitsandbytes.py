@@ -15,7 +15,7 @@ from torch import Tensor
 from rankport.exporters.checkpoints.forms.fill import fill, require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruning import pruned
-from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
+from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, refuse_full_precision
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
@@ -113,9 +113,8 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     require_4bit(folder.raw)
     tensors = _FourBits(folder.tensors)
     if not tensors.count:
-        raise CheckpointError(
-            f"config.json says quant_method {METHOD!r}, and checkpoint {str(folder.path)!r} holds no tensor named "
-            f"'...{_STATE}nf4': remove quantization_config if the weights are in full precision"
+        refuse_full_precision(
+            folder, f"config.json says quant_method {METHOD!r}", f"tensor named '...{_STATE}nf4'"
         )
     whole = dataclasses.replace(
         folder, tensors=tensors, raw={key: value for key, value in folder.raw.items() if key != _FIELD}

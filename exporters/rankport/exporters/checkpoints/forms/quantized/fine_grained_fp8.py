@@ -17,6 +17,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
     bias_of,
+    float8_layers,
     load_low_bit,
     loaded,
     read_block_scales,
@@ -92,12 +93,7 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = FineGrainedConfig.of(folder.raw[_FIELD])
-    layers = [name.removesuffix(".weight") for name in folder.tensors.names if _is_float8(folder, name)]
-    if not layers:
-        raise CheckpointError(
-            f"config.json says quant_method 'fp8', and checkpoint {str(folder.path)!r} holds no float8 weight: remove "
-            "quantization_config if the weights are in full precision"
-        )
+    layers = float8_layers(folder, f"config.json says quant_method {METHOD!r}")
     model, _, notes = load_low_bit(
         folder,
         head,
@@ -108,10 +104,6 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     return loaded(
         model, METHOD, "tensor" if config.block is None else f"blocks of {_words(config.block)}", notes
     )
-
-
-def _is_float8(folder: CheckpointFolder, name: str) -> bool:
-    return name.endswith(".weight") and folder.tensors.dtype(name) == torch.float8_e4m3fn
 
 
 def _read_layer(

@@ -19,6 +19,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     checked_groups,
     load_low_bit,
     loaded,
+    packed_layers,
     read_scales,
     read_tensor,
     require_full_groups,
@@ -74,12 +75,7 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = GptqConfig.of(folder.raw[_FIELD])
-    layers = [name.removesuffix(".qweight") for name in folder.tensors.names if name.endswith(".qweight")]
-    if not layers:
-        raise CheckpointError(
-            f"config.json says quant_method 'gptq', and checkpoint {str(folder.path)!r} holds no tensor named "
-            "'...qweight': remove quantization_config if the weights are in full precision"
-        )
+    layers = packed_layers(folder, f"config.json says quant_method {METHOD!r}")
     seen: set[str] = set()
     model, _, notes = load_low_bit(
         folder,

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import gcd
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,33 @@ def load_low_bit(
         taken.update(layer.taken)
         replaced.add(place)
     return fill(model, folder, head, taken), replaced, notes
+
+
+def packed_layers(folder: CheckpointFolder, said: str) -> list[str]:
+    """Lists stored layers of codes in words. Raises CheckpointError where there is none, for what was `said`."""
+    names = [name for name in folder.tensors.names if name.endswith(".qweight")]
+    if not names:
+        refuse_full_precision(folder, said, "tensor named '...qweight'")
+    return [name.removesuffix(".qweight") for name in names]
+
+
+def float8_layers(folder: CheckpointFolder, said: str, stated_in: str = "quantization_config") -> list[str]:
+    """Lists stored layers of float8 weights. Raises as `packed_layers`."""
+    weights = (name for name in folder.tensors.names if name.endswith(".weight"))
+    names = [name for name in weights if folder.tensors.dtype(name) == torch.float8_e4m3fn]
+    if not names:
+        refuse_full_precision(folder, said, "float8 weight", stated_in)
+    return [name.removesuffix(".weight") for name in names]
+
+
+def refuse_full_precision(
+    folder: CheckpointFolder, said: str, part: str, stated_in: str = "quantization_config"
+) -> NoReturn:
+    """Raises CheckpointError for weights of which low bits are `said`, and no such part is stored."""
+    raise CheckpointError(
+        f"{said}, and checkpoint {str(folder.path)!r} holds no {part}: remove {stated_in} if the weights are in full "
+        "precision"
+    )
 
 
 def _no_place(stored: str) -> str:

@@ -17,6 +17,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
     bias_of,
+    float8_layers,
     load_low_bit,
     loaded,
     read_scales,
@@ -74,12 +75,9 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = ModelOptConfig.of(folder.raw[_FIELD])
-    layers = [name.removesuffix(".weight") for name in folder.tensors.names if _is_float8(folder, name)]
-    if not layers:
-        raise CheckpointError(
-            f"the quantization says {config.algorithm}, and checkpoint {str(folder.path)!r} holds no float8 weight: "
-            "remove hf_quant_config.json and quantization_config if the weights are in full precision"
-        )
+    layers = float8_layers(
+        folder, f"the quantization says {config.algorithm}", "hf_quant_config.json and quantization_config"
+    )
     model, replaced, notes = load_low_bit(
         folder,
         head,
@@ -89,10 +87,6 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     )
     _require_all_layers(model, config, replaced)
     return loaded(model, METHOD, config.algorithm, notes)
-
-
-def _is_float8(folder: CheckpointFolder, name: str) -> bool:
-    return name.endswith(".weight") and folder.tensors.dtype(name) == torch.float8_e4m3fn
 
 
 def _require_all_layers(model: nn.Module, config: ModelOptConfig, replaced: set[str]) -> None:

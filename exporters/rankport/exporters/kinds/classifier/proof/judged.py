@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.kinds.classifier.proof.reference import HeadReference
-from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.options.judged_texts import JudgedText
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.metrics import ndcg

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.pooled_head import pooled_form
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
-from rankport.exporters.kinds.texts.pair_reference import PairIds, PairReference
+from rankport.exporters.kinds.texts.pairs.reference import PairIds, PairReference
 from rankport.runtime.bundle.manifest import ClassHead
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
-from rankport.exporters.kinds.texts.pair_reference import PairIds
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts
+from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest

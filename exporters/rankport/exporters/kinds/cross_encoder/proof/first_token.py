@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rankport.exporters.kinds.texts.pair_reference import PairIds
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts, together
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts, together
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.encoder import EncodedItems

@@ -18,9 +18,9 @@ from rankport.exporters.kinds.texts.head_answers import (
     rankings_of,
     series_of,
 )
-from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
-from rankport.exporters.kinds.texts.pair_reference import PairReference
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs, together
+from rankport.exporters.kinds.texts.pairs.frame import PairFrame, PairTokenizer, inputs_of
+from rankport.exporters.kinds.texts.pairs.reference import PairReference
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts, sampled_pairs, together
 from rankport.exporters.kinds.texts.sweep import drawn_requests, swept
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions

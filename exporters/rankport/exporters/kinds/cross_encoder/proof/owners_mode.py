@@ -6,7 +6,7 @@ import numpy as np
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.cross_encoder.proof.owners_pipeline import OwnersPipeline, owners_pipeline
-from rankport.exporters.kinds.texts.pair_samples import SampledTexts
+from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.proof.compare import Logits, RankValues, compare
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.protos.errors import ParityError

@@ -16,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.array_files import UNREADABLE
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
+from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.backends.mapped_files import MappedFiles

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie

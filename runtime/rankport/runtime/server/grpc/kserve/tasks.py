@@ -11,7 +11,7 @@ from rankport.protos.classes import ClassifyResult, ClassTexts
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.tagging import TagResult, TagTexts
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.array_files import UNREADABLE
+from rankport.protos.files.arrays import UNREADABLE
 
 WRITERS: dict[str, Callable[..., None]] = {
     "npy": lambda path: np.save(path, np.arange(40.0)),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
-from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
+from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
 from rankport.exporters.proof.windows import BEYOND_WINDOW
 from rankport.protos.errors import ParityError

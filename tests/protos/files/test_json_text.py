@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankport.protos.json_text import json_of_text
+from rankport.protos.files.json_text import json_of_text
 
 
 def test_what_is_json_is_read() -> None:

@@ -1,0 +1,1 @@
+"""Pairs of texts as one: how they are framed, what answers to them, and those that a proof samples."""

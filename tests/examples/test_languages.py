@@ -69,6 +69,30 @@ def test_node_tells_the_error_of_the_server(node: Path) -> None:
     assert unexpected.stderr.startswith("BackendError: unexpected error ")
 
 
+def test_node_comes_again_when_an_overloaded_server_says(node: Path) -> None:
+    with serving() as served:
+        served.ranker.overloads_left = 2
+        done = run("node", str(node / "score.mjs"), served.address, "q", "a")
+        counts = served.server.counts.snapshot()
+    assert (done.returncode, done.stdout) == (0, "210.000000\tok\ta\n")
+    assert (counts[Outcome.REJECTED], counts[Outcome.ANSWERED]) == (2, 1)
+
+
+def test_node_gives_a_call_its_deadline(node: Path) -> None:
+    with serving() as served:
+        run("node", str(node / "score.mjs"), served.address, "q", "a")
+        (timeout_s,) = served.ranker.worker.timeouts
+    assert timeout_s is not None
+    assert 4 < timeout_s <= 5
+
+
+@pytest.mark.parametrize("given", [(), ("localhost:8500",), ("localhost:8500", "q")])
+def test_node_says_what_it_takes(node: Path, given: tuple[str, ...]) -> None:
+    done = run("node", str(node / "score.mjs"), *given)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "usage: node score.mjs HOST:PORT PREFIX ITEM...\n"
+
+
 def test_go_prints_the_scores(go: Path) -> None:
     with serving() as served:
         done = run(str(go), served.address, "q", "a", "b")

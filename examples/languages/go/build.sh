@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the example with the packages of Debian, no module fetched: build.sh FOLDER makes FOLDER/score.
 # RANKPORT_PROTOS names the folder with rankport/protos/v1/rankport.proto: protos/ of the sources, or where pip put it.
-#   apt-get install golang-go golang-google-grpc-dev golang-google-genproto-dev protobuf-compiler \
-#       protoc-gen-go-1-5 protoc-gen-go-grpc
+#   apt-get install golang-go golang-google-grpc-dev golang-google-genproto-dev golang-google-protobuf-dev \
+#       protobuf-compiler protoc-gen-go-1-5 protoc-gen-go-grpc
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 protos=${RANKPORT_PROTOS:-$here/../../../protos}

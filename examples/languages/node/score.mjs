@@ -31,8 +31,15 @@ const retries = {
 };
 
 const [address, prefix, ...items] = process.argv.slice(2);
+if (items.length === 0) {
+  console.error("usage: node score.mjs HOST:PORT PREFIX ITEM...");
+  process.exit(1);
+}
+// Looks for a server that is back every second, not every two minutes, and takes answers of any size.
 const client = new rankport.v1.Scoring(address, grpc.credentials.createInsecure(), {
   "grpc.service_config": JSON.stringify(retries),
+  "grpc.initial_reconnect_backoff_ms": 1000,
+  "grpc.max_reconnect_backoff_ms": 1000,
   "grpc.max_receive_message_length": -1,
   "grpc.max_send_message_length": -1,
 });
@@ -52,17 +59,41 @@ function outcomes(reply) {
   );
 }
 
-const request = { prefix: { text: prefix }, items: { texts: { values: items } } };
-client.Score(request, { deadline: Date.now() + 5000 }, (error, reply) => {
-  if (error) {
-    // The status says whose mistake it is, the trailer `rankport-error` the error's class.
-    console.error(`${error.metadata.get("rankport-error")[0] ?? grpc.status[error.code]}: ${error.details}`);
-    process.exit(1);
+// An error of this status without the trailer is a limit, which no waiting helps.
+function retryInMs({ code, metadata }) {
+  const [delay] = metadata.get("grpc-retry-pushback-ms");
+  return code === grpc.status.RESOURCE_EXHAUSTED && delay !== undefined ? Number(delay) : Infinity;
+}
+
+// Comes again where the server is overloaded, when it says, as long as the deadline leaves the time.
+async function score(request, deadline) {
+  for (;;) {
+    try {
+      return await new Promise((resolve, reject) => {
+        client.Score(request, { deadline }, (error, reply) => (error ? reject(error) : resolve(reply)));
+      });
+    } catch (error) {
+      const delay = retryInMs(error);
+      if (Date.now() + delay > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, delay));
+    }
   }
+}
+
+function show(reply) {
   const told = outcomes(reply);
-  floats(reply.scores).forEach((score, place) => {
+  floats(reply.scores).forEach((value, place) => {
     const { status, message } = told.get(place) ?? { status: "ok", message: "" };
-    console.log([score.toFixed(6), status, items[place], message].join("\t").trimEnd());
+    console.log([value.toFixed(6), status, items[place], message].join("\t").trimEnd());
   });
+}
+
+try {
+  show(await score({ prefix: { text: prefix }, items: { texts: { values: items } } }, Date.now() + 5000));
+} catch (error) {
+  // The status says whose mistake it is, the trailer `rankport-error` the error's class.
+  console.error(`${error.metadata.get("rankport-error")[0] ?? grpc.status[error.code]}: ${error.details}`);
+  process.exitCode = 1;
+} finally {
   client.close();
-});
+}

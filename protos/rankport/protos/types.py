@@ -143,7 +143,7 @@ class ModelDescription:
 
     name: str
     version: str
-    kind: str  # "ranker" | "item-encoder"
+    kind: str  # "ranker", "item-encoder", … as in docs/bundle-format.md
     fingerprint: str
     architecture: str
     precision: str

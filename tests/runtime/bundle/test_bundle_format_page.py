@@ -14,6 +14,7 @@ from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.prompt.prompt_file import load_prompt_file
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle-format.md").read_text()
+PROTO = (Path(__file__).parents[3] / "protos" / "rankport" / "protos" / "v1" / "rankport.proto").read_text()
 SCHEMA = [
     model for model in vars(manifest).values() if isinstance(model, type) and issubclass(model, BaseModel)
 ]
@@ -37,6 +38,14 @@ def test_every_allowed_value_is_named(name: str) -> None:
 def test_every_kind_and_its_roles_are_named() -> None:
     words = {word for kind in KINDS for word in (kind.name, *kind.rules.roles)}
     assert [word for word in sorted(words) if f"`{word}`" not in PAGE and f'`"{word}"`' not in PAGE] == []
+
+
+def test_the_messages_tell_every_kind_of_model_and_of_score() -> None:
+    description = PROTO.split("message ModelDescription {")[1].split("string kind =")[0]
+    response = PROTO.split("message ScoreResponse {")[1].split("}")[0]
+    assert [kind.name for kind in KINDS if f'"{kind.name}"' not in description] == []
+    score_kinds = get_args(manifest.Score.model_fields["kind"].annotation)
+    assert [kind for kind in score_kinds if f'"{kind}"' not in response] == []
 
 
 def test_the_stated_limits_are_those_of_the_code() -> None:

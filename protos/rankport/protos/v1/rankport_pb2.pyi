@@ -697,7 +697,7 @@ class ScoreResponse(google.protobuf.message.Message):
     fingerprint: builtins.str
     """of the bundle that answered: scores of different fingerprints do not compare"""
     score_kind: builtins.str
-    """"probability" | "logit" """
+    """"probability" | "logit" | "cosine" | "log_likelihood" """
     read_out: builtins.str
     """how scores are made of the logits: "softmax over yes, no: yes" """
     depth: builtins.int
@@ -797,7 +797,7 @@ class StreamError(google.protobuf.message.Message):
     """error class: "LimitExceeded" """
     message: builtins.str
     retry_after_s: builtins.float
-    """of Overloaded"""
+    """when to come again, of what a later try may do better; else 0"""
     def __init__(
         self,
         *,
@@ -1537,7 +1537,9 @@ class ModelDescription(google.protobuf.message.Message):
     name: builtins.str
     version: builtins.str
     kind: builtins.str
-    """"ranker" | "item-encoder" """
+    """"ranker", "item-encoder", "cross-encoder", "classifier", "two-tower", "tagger", "generator", "seq2seq", "set-ranker" or
+    "list-ranker"; later versions may have more
+    """
     fingerprint: builtins.str
     """of everything that changes an output"""
     architecture: builtins.str
@@ -1552,7 +1554,7 @@ class ModelDescription(google.protobuf.message.Message):
     paired_encoder: builtins.str
     """fingerprint of the encoder a ranker was trained with"""
     score_kind: builtins.str
-    """of ScoreResponse.scores: "probability" | "logit" | "cosine"; "" of a model without scores"""
+    """as in ScoreResponse; "" of a model without scores"""
     read_out: builtins.str
     """as in ScoreResponse"""
     event_times: builtins.bool

@@ -212,6 +212,7 @@ def test_a_bad_input_is_told_by_name(infer: Any, request_: pb.ModelInferRequest,
     ("options", "says"),
     [
         ({"parameters": {"truncation": "cut"}}, "'truncation' is 'cut'; give one of error, truncate"),
+        ({"parameters": {"truncation": 3}}, "'truncation' is 3; give one of error, truncate"),
         ({"parameters": {"other": "x"}}, "parameter 'other' is unknown; there are truncation"),
         ({"outputs": [triton.InferRequestedOutput("embeddings")]}, "output 'embeddings' is unknown"),
     ],
@@ -219,6 +220,50 @@ def test_a_bad_input_is_told_by_name(infer: Any, request_: pb.ModelInferRequest,
 def test_an_unknown_option_is_told_to_the_client(client: Any, options: Any, says: str) -> None:
     with pytest.raises(InferenceServerException, match=says):
         client.infer("ranker", [texts("prefix", ["q"]), texts("items", ["a"])], **options)
+
+
+def in_shared_memory(tensor: Any) -> Any:
+    tensor.set_shared_memory("region", 10)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("items", "output", "says"),
+    [
+        (
+            in_shared_memory(triton.InferInput("items", [1], "BYTES")),
+            triton.InferRequestedOutput("scores"),
+            "input 'items': parameter 'shared_memory_.*' is not taken; contents travel in the message",
+        ),
+        (
+            texts("items", ["a"]),
+            in_shared_memory(triton.InferRequestedOutput("scores")),
+            "output 'scores': parameter 'shared_memory_.*' is not taken; answers are raw, in the message",
+        ),
+        (
+            texts("items", ["a"]),
+            triton.InferRequestedOutput("scores", class_count=3),
+            "output 'scores': parameter 'classification' is not taken",
+        ),
+    ],
+    ids=["input-in-shared-memory", "output-in-shared-memory", "classes"],
+)
+def test_a_parameter_of_a_tensor_is_refused_by_name(client: Any, items: Any, output: Any, says: str) -> None:
+    with pytest.raises(InferenceServerException, match=says):
+        client.infer("ranker", [texts("prefix", ["q"]), items], outputs=[output])
+
+
+def test_what_kserves_client_says_of_raw_contents_must_be_so(served: Serving, infer: Any) -> None:
+    request = raw_request(items=("BYTES", [1], TEXT))
+    request.inputs[1].parameters["binary_data_size"].int64_param = len(TEXT)
+    request.outputs.add(name="scores").parameters["binary_data"].bool_param = True
+    scores = np.frombuffer(infer(request).raw_output_contents[0], "<f4")
+    np.testing.assert_array_equal(scores, served.ranker.score("q", ["a"]).scores)
+    request.inputs[1].parameters["binary_data_size"].int64_param = 4
+    refused = refusal(lambda: infer(request, timeout=10))
+    assert (
+        refused.message == "input 'items': parameter 'binary_data_size' is 4, and its raw content has 5 bytes"
+    )
 
 
 def test_statistics_count_what_was_inferred(served: Serving, client: Any) -> None:

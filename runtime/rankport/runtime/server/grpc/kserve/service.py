@@ -1,10 +1,9 @@
 """Service `GRPCInferenceService`."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import NotFound
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
 from rankport.protos.messages.request_size import RequestSize
@@ -12,14 +11,13 @@ from rankport.protos.packages import VERSION
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
 from rankport.runtime.server.grpc.kserve.metadata import config_of, metadata_of, statistics_of
+from rankport.runtime.server.grpc.kserve.parameters import check_tensors, options_of
 from rankport.runtime.server.grpc.kserve.tasks import Task, task_of, tasks_of
 from rankport.runtime.server.grpc.kserve.tensors import Tensors, add_output
 from rankport.runtime.server.models import Served
 
 _EXTENSIONS = ("statistics", "model_configuration")
 PROBES = frozenset(("ServerLive", "ServerReady"))  # without a token, as those of health
-# perf_analyzer sends it with every call, for streams: a call of ModelInfer has one answer, with or without.
-_OF_STREAMS = "triton_enable_empty_final_response"
 SERVICE_NAME = "inference.GRPCInferenceService"
 
 
@@ -84,10 +82,11 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
     async def _infer(
         self, served: Served[Any], request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
+        check_tensors(request)
         tensors = Tensors.of(request)
         asked = [output.name for output in request.outputs]
         task = task_of(served, set(tensors.by_name), set(asked))
-        options = _options(task, request.parameters)
+        options = options_of(task, request.parameters)
         size = _size(task, tensors)
         self._core.limits.check(size)
         self._core.admission.charge(size.items)
@@ -112,23 +111,6 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
                 f"model {served.description.name!r} has version {served.description.version!r}, not {version!r:.60}"
             )
         return served
-
-
-def _options(task: Task, given: Mapping[str, pb.InferParameter]) -> dict[str, str]:
-    options = {name: values[0] for name, values in task.options.items()}
-    for name, parameter in given.items():
-        if name == _OF_STREAMS:
-            continue
-        if name not in task.options:
-            known = ", ".join(task.options)
-            raise InvalidRequest(f"parameter {name!r:.60} is unknown; there are {known}")
-        if parameter.string_param not in task.options[name] or not parameter.string_param:
-            choices = ", ".join(filter(None, task.options[name]))
-            raise InvalidRequest(
-                f"parameter {name!r} is {parameter.string_param!r:.60}; give one of {choices}"
-            )
-        options[name] = parameter.string_param
-    return options
 
 
 def _size(task: Task, tensors: Tensors) -> RequestSize:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.files.arrays import UNREADABLE, array_reason
 
 WRITERS: dict[str, Callable[..., None]] = {
     "npy": lambda path: np.save(path, np.arange(40.0)),
@@ -34,3 +34,13 @@ def test_whatever_is_wrong_with_a_file_is_told_apart_from_our_own_faults(form: s
         except UNREADABLE:
             refused += 1
     assert refused > 20
+
+
+def test_advice_to_unpickle_is_not_passed_on() -> None:
+    objects = BytesIO()
+    np.save(objects, np.array([{}], object), allow_pickle=True)
+    for content in (objects.getvalue(), b"user,text\n"):
+        with pytest.raises(ValueError, match="allow_pickle") as refused:
+            np.load(BytesIO(content), allow_pickle=False)
+        assert array_reason(refused.value).endswith("never loaded")
+    assert array_reason(ValueError("a header")) == "a header"

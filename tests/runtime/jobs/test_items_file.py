@@ -82,6 +82,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         open_items(tmp_path / "nothing.csv")
 
 
+def test_a_folder_is_told_from_a_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"is a folder: give a file$"):
+        ItemsFile.open(tmp_path, id_column="id", text_columns=("text",))
+
+
 @pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])
 def test_missing_column_is_an_error_at_once_that_lists_the_columns(
     write: Write, name: str, content: bytes
@@ -139,7 +144,7 @@ def test_text_columns_that_are_blank_are_left_out_of_the_join(write: Write) -> N
 CSV_BAD = {
     b",text": "no id in id",
     b"  ,text": "no id in id",
-    b"x": "1 fields where the header has 2",
+    b"x": "1 field where the header has 2",
     b"x,y,z": "3 fields where the header has 2",
     b"x,": "no text in text",
     b"x,\xff\xfe": "text is not valid UTF-8",

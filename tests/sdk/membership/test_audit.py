@@ -1,6 +1,7 @@
 """Audits of embeddings whose truth is known, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_seed_repeats_the_figures(leaking: MembershipReport) -> None:
 
 def test_a_user_on_two_sides_is_refused() -> None:
     names, rows = drawn(50, 1.0, 1)
-    with pytest.raises(InvalidRequest, match=r"user '1-0' is a member and a non-member \(50 are\)"):
+    with pytest.raises(InvalidRequest, match=r"user '1-0' is a member and a non-member \(50 users are\)"):
         audit_membership(None, (names, rows), (names, rows))
 
 
@@ -92,3 +93,81 @@ def test_values_that_are_no_numbers_are_refused() -> None:
         audit_membership(None, (names, broken), drawn(60, 1.0, 2))
     with pytest.raises(InvalidRequest, match="16 values, those of non_members 8"):
         audit_membership(None, (names, rows), (drawn(60, 1.0, 2)[0], rows[:, :8]))
+
+
+@pytest.mark.parametrize(
+    "users", [[b"a", b"b"], [1.5, 2.5], [True, False], ["a", ""], ["a", "  "], [None, "a"]]
+)
+def test_users_that_could_be_taken_for_others_or_nobody_are_refused(users: list[object]) -> None:
+    _, rows = drawn(2, 1.0, 1, samples=30)
+    kind = object if None in users else None
+    names = np.repeat(np.array(users, kind), 30)
+    with pytest.raises(InvalidRequest, match=r"members: the user of embedding (0|30) is .*: give text"):
+        audit_membership(None, (names, rows), drawn(60, 1.0, 2))
+
+
+def test_users_by_number_are_the_same_as_by_text() -> None:
+    rows = drawn(60, 1.0, 1, samples=2)[1]
+    numbers = np.repeat(np.arange(60), 2)
+    with pytest.raises(InvalidRequest, match=r"user '0' is a member and a non-member \(60 users are\)"):
+        audit_membership(None, (numbers, rows), (numbers.astype(str).astype(object), rows))
+
+
+def test_embeddings_without_values_or_a_finite_length_are_refused() -> None:
+    names, rows = drawn(60, 1.0, 1)
+    with pytest.raises(InvalidRequest, match=r"embeddings \[300, 0\] have no values"):
+        audit_membership(None, (names, rows[:, :0]), drawn(60, 1.0, 2))
+    with pytest.raises(InvalidRequest, match="embedding 0 is not finite, or its length is not"):
+        audit_membership(None, (names, rows * 1e200), drawn(60, 1.0, 2))
+
+
+def test_a_stranger_is_nobody_who_is_audited() -> None:
+    ours, others = drawn(60, 1.0, 1), drawn(60, 1.0, 2)
+    with pytest.raises(InvalidRequest, match="user '1-0' is a member and a stranger"):
+        audit_membership(None, ours, others, strangers=ours)
+    with pytest.raises(InvalidRequest, match="user '2-0' is a non-member and a stranger"):
+        audit_membership(None, ours, others, strangers=others)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"user_column": "who"},
+        {"text_columns": ["title"]},
+        {"separator": "; "},
+        {"file_format": "csv"},
+        {"device": "cuda"},
+        {"device_id": 1},
+        {"side": "item"},
+    ],
+)
+def test_what_says_how_texts_are_read_or_encoded_is_refused_beside_embeddings(given: dict[str, Any]) -> None:
+    with pytest.raises(
+        InvalidRequest, match=rf"{next(iter(given))} is .*the files are embeddings; leave it out"
+    ):
+        audit_membership(None, drawn(60, 1.0, 1), drawn(60, 1.0, 2), **given)
+
+
+def test_more_folds_than_users_of_a_side_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="folds is 61, and members has 60 users"):
+        audit_membership(None, drawn(60, 1.0, 1), drawn(70, 1.0, 2), folds=61)
+
+
+def test_a_file_that_is_no_npz_is_refused_without_advice_to_unpickle_it(tmp_path: Path) -> None:
+    text, one = tmp_path / "a.csv", tmp_path / "a.npy"
+    text.write_text("user,text\na,b\n")
+    np.save(one, np.zeros(3))
+    with pytest.raises(
+        InvalidRequest, match=r"a\.csv cannot be read as \.npz .*: without --bundle"
+    ) as refused:
+        audit_membership(None, text, text)
+    assert "unsafely" not in str(refused.value)
+    with pytest.raises(InvalidRequest, match=r"a\.npy is one array: without --bundle"):
+        audit_membership(None, one, one)
+
+
+def test_users_left_out_are_told(leaking: MembershipReport) -> None:
+    assert not any("left out" in note for note in leaking.notes)
+    names, rows = drawn(61, 1.0, 1, samples=2)
+    report = audit_membership(None, (names[:-1], rows[:-1]), drawn(60, 1.0, 2), **FAST)
+    assert report.notes[-1].startswith("1 user of members with fewer than 2 texts is left out: ")

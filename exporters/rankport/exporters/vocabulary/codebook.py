@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.files.arrays import UNREADABLE
-from rankport.protos.reasons import reason_of
+from rankport.protos.files.arrays import UNREADABLE, array_reason
 from rankport.protos.wording import counted
 
 
@@ -22,7 +21,7 @@ def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
         arrays = [content] if isinstance(content, np.ndarray) else [content[name] for name in sorted(content)]
     except UNREADABLE as error:
         raise InvalidRequest(
-            f"--codebook {file} cannot be read as .npy or .npz: {reason_of(error)}"
+            f"--codebook {file} cannot be read as .npy or .npz: {array_reason(error)}"
         ) from error
     if not arrays or any(array.ndim not in (2, 3) or array.dtype.kind != "f" for array in arrays):
         shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays) or "no array"

@@ -108,8 +108,10 @@ class ItemsFile:
                 there twice; the message lists the columns.
         """
         file = Path(path)
-        if not file.exists() or (file.is_dir() and _format(file, file_format) != "lance"):
+        if not file.exists():
             raise NotFound(f"no items file {file}")
+        if file.is_dir() and _format(file, file_format) != "lance":
+            raise NotFound(f"{file} is a folder: give a file")
         if not text_columns:
             raise InvalidRequest("no text column: name at least one")
         made_of = None if template is None else TextTemplate.parse(template)

@@ -83,7 +83,7 @@ class CsvReader:
         if row.fields is None:
             return BadRow(row.line, f"over {self._max_row_length} characters: {_DEFAULT_HINT}")
         if len(row.fields) != len(header):
-            reason = f"{len(row.fields)} fields where the header has {len(header)}"
+            reason = f"{counted(len(row.fields), 'field')} where the header has {len(header)}"
             return BadRow(row.line, reason, content=content_of(row.fields))
         return Record(row.line, dict(zip(header, row.fields, strict=True)))
 

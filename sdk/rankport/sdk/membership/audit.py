@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Side as TowerSide
+from rankport.protos.wording import counted
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
@@ -36,6 +37,8 @@ Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
 """Users [samples] and their embeddings [samples, dim]."""
 
 Tell = Callable[[str], None]
+
+_NO_COLUMNS = UserColumns()
 
 
 def audit_membership(
@@ -66,12 +69,11 @@ def audit_membership(
     """
     columns, config = from_keywords(UserColumns, options), from_keywords(MembershipConfig, options)
     refuse_unknown("audit_membership", options, UserColumns, MembershipConfig)
+    _refuse_unused(encoder, columns, device, device_id, side)
     random = np.random.default_rng(config.seed)
     sides = _Sides.read(encoder is None, columns, members, non_members, strangers).chosen(config, random)
     audited = Audited(sides.members, sides.non_members, config)
     if encoder is None:
-        if side is not None:
-            raise InvalidRequest(f"side is {side!r}, and there is no encoder: leave it out")
         return measure(audited, _references(sides, config, random), random, on_progress)
     with ExitStack() as opened:
         source: Encoder
@@ -85,6 +87,28 @@ def audit_membership(
         encoded, truncated = sides.encoded(source, on_progress)
     audited = Audited(encoded.members, encoded.non_members, config, subject, truncated)
     return measure(audited, _references(encoded, config, random), random, on_progress)
+
+
+def _refuse_unused(
+    encoder: StrPath | ItemEncoder | Towers | None,
+    columns: UserColumns,
+    device: Device,
+    device_id: int,
+    side: TowerSide | None,
+) -> None:
+    """Raises `InvalidRequest` for what says how texts are read or where they are encoded, and neither is done."""
+    of_device = {"device": (device, "cpu"), "device_id": (device_id, 0)}
+    if encoder is None:
+        asked = {name: (value, getattr(_NO_COLUMNS, name)) for name, value in asdict(columns).items()}
+        asked |= {**of_device, "side": (side, None)}
+        why = "without an encoder (--bundle) the files are embeddings"
+    elif isinstance(encoder, ItemEncoder | Towers):
+        asked, why = of_device, "the encoder is loaded already"
+    else:
+        return
+    for name, (value, default) in asked.items():
+        if value != default:
+            raise InvalidRequest(f"{name} is {value!r}: {why}; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +140,21 @@ class _Sides:
         )
         check_apart(sides.members, sides.non_members)
         if sides.strangers is not None:
-            check_apart(sides.members, sides.strangers)
-            check_apart(sides.non_members, sides.strangers)
+            check_apart(sides.members, sides.strangers, "a member and a stranger")
+            check_apart(sides.non_members, sides.strangers, "a non-member and a stranger")
         return sides
 
     def chosen(self, config: MembershipConfig, random: np.random.Generator) -> "_Sides":
-        """Draws from users with many texts, and from many strangers."""
-        return _Sides(
-            chosen(self.members, config, random),
-            chosen(self.non_members, config, random),
-            None if self.strangers is None else _drawn(self.strangers, config, random),
-        )
+        """Draws from users with many texts, and from many strangers. Each fold gets users of both sides."""
+        members, others = (chosen(side, config, random) for side in (self.members, self.non_members))
+        for side in (members, others):
+            if config.folds > len(side.users):
+                raise InvalidRequest(
+                    f"folds is {config.folds}, and {side.source} has {counted(len(side.users), 'user')}: "
+                    "a fold needs one of each side"
+                )
+        strangers = None if self.strangers is None else _drawn(self.strangers, config, random)
+        return _Sides(members, others, strangers)
 
     def encoded(self, encoder: Encoder, on_progress: Tell) -> tuple["_Sides", int]:
         """Encodes all texts together; gives the number of those that were cut too."""

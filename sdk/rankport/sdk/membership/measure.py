@@ -136,7 +136,7 @@ def _notes(audited: Audited, control: RocFigures) -> tuple[str, ...]:
     for side in (members, others):
         if side.left_out:
             notes.append(
-                f"{counted(side.left_out, 'user')} of {side.source} have fewer than "
+                f"{counted(side.left_out, 'user')} of {side.source} with fewer than "
                 f"{counted(audited.config.min_texts, 'text')} {be(side.left_out)} left "
                 "out: one text has no distance to another of its user"
             )

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.files.arrays import UNREADABLE
-from rankport.protos.wording import counted
+from rankport.protos.files.arrays import UNREADABLE, array_reason
+from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
@@ -58,19 +58,20 @@ def read_embeddings(path: StrPath) -> Samples:
     """
     if not Path(path).is_file():
         raise NotFound(f"no file {path}")
+    remedy = "without --bundle give .npz with the arrays users and embeddings"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-            users, rows = arrays["users"], arrays["embeddings"]
-    except KeyError as error:
-        raise InvalidRequest(
-            f"{path} has no array {error.args[0]!r}; it needs users and embeddings"
-        ) from error
+        stored = np.load(path, allow_pickle=False)
+        if not isinstance(stored, np.ndarray):
+            with stored:
+                arrays = dict(stored)
     except UNREADABLE as error:
-        raise InvalidRequest(
-            f"{path} cannot be read as .npz of plain arrays ({error}); without --bundle give users and embeddings so"
-        ) from error
-    return of_arrays(str(path), users, rows)
+        raise InvalidRequest(f"{path} cannot be read as .npz ({array_reason(error)}): {remedy}") from error
+    if isinstance(stored, np.ndarray):
+        raise InvalidRequest(f"{path} is one array: {remedy}")
+    for name in ("users", "embeddings"):
+        if name not in arrays:
+            raise InvalidRequest(f"{path} has no array {name!r}; it needs users and embeddings")
+    return of_arrays(str(path), arrays["users"], arrays["embeddings"])
 
 
 def of_arrays(source: str, users: NDArray[np.generic], rows: NDArray[np.generic]) -> Samples:
@@ -82,10 +83,18 @@ def of_arrays(source: str, users: NDArray[np.generic], rows: NDArray[np.generic]
         )
     if rows.dtype.kind not in "fiu":
         raise InvalidRequest(f"{source}: embeddings are {rows.dtype}: give numbers")
+    if not rows.shape[1]:
+        raise InvalidRequest(f"{source}: embeddings {list(rows.shape)} have no values")
     values = rows.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite((values**2).sum(axis=1)))
     if len(bad):
-        raise InvalidRequest(f"{source}: embedding {bad[0]} is not finite")
+        raise InvalidRequest(f"{source}: embedding {bad[0]} is not finite, or its length is not")
+    for place, user in enumerate(users.tolist()):
+        if isinstance(user, bool) or not isinstance(user, str | int) or not str(user).strip():
+            raise InvalidRequest(
+                f"{source}: the user of embedding {place} is {user!r}: give text that is not blank, or a whole number"
+            )
     return of_users(source, [str(user) for user in users.tolist()], None, values)
 
 
@@ -128,16 +137,16 @@ def chosen(samples: Samples, config: MembershipConfig, random: np.random.Generat
     )
 
 
-def check_apart(members: Samples, others: Samples) -> None:
-    """Raises `InvalidRequest` for a user on both sides, or embeddings of two widths."""
-    both = sorted(set(members.users) & set(others.users))
+def check_apart(first: Samples, second: Samples, roles: str = "a member and a non-member") -> None:
+    """Raises `InvalidRequest` for a user on both sides, which `roles` names, or embeddings of two widths."""
+    both = sorted(set(first.users) & set(second.users))
     if both:
         raise InvalidRequest(
-            f"user {both[0]!r} is a member and a non-member ({len(both)} are): "
-            f"{members.source} and {others.source} must be split by user"
+            f"user {both[0]!r} is {roles} ({counted(len(both), 'user')} {be(len(both))}): "
+            f"{first.source} and {second.source} must be split by user"
         )
-    if members.rows is not None and others.rows is not None and members.rows.shape[1] != others.rows.shape[1]:
+    if first.rows is not None and second.rows is not None and first.rows.shape[1] != second.rows.shape[1]:
         raise InvalidRequest(
-            f"embeddings of {members.source} have {counted(members.rows.shape[1], 'value')}, "
-            f"those of {others.source} {others.rows.shape[1]}: they are of two encoders"
+            f"embeddings of {first.source} have {counted(first.rows.shape[1], 'value')}, "
+            f"those of {second.source} {second.rows.shape[1]}: they are of two encoders"
         )

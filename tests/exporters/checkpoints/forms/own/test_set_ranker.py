@@ -55,7 +55,7 @@ def test_its_bundle_ranks_ids_as_another_ranks_rows_and_is_verified(
         ("film", MOVIE_IDS, "ids: 'film' is no table: there are movie, user"),
         ("movie", MOVIE_IDS[[0, 1, 0]], "has id .* twice"),
         ("movie", np.arange(51), r"ids\['movie'\] has row 50 of id 50: the table has 50 rows"),
-        ("movie", np.array(["a"], object), r"ids\.movie\.npy is no array that numpy saved: .*allow_pickle"),
+        ("movie", np.array(["a"], object), r"ids\.movie\.npy cannot be read as \.npy: .*never loaded"),
         (
             "user",
             np.arange(11),

@@ -14,7 +14,7 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.set_ranker.config import MODEL_TYPE, SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.files.arrays import UNREADABLE, array_reason
 
 IDS_FILES: Final = "ids.*.npy"
 
@@ -70,5 +70,5 @@ def _ids(file: Path) -> NDArray[np.generic]:
     try:
         ids: NDArray[np.generic] = np.load(file, allow_pickle=False)
     except UNREADABLE as error:
-        raise CheckpointError(f"{file} is no array that numpy saved: {error}") from None
+        raise CheckpointError(f"{file} cannot be read as .npy: {array_reason(error)}") from None
     return ids

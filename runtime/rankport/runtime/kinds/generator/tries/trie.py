@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
-from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.files.arrays import UNREADABLE, array_reason
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.backends.mapped_files import MappedFiles
@@ -84,7 +84,7 @@ class TokenTrie:
             files.check_opened()
         except _NO_TRIE as error:
             raise StoreError(
-                f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
+                f"trie {str(folder)!r} cannot be read: {array_reason(error)}: build it again"
             ) from error
         trie = cls(
             tuple(arrays[f"tokens_{level}"] for level in levels),
@@ -194,7 +194,7 @@ def _header(folder: Path) -> dict[str, Any]:
         header = strict_json((folder / HEADER).read_bytes(), HEADER)
     except (OSError, BundleError) as error:
         raise StoreError(
-            f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
+            f"trie {str(folder)!r} cannot be read: {array_reason(error)}: build it again"
         ) from error
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise StoreError(f"{folder / HEADER} is not of {FORMAT} {VERSION}: build the trie again")

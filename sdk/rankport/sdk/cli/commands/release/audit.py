@@ -142,8 +142,8 @@ def membership(
     look at how close a user's embeddings are to each other and to strangers'; each user is scored by models that have
     not seen it. A control looks at the texts alone: what it reaches is a difference of the two sets, not a leak.
 
-    Exit codes: 0 measured, and not above --max-auc if that is given; 1 above it, or the bundle failed; 2 what was asked
-    is wrong, such as a user in both files.
+    Exit codes: 0 measured, and not above --max-auc if that is given; 1 above it, or a file is missing, or the bundle
+    failed; 2 what was asked is wrong, such as a user in both files.
     """
     from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.membership.report import print_membership, write_membership

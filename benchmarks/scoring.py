@@ -33,6 +33,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 
 PEERS = ("transformers_full", "transformers_repeated_kv", "cross_encoder")
+MAX_ABS_DIFFERENCE = 1e-4
 OURS = ("rankport", "rankport_cached", "rankport_footprint")
 
 
@@ -69,10 +70,15 @@ class Contenders:
             "transformers_full": lambda: self.transformers.full_prompts(request),
             "transformers_repeated_kv": lambda: self.transformers.repeated_prefix(request),
             "cross_encoder": lambda: self.cross_encoder.score(request),
-            "rankport": lambda: self.fresh.score(request.prefix, request.items).scores,
-            "rankport_cached": lambda: self.cached.score(request.prefix, request.items).scores,
-            "rankport_footprint": lambda: self.footprint.score(request.prefix, request.items).scores,
+            "rankport": lambda: _logits(self.fresh, request),
+            "rankport_cached": lambda: _logits(self.cached, request),
+            "rankport_footprint": lambda: _logits(self.footprint, request),
         }
+
+
+def _logits(ranker: Ranker, request: Request) -> NDArray[np.float32]:
+    """Scores a request, and gives the head's logit of every item."""
+    return ranker.score(request.prefix, request.items).logits[:, 0]
 
 
 def measure_case(contenders: Contenders, case: Case, rounds: int, on_step: Callable[[], None]) -> CaseResult:
@@ -92,7 +98,10 @@ def measure_case(contenders: Contenders, case: Case, rounds: int, on_step: Calla
     medians = {name: statistics.median(values) for name, values in times.items()}
     ceiling_s = medians.pop("ceiling")
     truth = answers["transformers_full"]
-    difference = max(float(np.abs(answer - truth).max()) for answer in answers.values())
+    differences = {name: float(np.abs(answer - truth).max()) for name, answer in answers.items()}
+    worst, difference = max(differences.items(), key=lambda entry: entry[1])
+    if difference > MAX_ABS_DIFFERENCE:
+        raise SystemExit(f"{case.name}: {worst} computes something else: its logits are {difference:.2g} off")
     return CaseResult(case, medians, ceiling_s, flops(ceiling.products) / ceiling_s / 1e9, difference)
 
 

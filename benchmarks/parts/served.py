@@ -45,7 +45,8 @@ class ServedRun:
 def compare_throughput(bundle: Path, cases: Sequence[Case], rounds: int) -> list[ServedRun]:
     """The server runs in a process of its own; so does nothing else while it is measured."""
     results = []
-    with Ranker.load(bundle) as ranker, serving(bundle) as address, Client(address) as client:
+    quiet = ("--slow-request-s", "0")
+    with Ranker.load(bundle) as ranker, serving(bundle, *quiet) as address, Client(address) as client:
         for case in cases:
             requests = [Request.random(case, seed) for seed in range(CALLERS)]
             repeats = max(1, round(2000 / (case.items * case.item)))

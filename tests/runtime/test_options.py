@@ -7,6 +7,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag, in_range
 from rankport.runtime.options import (
+    check_partners,
     check_ranges,
     from_keywords,
     refuse_unknown,
@@ -19,10 +20,11 @@ from rankport.runtime.options import (
 class Sizes:
     count: int = field(default=3, metadata=flag("How many.", least=1))
     share: float | None = field(default=None, metadata=in_range(least=0, most=1))
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), metadata=flag("Names.", name="--name", needs="share"))
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_partners(self)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +40,17 @@ def test_a_number_out_of_range_is_told_with_the_range(given: dict[str, float], m
         Sizes(**given)  # type: ignore[arg-type]
 
 
+def test_a_field_is_told_without_the_one_that_it_is_for() -> None:
+    told = r"names \(--name\) is \('a',\) without share \(--share\), which it is for: give both or neither"
+    with pytest.raises(InvalidRequest, match=told):
+        Sizes(names=("a",))
+    assert Sizes(share=0, names=("a",)).names == ("a",)  # a partner of 0 is there
+    Sizes(share=1)
+
+
 def test_keyword_arguments_go_to_the_dataclass_that_knows_them() -> None:
-    given = {"count": 5, "names": ["a"], "other": 1}
-    assert from_keywords(Sizes, given) == Sizes(5, None, ("a",))
+    given = {"count": 5, "share": 1, "names": ["a"], "other": 1}
+    assert from_keywords(Sizes, given) == Sizes(5, 1, ("a",))
     with pytest.raises(InvalidRequest, match="run has no option 'other': there are count, share, names"):
         refuse_unknown("run", given, Sizes)
     refuse_unknown("run", {}, Sizes)

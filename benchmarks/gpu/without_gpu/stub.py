@@ -83,11 +83,6 @@ def alive() -> Counter[str]:
     return _counts("stub_alive")
 
 
-def peak_bytes() -> int:
-    """Returns the most device memory that was allocated at once since the last call."""
-    return int(_library().stub_peak_bytes())
-
-
 @contextmanager
 def failing(call: str, error: int, *, after: int = 0) -> Iterator[None]:
     """Has a call fail once `after` of it went well, and each later; `cudaLaunchKernel` is launches of all forms.

@@ -22,6 +22,7 @@ class Words(TypedDict, total=False):
     least: float
     most: float
     hide_default: bool  # the help says it, or there is nothing to say
+    needs: str  # name of the field without which it says nothing
 
 
 def in_range(*, least: float | None = None, most: float | None = None) -> Mapping[str, object]:

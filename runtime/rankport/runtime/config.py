@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag, in_range
-from rankport.runtime.options import check_ranges
+from rankport.runtime.options import check_partners, check_ranges
 
 Prepacking = Literal["throughput", "footprint"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -121,7 +121,10 @@ class EngineConfig:
     device_tokens_refresh_s: float = field(
         default=5.0,
         metadata=flag(
-            "Seconds from one look at --store for changes of these to the next.", least=0.01, most=_LONGEST_S
+            "Seconds from one look at --store for changes of these to the next.",
+            least=0.01,
+            most=_LONGEST_S,
+            needs="device_tokens_bytes",
         ),
     )
     device_rows_bytes: int = field(
@@ -180,6 +183,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_partners(self)
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
         if self.device not in get_args(Device):

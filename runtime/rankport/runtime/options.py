@@ -6,7 +6,7 @@ What a field says of itself is `rankport.protos.flags`'.
 import os
 import re
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import Field, fields
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -27,6 +27,21 @@ def check_ranges(options: Any) -> None:
             continue
         if (least is not None and not value >= least) or (most is not None and not value <= most):
             raise InvalidRequest(f"{described.name} is {value}: it must be {range_in_words(least, most)}")
+
+
+def check_partners(options: Any) -> None:
+    """Raises `InvalidRequest` for the first field of a dataclass that is set without the one that it needs."""
+    by_name = {described.name: described for described in fields(options)}
+    for described in by_name.values():
+        partner = by_name.get(described.metadata.get("needs", ""))
+        if partner is None or getattr(options, described.name) == described.default:
+            continue
+        if getattr(options, partner.name) == partner.default:
+            value = getattr(options, described.name)
+            raise InvalidRequest(
+                f"{_with_flag(described)} is {value!r} without {_with_flag(partner)}, which it is for: give both or "
+                "neither"
+            )
 
 
 def range_in_words(least: float | None, most: float | None) -> str:
@@ -79,6 +94,12 @@ def size_in_words(nbytes: int) -> str:
         if nbytes and nbytes % unit == 0:
             return f"{nbytes // unit}{name}"
     return str(nbytes)
+
+
+def _with_flag(described: "Field[Any]") -> str:
+    """Writes an option as Python and the command line have it: `http_port (--http-port)`."""
+    name = described.metadata.get("name", f"--{described.name.replace('_', '-')}")
+    return f"{described.name} ({name})"
 
 
 def _number(value: float | None) -> str:

@@ -24,7 +24,7 @@ from support.hash_encoder import HashEncoder, ServedHashEncoder
 from support.reference_backend import HIDDEN
 from support.resident_backend import ROW_BYTES
 
-CUDA = EngineConfig(device="cuda", threads=1, max_batch_tokens=1024, device_tokens_refresh_s=0.05)
+CUDA = EngineConfig(device="cuda", threads=1, max_batch_tokens=1024)
 TITLES = [
     "chief cook",
     "data engineer",
@@ -37,7 +37,7 @@ ROOM = 3  # items on the device
 
 def with_room(items: int) -> EngineConfig:
     """Settings by which so many items of 2 tokens stay on the device."""
-    return replace(CUDA, device_tokens_bytes=items * 2 * ROW_BYTES)
+    return replace(CUDA, device_tokens_bytes=items * 2 * ROW_BYTES, device_tokens_refresh_s=0.05)
 
 
 def make_store(path: Path, encoder: HashEncoder, dtype: str = "float16") -> Path:

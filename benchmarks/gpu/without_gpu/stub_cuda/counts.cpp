@@ -117,8 +117,6 @@ SHOWN char* stub_alive() {
   return handed(lines(result));
 }
 
-SHOWN size_t stub_peak_bytes() { return take_peak_bytes(); }
-
 // The call answers `error` from then on that `after` of it went well. `cudaLaunchKernel` stands for launches of every form.
 SHOWN void stub_fail(const char* call, int error, long after) {
   Lock lock(mutex);

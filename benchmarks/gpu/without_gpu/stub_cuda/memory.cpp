@@ -14,7 +14,7 @@ namespace {
 
 std::map<char*, size_t> memory, pinned;
 std::multimap<size_t, char*> freed;
-size_t used = 0, peak = 0, locked_bytes = 0;
+size_t used = 0, locked_bytes = 0;
 const char* kinds[] = {"host to host", "host to device", "device to host", "device to device", "default"};
 
 // Addresses of more memory than there is, which costs nothing until it is written; what is freed is given out again.
@@ -56,7 +56,6 @@ void* allocated(size_t size) {
   if (!made) return nullptr;
   memory[made] = size;
   used += size;
-  peak = std::max(peak, used);
   return made;
 }
 
@@ -123,13 +122,6 @@ Place place_of(const void* pointer, size_t size) {
 size_t used_bytes() { return used; }
 
 size_t pinned_bytes() { return locked_bytes; }
-
-size_t take_peak_bytes() {
-  Lock lock(mutex);
-  size_t result = peak;
-  peak = used;
-  return result;
-}
 
 }  // namespace stub
 

@@ -45,7 +45,6 @@ enum class Place { host, device, past };
 Place place_of(const void* pointer, size_t size);
 size_t used_bytes();
 size_t pinned_bytes();
-size_t take_peak_bytes();
 
 // ---- streams.cpp
 

@@ -176,8 +176,5 @@ class ArrayGraph(Protocol):
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Computes the graph's one output."""
 
-    def run_all(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
-        """Computes all outputs, by name. Inputs that the graph does not read are left aside."""
-
     def close(self) -> None:
         """Frees the graph."""

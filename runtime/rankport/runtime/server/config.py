@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
-from rankport.runtime.options import check_ranges
+from rankport.runtime.options import check_partners, check_ranges
 from rankport.runtime.server.observing.config import DEFAULTS as OBSERVING_DEFAULTS
 from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.security.config import DEFAULTS as SECURITY_DEFAULTS
@@ -33,11 +32,15 @@ class ServerConfig:
         metadata=flag("Port for HTTP and the status page; 0 takes a free one.", least=0, most=65535),
     )
     http_host: str = field(
-        default="127.0.0.1", metadata=flag("Address to listen on for HTTP; 0.0.0.0 for all.")
+        default="127.0.0.1",
+        metadata=flag("Address to listen on for HTTP; 0.0.0.0 for all.", needs="http_port"),
     )
     http_truncate: bool = field(
         default=False,
-        metadata=flag("Cut long texts of HTTP requests that do not say what to do; otherwise they fail."),
+        metadata=flag(
+            "Cut long texts of HTTP requests that do not say what to do; otherwise they fail.",
+            needs="http_port",
+        ),
     )
     # Behind a proxy all have one address.
     http_max_address_connections: int = field(
@@ -46,6 +49,7 @@ class ServerConfig:
             "Connections over HTTP of one client's address; the one that asks for nothing gives way, else more are "
             "closed; 0: as many as there may be.",
             least=0,
+            needs="http_port",
         ),
     )
     fronts: int = field(
@@ -178,6 +182,7 @@ class ServerConfig:
             name="--job-root",
             form="repeat",
             metavar="DIRECTORY|URL",
+            needs="jobs_file",
         ),
     )
     warm_up_s: float = field(
@@ -207,7 +212,8 @@ class ServerConfig:
         ),
     )
     depth_items: int = field(
-        default=100, metadata=flag("Items of a request that are scored above --depth-mark.", least=1)
+        default=100,
+        metadata=flag("Items of a request that are scored above --depth-mark.", least=1, needs="depth_mark"),
     )
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
@@ -215,10 +221,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.job_roots and self.jobs_file is None:
-            raise InvalidRequest(
-                "job_roots (--job-root) are for jobs, of which this server keeps none: give jobs_file (--jobs-file)"
-            )
+        check_partners(self)
 
     @property
     def hosts(self) -> Mapping[str, str]:

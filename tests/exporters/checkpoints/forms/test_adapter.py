@@ -18,6 +18,7 @@ from support.forms import adapters
 TIED = {"tie_word_embeddings": True}
 BOTH = ["embed_tokens", "lm_head"]
 NEW = {"vocabulary": checkpoints.VOCABULARY + 10}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
 SMALLER = {"vocabulary": checkpoints.VOCABULARY - 11}
 
 # base's config, adapter's config; what makes each worth a test is its name.
@@ -120,6 +121,17 @@ def test_transposed_layers_are_merged_transposed(tmp_path: Path) -> None:
     trained = adapters.lora(tmp_path / "adapter", base, target_modules=["c_attn"], fan_in_fan_out=True)
     model = merged(base, trained.folder)
     assert (adapters.outputs(model) - trained.outputs()).abs().max() <= 1e-5
+
+
+def test_experts_are_adapted_as_parameters(tmp_path: Path) -> None:
+    """Stored [experts, out, in] here, where gpt-oss has [experts, in, out]."""
+    base = checkpoints.causal_lm(tmp_path / "base", "qwen3_moe", **EXPERTS)
+    targets = ["mlp.experts.down_proj", "mlp.experts.gate_up_proj"]
+    trained = adapters.lora(tmp_path / "adapter", base, target_modules=["q_proj"], target_parameters=targets)
+    model, facts = merge_adapter(load_checkpoint(base).model, trained.folder)
+    assert (adapters.outputs(model) - trained.outputs()).abs().max() <= 1e-5
+    assert (adapters.outputs(model) - adapters.outputs(load_checkpoint(base).model)).abs().max() > 1e-3
+    assert facts.target_modules == ("q_proj", *targets)
 
 
 def test_a_classifier_gets_its_head_from_the_adapter(tmp_path: Path) -> None:

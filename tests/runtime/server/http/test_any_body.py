@@ -1,5 +1,6 @@
 """Bodies of any kind: answered or refused with the caller's own statuses, never a failure of the server."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,26 @@ def test_any_json_is_answered_or_refused(served: Serving, path: str, body: dict[
     answer = ask(served.server.http_address, path, body)
     assert answer.status in (200, 400, 404, 413), answer.text
     assert answer.json is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"query": "a", "documents": ["b"], "query": "c"}',
+        '{"query": "a", "documents": [{"text": "b", "text": "c"}]}',
+        r'{"query": "a", "documents": ["\":"], "top_n": 1, "top_\u006e": 0}',
+    ],
+)
+def test_a_name_that_comes_twice_is_refused(served: Serving, body: str) -> None:
+    answer = ask(served.server.http_address, "/rerank", raw=body.encode())
+    assert answer.status == 400
+    assert "is given twice in one object" in answer.text
+
+
+def test_text_that_looks_like_names_is_text(served: Serving) -> None:
+    body = {"model": "ranker", "query": '"query": "query":', "documents": [{"text": '"text":'}, '"a" : ']}
+    answer = ask(served.server.http_address, "/rerank", body)
+    assert answer.status == 200, answer.text
 
 
 @settings(max_examples=scale(30))

@@ -1,5 +1,7 @@
 """Addresses that others reach, and what they need."""
 
+import re
+
 import pytest
 
 from rankport.protos.errors import InvalidRequest
@@ -47,7 +49,7 @@ def test_a_public_address_is_taken_with_protection_or_by_word(security: Security
 
 
 def test_addresses_count_where_they_are_listened_on() -> None:
-    assert ServerConfig(http_host="0.0.0.0").hosts == {"host": "127.0.0.1"}
+    assert ServerConfig().hosts == {"host": "127.0.0.1"}
     config = ServerConfig(http_port=0, http_host="::", security=SecurityConfig(admin_port=0))
     assert config.hosts == {"host": "127.0.0.1", "http_host": "::", "admin_host": "127.0.0.1"}
 
@@ -55,11 +57,15 @@ def test_addresses_count_where_they_are_listened_on() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"tls_cert": "c"}, "tls_cert is 'c' without tls_key"),
-        ({"tls_key": "k"}, "tls_key is 'k' without tls_cert"),
-        ({"tls_client_ca": "a"}, "tls_client_ca is 'a' without TLS"),
+        (
+            {"tls_cert": "c"},
+            "tls_cert (--tls-cert) is 'c' without tls_key (--tls-key), which it is for: give both",
+        ),
+        ({"tls_key": "k"}, "tls_key (--tls-key) is 'k' without tls_cert (--tls-cert)"),
+        ({"tls_client_ca": "a"}, "tls_client_ca (--tls-client-ca) is 'a' without tls_cert (--tls-cert)"),
+        ({"admin_host": "::1"}, "admin_host (--admin-host) is '::1' without admin_port (--admin-port)"),
     ],
 )
 def test_options_that_need_another_are_told(given: dict[str, str], told: str) -> None:
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequest, match=re.escape(told)):
         SecurityConfig(**given)  # type: ignore[arg-type]

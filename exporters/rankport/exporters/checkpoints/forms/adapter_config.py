@@ -23,7 +23,7 @@ _WEIGHTLESS = (
     "ADAPTION_PROMPT",
     "CPT",
 )
-_FULL_PRECISION = (None, "bitsandbytes")
+_FULL_PRECISION = (None, "bitsandbytes", "mxfp4")
 """Methods of a base that are read as full precision: the base of a QLoRA is what it was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
 # Fields that make another model of the adapter than W + scaling * B A, each with what it does.
@@ -32,7 +32,6 @@ _REFUSED_FIELDS = {
     "arrow_config": "routes between adapters, so no merged weight equals it",
     "monteclora_config": "samples its weights, so no merged weight equals it",
     "layer_replication": f"repeats layers of the base: {_MERGE_YOURSELF}",
-    "target_parameters": f"adapts parameters that are no layers of their own: {_MERGE_YOURSELF}",
     "kasa_config": f"cuts singular values off the base: {_MERGE_YOURSELF}",
     "velora_config": f"is not supported: {_MERGE_YOURSELF}",
     "use_bdlora": f"is not supported: {_MERGE_YOURSELF}",
@@ -50,7 +49,7 @@ class AdapterConfig:
     raw: dict[str, Any]  # known fields of adapter_config.json
     rank: int
     alpha: float
-    target_modules: tuple[str, ...]  # names, or one regular expression
+    target_modules: tuple[str, ...]  # names, or one regular expression, and names of parameters (of experts)
     modules_to_save: tuple[str, ...]  # trained in full and stored whole
     base: str | None  # base_model_name_or_path
     ties_adapters: bool  # ensure_weight_tying: the head was trained as the embeddings' twin
@@ -75,7 +74,7 @@ class AdapterConfig:
             raw=raw,
             rank=_number(raw, "r", 8),
             alpha=_number(raw, "lora_alpha", 8),
-            target_modules=_names(raw, "target_modules"),
+            target_modules=_names(raw, "target_modules") + _names(raw, "target_parameters"),
             modules_to_save=_saved_modules(raw),
             base=raw.get("base_model_name_or_path"),
             ties_adapters=bool(raw.get("ensure_weight_tying", False)),

@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.forms.quantized import (
     fine_grained_fp8,
     gptq,
     modelopt,
+    mxfp4,
 )
 from rankport.exporters.checkpoints.forms.text_part import keep_text_part
 from rankport.protos.errors import CheckpointError
@@ -41,6 +42,7 @@ FORMS: tuple[Form, ...] = (
     Form("awq", awq.matches, awq.load),
     Form("fp8", fine_grained_fp8.matches, fine_grained_fp8.load),
     Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load),
+    Form("mxfp4", mxfp4.matches, mxfp4.load),
     Form("modelopt", modelopt.matches, modelopt.load),
     Form("plain", plain.matches, plain.load),
 )

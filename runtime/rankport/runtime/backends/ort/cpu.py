@@ -87,10 +87,6 @@ class OnnxRuntimeArrayGraph:
         """See `ArrayGraph.run`."""
         return self._graph.run(inputs)[0]
 
-    def run_all(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
-        """See `ArrayGraph.run_all`."""
-        return dict(zip(self._graph.output_names, self._graph.run(inputs), strict=True))
-
     def close(self) -> None:
         """Frees the session."""
         self._graph.close()

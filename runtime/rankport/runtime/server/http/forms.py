@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.types import Key, Prefix, Query
 
 
@@ -17,6 +18,7 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+_NAMES = re.compile(rb'"\s*:')
 FAIL_FAST = Field(fail_fast=True)  # a list of millions of faults names one
 Texts = Annotated[list[str], FAIL_FAST]
 TokenIds = Annotated[list[int], FAIL_FAST]
@@ -28,9 +30,21 @@ FormT = TypeVar("FormT", bound=Form)
 def read_form(body: bytes, form: type[FormT]) -> FormT:
     """Reads a body. Raises `InvalidRequest` that names the first field at fault."""
     try:
-        return form.model_validate_json(body)
+        read = form.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(_first_fault(error, form)) from None
+    # Whatever more there are lie in objects of objects, or come twice.
+    if len(_NAMES.findall(body)) > len(read.model_fields_set):
+        _require_distinct_names(body)
+    return read
+
+
+def _require_distinct_names(body: bytes) -> None:
+    """Raises `InvalidRequest` for a name twice in one object, of which pydantic takes the last."""
+    try:
+        json_of_text(body)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is no JSON that says one thing: {error}") from None
 
 
 def _first_fault(error: ValidationError, form: type[Form]) -> str:

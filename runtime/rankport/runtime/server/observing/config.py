@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
-from rankport.runtime.options import check_ranges
+from rankport.runtime.options import check_partners, check_ranges
 
 _LEAST_HUNG_S = 2.0
 _HOPELESS = 5  # times as long as a stuck pass is one that never ends
@@ -20,7 +20,9 @@ class ObservingConfig:
             "Port of /metrics for Prometheus; 0 takes a free one. [default: none]", least=0, most=65535
         ),
     )
-    metrics_host: str = field(default="127.0.0.1", metadata=flag("Address of --metrics-port."))
+    metrics_host: str = field(
+        default="127.0.0.1", metadata=flag("Address of --metrics-port.", needs="metrics_port")
+    )
     log_requests: float = field(
         default=0.0,
         metadata=flag(
@@ -67,6 +69,7 @@ class ObservingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_partners(self)
         if 0 < self.hung_process_s < _LEAST_HUNG_S:
             raise InvalidRequest(
                 f"hung_process_s (--hung-process-s) is {self.hung_process_s:g}: it must be 0 for never, or at least "

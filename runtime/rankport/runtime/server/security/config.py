@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
-from rankport.runtime.options import check_ranges
+from rankport.runtime.options import check_partners, check_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +13,19 @@ class SecurityConfig:
     tls_cert: str | None = field(
         default=None,
         metadata=flag(
-            "Certificate chain in PEM: calls come over TLS. Read again when it changes.", metavar="FILE"
+            "Certificate chain in PEM: calls come over TLS. Read again when it changes.",
+            metavar="FILE",
+            needs="tls_key",
         ),
     )
-    tls_key: str | None = field(default=None, metadata=flag("Its private key in PEM.", metavar="FILE"))
+    tls_key: str | None = field(
+        default=None, metadata=flag("Its private key in PEM.", metavar="FILE", needs="tls_cert")
+    )
     tls_client_ca: str | None = field(
         default=None,
-        metadata=flag("Authorities in PEM: clients need a certificate of one of them.", metavar="FILE"),
+        metadata=flag(
+            "Authorities in PEM: clients need a certificate of one of them.", metavar="FILE", needs="tls_cert"
+        ),
     )
     token_file: str | None = field(
         default=None,
@@ -37,7 +42,9 @@ class SecurityConfig:
             most=65535,
         ),
     )
-    admin_host: str = field(default="127.0.0.1", metadata=flag("Address of --admin-port."))
+    admin_host: str = field(
+        default="127.0.0.1", metadata=flag("Address of --admin-port.", needs="admin_port")
+    )
     insecure_public: bool = field(
         default=False,
         metadata=flag(
@@ -48,15 +55,7 @@ class SecurityConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if (self.tls_cert is None) != (self.tls_key is None):
-            given, lacking = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
-            raise InvalidRequest(
-                f"{given} is {getattr(self, given)!r} without {lacking}: give both or neither"
-            )
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise InvalidRequest(
-                f"tls_client_ca is {self.tls_client_ca!r} without TLS: give tls_cert and tls_key too"
-            )
+        check_partners(self)
 
     @property
     def encrypts(self) -> bool:

@@ -33,11 +33,6 @@ class RedisLocation:
     retry_s: float | None = None  # of a server that cannot be reached; None: by what the store is opened for
     may_evict: bool = False  # a server that evicts keys is fine
 
-    @staticmethod
-    def is_one(location: str) -> bool:
-        """Says whether a location is a URL of Redis."""
-        return location.partition("://")[0] in SCHEMES and "://" in location
-
     @classmethod
     def parse(cls, location: str) -> "RedisLocation":
         """Reads a URL. Raises `InvalidRequest`, which names what is wrong."""

@@ -127,14 +127,6 @@ class SnapshotFile:
         cuts = (bounds - bounds[0]).tolist()
         return [heap[start:stop] for start, stop in pairwise(cuts)]
 
-    def corrupt_blocks(self) -> list[int]:
-        """Reads all blocks of the columns, and returns those whose sums do not match."""
-        blocks = np.arange(self.sections.sums.count)
-        parts = [
-            blocks[start : start + _VERIFIED_AT_ONCE] for start in range(0, len(blocks), _VERIFIED_AT_ONCE)
-        ]
-        return [int(block) for part in parts for block in self._mismatching(part)]
-
     def _map_file(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:

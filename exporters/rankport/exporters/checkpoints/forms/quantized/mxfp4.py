@@ -1,0 +1,91 @@
+"""Checkpoints whose experts are in MXFP4, as gpt-oss is published: read as the weights that their codes stand for.
+
+W[e, 32 g + i, o] = fp4[code] * 2 ** (scale - 127), with blocks [experts, out, groups, 16] of two codes a byte, the low
+bits first, and scales [experts, out, groups] (OCP Microscaling Formats 1.0, section 5, and
+transformers/integrations/mxfp4.py, 5.24). Products of a power of two and a value of fp4 are exact in bf16 and fp32.
+"""
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, refuse_full_precision
+from rankport.exporters.checkpoints.forms.quantized.stands_for import StandsFor, load_in_full
+from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
+from rankport.protos.errors import CheckpointError
+
+METHOD = "mxfp4"
+_FIELD = "quantization_config"
+_KNOWN = ("quant_method", "modules_to_not_convert", "dequantize")
+_BLOCKS, _SCALES = "_blocks", "_scales"
+_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)  # e2m1
+_BIAS, _NAN = 127, 255  # e8m0
+_GROUP = 32
+
+
+def matches(folder: CheckpointFolder) -> bool:
+    """Goes by `quantization_config.quant_method`."""
+    return folder.quantization_method == METHOD
+
+
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
+    """Raises CheckpointError naming the tensor or field at fault."""
+    unknown = next((key for key in folder.raw[_FIELD] if key not in _KNOWN), None)
+    if unknown is not None:
+        raise CheckpointError(f"config.json: {_FIELD}.{unknown} is unknown: {FULL_PRECISION}")
+    stored = folder.tensors
+    names = [name.removesuffix(_BLOCKS) for name in stored if name.endswith(_BLOCKS)]
+    if not names:
+        refuse_full_precision(
+            folder, f"config.json says quant_method {METHOD!r}", f"tensor named '...{_BLOCKS}'"
+        )
+    meant = {name: _experts(stored, name, folder.raw[_FIELD]) for name in names}
+    return load_in_full(folder, head, meant, f"{len(meant)} matrices of experts are stored in MXFP4")
+
+
+def _experts(stored: StoredTensors, name: str, stated: dict[str, Any]) -> StandsFor:
+    """Finds the parts of the experts' matrices [experts, in, out] of a layer."""
+    kept = next((part for part in stated.get("modules_to_not_convert") or () if _is_within(name, part)), None)
+    if kept is not None:
+        raise CheckpointError(
+            f"tensor {name + _BLOCKS!r} is stored in MXFP4, and config.json: {_FIELD}.modules_to_not_convert says that "
+            f"{kept!r} stays in full precision: copy the checkpoint again"
+        )
+    blocks, scales = name + _BLOCKS, name + _SCALES
+    if scales not in stored:
+        raise CheckpointError(f"the checkpoint lacks tensor {scales!r}, a part of {name!r}: copy it again")
+    shape = stored.shape(scales)
+    if len(shape) != 3 or stored.shape(blocks) != (*shape, _GROUP // 2):
+        raise CheckpointError(
+            f"tensor {blocks!r} has shape {list(stored.shape(blocks))} and {scales!r} {list(shape)}, expected are "
+            f"[experts, out, groups, {_GROUP // 2}] and [experts, out, groups]: copy the checkpoint again"
+        )
+    for part in (blocks, scales):
+        if stored.dtype(part) != torch.uint8:
+            raise CheckpointError(f"tensor {part!r} is {stored.dtype(part)}, expected is torch.uint8")
+    experts, out, groups = shape
+    return StandsFor(
+        (experts, groups * _GROUP, out), (blocks, scales), lambda: _dequantized(stored, blocks, scales)
+    )
+
+
+def _dequantized(stored: StoredTensors, blocks: str, scales: str) -> Tensor:
+    """Reads fp32 [experts, in, out], an expert at a time: codes take four bytes each meanwhile."""
+    exponents = stored.read(scales)
+    if bool((exponents == _NAN).any()):
+        raise CheckpointError(f"tensor {scales!r} holds NaN: the checkpoint is damaged")
+    octets, values = stored.read(blocks), torch.tensor(_VALUES)
+    experts, out, groups = exponents.shape
+    matrices = torch.empty(experts, groups * _GROUP, out)
+    for expert in range(experts):
+        codes = torch.stack((octets[expert] & 0xF, octets[expert] >> 4), dim=-1).reshape(out, groups, _GROUP)
+        powers = exponents[expert].to(torch.int32)[..., None] - _BIAS
+        matrices[expert] = torch.ldexp(values[codes.to(torch.int32)], powers).reshape(out, -1).T
+    return matrices
+
+
+def _is_within(name: str, part: str) -> bool:
+    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")

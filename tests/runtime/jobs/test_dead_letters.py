@@ -72,6 +72,15 @@ def test_rows_of_parquet_have_the_texts_of_what_json_has_no_type_for(tmp_path: P
     ]
 
 
+def test_numbers_that_json_has_not_are_texts(tmp_path: Path) -> None:
+    columns = {"id": [float("nan"), float("inf")], "text": ["one", "two"]}
+    pq.write_table(pa.table({**columns, "more": [[0.5, float("-inf")], []]}), tmp_path / "a.parquet")
+    assert contents(opened(tmp_path / "a.parquet", ("text", "more"))) == [
+        {"id": "NaN", "text": "one", "more": [0.5, "-Infinity"]},
+        {"id": "Infinity", "text": "two", "more": []},
+    ]
+
+
 def write_letters(path: Path, rows: Sequence[BadRow]) -> None:
     letters = [{"line": row.line, "row": json.loads(row.content) if row.content else None} for row in rows]
     path.write_text("".join(json.dumps(letter) + "\n" for letter in letters))

@@ -134,7 +134,7 @@ def test_prune_is_refused_where_ids_are_unreadable_or_nothing_was_usable(
 ) -> None:
     run_encode_job(encoder, namespace, rows_of("a", "b"))
     unreadable = [*rows_of("a"), BadRow(2, "broken JSON")]
-    for rows, reason in ((unreadable, "1 bad rows have no readable id"), ([], "no usable row")):
+    for rows, reason in ((unreadable, "1 bad row without a readable id"), ([], "no usable row")):
         report = run_encode_job(encoder, namespace, rows, EncodeJobConfig(prune=True))
         assert report.pruned == 0
         assert reason in report.prune_refused

@@ -1,5 +1,7 @@
 """`ItemSources`: files, folders, patterns, URLs and shards."""
 
+import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
@@ -14,6 +18,7 @@ from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.sources import ItemSources, Shard
 
 COLUMNS = FileColumns()
+GZIP = gzip.compress(b"id,text\n" + b"".join(b"%d,text\n" % number for number in range(1000)))
 
 
 def write(path: Path, *ids: str) -> Path:
@@ -67,6 +72,68 @@ def test_what_a_url_stands_for_is_read(tmp_path: Path) -> None:
         rows("memory://none/*")
     with pytest.raises(InvalidRequest, match="nope://x"):
         rows("nope://x/y.csv")
+
+
+def test_a_url_is_told_in_the_place_of_its_copy() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/bad/a.csv": "id,text\n1,eins\n".encode("utf-16"), "/bad/b.csv": b'id,text\n1,"one\n'})
+    memory.pipe({"/bad/c.parquet": b"PAR1", "/bad/d.csv": b"key,text\n1,one\n", "/bad/e.csv.gz": GZIP[:-9]})
+    for name, says in {
+        "a.csv": r"is in UTF-16, and UTF-8 is needed: convert it \(iconv -f UTF-16 -t UTF-8 a\.csv > utf8-a\.csv",
+        "b.csv": ": the quote that line 2 opens is never closed",
+        "c.parquet": " cannot be read as Parquet",
+        "d.csv": " has no column 'id'; its columns: key, text",
+        "e.csv.gz": " breaks off after row 1001",
+    }.items():
+        with pytest.raises(
+            InvalidRequest, match=f"^memory://bad/{re.escape(name)}{'' if says[0] in ' :' else ' '}{says}"
+        ):
+            rows(f"memory://bad/{name}")
+
+
+class Unreachable(MemoryFileSystem):
+    """Files of a service whose library raises errors of its own."""
+
+    protocol = "unreachable"
+
+    def isdir(self, path: str) -> bool:
+        raise RuntimeError("no credentials\n  were found")
+
+
+def test_whatever_keeps_a_url_from_being_read_is_told_in_a_line() -> None:
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    with pytest.raises(InvalidRequest) as caught:
+        rows("unreachable://bucket/a.csv")
+    assert str(caught.value) == (
+        "unreachable://bucket/a.csv cannot be read: RuntimeError: no credentials were found"
+    )
+    assert isinstance(caught.value.__cause__, OSError)  # no fault of what was asked, a command says
+
+
+@pytest.mark.parametrize("name", ["[1].csv", "a?.csv", "b*.csv"])
+def test_a_file_behind_a_url_may_have_the_name_of_a_pattern(name: str) -> None:
+    fsspec.filesystem("memory").pipe(
+        {f"/odd/{name}": b"id,text\n1,one\n", "/odd/ab.csv": b"id,text\n2,two\n"}
+    )
+    assert ids(rows(f"memory://odd/{name}")) == ["1"]
+
+
+class Signed(AbstractFileSystem):
+    """Files of a web server, whose names have a query behind them."""
+
+    protocol = "https"
+
+    def info(self, path: str, **options: object) -> dict[str, object]:
+        return {"name": path, "size": None, "type": "file"}
+
+    def get_file(self, path: str, copy: str) -> None:
+        assert path.endswith("a.csv?signature=" + "x" * 400)
+        Path(copy).write_bytes(b"id,text\n1,one\n")
+
+
+def test_a_signature_behind_a_url_says_nothing_of_its_format() -> None:
+    fsspec.register_implementation("https", Signed, clobber=True)
+    assert ids(rows(f"https://host/a.csv?signature={'x' * 400}")) == ["1"]
 
 
 def test_what_is_not_there_is_told_by_name(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from rankport.protos.errors import PairingError
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
@@ -271,7 +272,8 @@ class _Job:
 
     def _why_not_prune(self) -> str:
         if self._counts.bad_without_id:
-            return f"{self._counts.bad_without_id} bad rows have no readable id, and may be of stored items"
+            rows = counted(self._counts.bad_without_id, "bad row")
+            return f"{rows} without a readable id may be of stored items"
         if self._storing.stored + self._counts.unchanged + self._counts.deleted == 0:
             return "the input has no usable row"
         return ""

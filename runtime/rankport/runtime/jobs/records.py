@@ -1,6 +1,7 @@
 """Rows as a reader of files gives them, what a reader is, and how the content of a bad row is written down."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -40,8 +41,23 @@ class Moment:
 
 def content_of(values: object) -> str:
     """Writes a row down as JSON: what JSON has no type for as its text. "" for one over `MAX_CONTENT`."""
-    content = json.dumps(values, default=_as_text)
+    try:
+        content = json.dumps(values, default=_as_text, allow_nan=False)
+    except ValueError:
+        content = json.dumps(_finite(values), default=_as_text)
     return content if len(content) <= MAX_CONTENT else ""
+
+
+def _finite(value: object) -> object:
+    """Puts a text in the place of each number that JSON has not."""
+    match value:
+        case float() if not math.isfinite(value):
+            return json.dumps(value)
+        case dict():
+            return {name: _finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+    return value
 
 
 def _as_text(value: object) -> str:

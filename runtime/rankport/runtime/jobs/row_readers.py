@@ -18,6 +18,14 @@ from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_o
 from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
+_JSON_TYPES = {
+    list: "array",
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    type(None): "null",
+}
 _DEFAULT_HINT = "raise max_row_length (--max-row-length) to read it"
 
 
@@ -197,7 +205,7 @@ def _json_record(line: int, text: bytes) -> Record | BadRow:
     except ValueError as error:
         return _bad_line(line, text, f"broken JSON: {error}")
     if not isinstance(value, dict):
-        return _bad_line(line, text, f"a JSON {type(value).__name__} where an object is needed")
+        return _bad_line(line, text, f"a JSON {_JSON_TYPES[type(value)]} where an object is needed")
     return Record(line, value)
 
 

@@ -1,15 +1,14 @@
 """`ItemSources`: the rows of several files, folders, patterns and URLs in one order, or a shard of them.
 
 Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too; a pattern
-(`*`, `?`, `**`) what it finds, by name; a URL (`s3://…`, `gs://…`, `https://…`) what fsspec finds there. A file behind
-a URL is copied here while it is read, and its copy deleted then, so that it is one file from its first row to its last.
+(`*`, `?`, `**`) what it finds, by name; a URL what `remote_files` finds there. A file behind a URL is copied here while
+it is read, and its copy deleted then, so that it is one file from its first row to its last.
 
 A shard takes the items whose id hashes to it, and of bad rows without an id those whose line falls on it: each row is
 one shard's, whichever file it lies in.
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
+from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
@@ -97,7 +95,7 @@ class ItemSources:
 
     def check(self, *, remote: bool = True) -> None:
         """Opens all files that are here and, if `remote`, the first of those behind URLs; raises as `open`."""
-        behind = [name for name in self.names if _URL.match(name)]
+        behind = [name for name in self.names if is_url(name)]
         for name in self.names:
             if name not in behind[int(remote) :]:
                 with self._file(name):
@@ -118,7 +116,7 @@ class ItemSources:
 
     def count(self) -> int | None:
         """Counts rows, roughly, for a progress bar; None where that costs too much, or files are elsewhere."""
-        if any(_URL.match(name) for name in self.names):
+        if any(is_url(name) for name in self.names):
             return None
         counts = []
         for name in self.names:
@@ -130,21 +128,16 @@ class ItemSources:
 
     def files(self) -> tuple[ItemsFile, ...]:
         """Gives the files apart. Raises `InvalidRequest` for files behind URLs, and for a shard."""
-        if self.shard is not None or any(_URL.match(name) for name in self.names):
+        if self.shard is not None or any(is_url(name) for name in self.names):
             raise InvalidRequest("files apart must lie in folders that all see, and have no shard")
         return tuple(ItemsFile.open(name, **_own(self.columns)) for name in self.names)
 
     @contextmanager
     def _file(self, name: str) -> Iterator[ItemsFile]:
-        if not _URL.match(name):
+        if not is_url(name):
             yield ItemsFile.open(name, **_own(self.columns))
             return
-        with tempfile.TemporaryDirectory(prefix="rankport-items-") as folder, _readable(name):
-            import fsspec
-
-            copy = Path(folder) / name.rsplit("/", 1)[-1]
-            fsspec_files, path = fsspec.core.url_to_fs(name)
-            fsspec_files.get_file(path, str(copy))
+        with copied(name) as copy:
             yield ItemsFile.open(copy, **_own(self.columns))
 
 
@@ -157,8 +150,8 @@ def _own(columns: FileColumns) -> dict[str, Any]:
 
 def _files_of(source: str, columns: FileColumns) -> list[str]:
     """Finds the files that a source stands for, by name."""
-    if _URL.match(source):
-        return _files_behind(source)
+    if is_url(source):
+        return files_behind(source)
     path = Path(source)
     if path.is_dir() and format_of(source) != "lance":
         found = sorted(str(each) for each in path.rglob("*") if each.is_file() and format_of(each.name))
@@ -169,38 +162,3 @@ def _files_of(source: str, columns: FileColumns) -> list[str]:
     if not found:
         raise NotFound(f"no items in {source}: no file of a format that its name tells")
     return found
-
-
-def _files_behind(url: str) -> list[str]:
-    with _readable(url):
-        import fsspec
-
-        files, path = fsspec.core.url_to_fs(url)
-        files.invalidate_cache()  # a process that runs on keeps what was listed before
-        scheme = url.partition("://")[0]
-        if has_magic(path):
-            found = sorted(files.glob(path))
-        elif files.isdir(path):
-            found = sorted(name for name in files.find(path) if format_of(name))
-        else:
-            return [url]
-    if not found:
-        raise NotFound(f"no items at {url}")
-    return [f"{scheme}://{name}" if "://" not in name else name for name in found]
-
-
-@contextmanager
-def _readable(url: str) -> Iterator[None]:
-    """Tells what keeps a URL from being read."""
-    with extras_named(f"reading {url}", "remote"):
-        import fsspec  # noqa: F401
-    try:
-        yield
-    except (InvalidRequest, NotFound):
-        raise
-    except FileNotFoundError as error:
-        raise NotFound(f"no items file {url}") from error
-    except (ImportError, ValueError) as error:
-        raise InvalidRequest(f"{url}: {error}") from error
-    except OSError as error:
-        raise InvalidRequest(f"{url} cannot be read: {error}") from error

@@ -1,0 +1,85 @@
+"""Files behind URLs (`s3://…`, `https://…`), as fsspec reaches them: what a URL stands for, and copies of files.
+
+Owns what is told where one cannot be reached: libraries of schemes raise errors of classes of their own.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import has_magic
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rankport.protos.errors import InvalidRequest, NotFound, RankportError
+from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.items_file import format_of
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(name: str) -> bool:
+    """Says whether a name is a URL, and no path."""
+    return _URL.match(name) is not None
+
+
+def files_behind(url: str) -> list[str]:
+    """Finds the files that a URL stands for, by name: itself, those of a folder, or of a pattern.
+
+    Raises NotFound where there are none, InvalidRequest where it cannot be reached, MissingExtra without fsspec.
+    """
+    with _reached(url):
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(url)
+        files.invalidate_cache()  # a process that runs on keeps what was listed before
+        if has_magic(path) and not files.exists(path):
+            found = sorted(files.glob(path))
+        elif files.isdir(path):
+            found = sorted(name for name in files.find(path) if format_of(name))
+        else:
+            return [url]
+    if not found:
+        raise NotFound(f"no items at {url}")
+    scheme = url.partition("://")[0]
+    return [f"{scheme}://{name}" if "://" not in name else name for name in found]
+
+
+@contextmanager
+def copied(url: str) -> Iterator[Path]:
+    """Has a file here as long as it is open. Errors that name the copy name the URL instead."""
+    with tempfile.TemporaryDirectory(prefix="rankport-items-") as folder:
+        copy = Path(folder) / _file_name(url)
+        with _reached(url):
+            import fsspec
+
+            files, path = fsspec.core.url_to_fs(url)
+            files.get_file(path, str(copy))
+        try:
+            yield copy
+        except RankportError as error:
+            raise type(error)(str(error).replace(str(copy), url)) from error.__cause__
+
+
+def _file_name(url: str) -> str:
+    """Names a copy so that its format is told: by the last name of the path, without a signature behind it."""
+    path = urlsplit(url).path if url.startswith(("http://", "https://")) else url
+    return path.rsplit("/", 1)[-1] or "items"
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    """Tells what keeps a URL from being read."""
+    with extras_named(f"reading {url}", "remote"):
+        import fsspec  # noqa: F401
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"no items file {url}") from error
+    except (ImportError, ValueError) as error:
+        raise InvalidRequest(f"{url}: {error}") from error
+    except OSError as error:
+        raise InvalidRequest(f"{url} cannot be read: {error}") from error
+    except Exception as error:
+        failure = OSError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise InvalidRequest(f"{url} cannot be read: {failure}") from failure

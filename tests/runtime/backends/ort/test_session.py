@@ -1,5 +1,6 @@
 """Threads of ONNX Runtime's sessions: those of passes beside each other are as many together as asked for."""
 
+import os
 from contextlib import closing
 
 import onnxruntime
@@ -27,3 +28,24 @@ def test_callers_and_workers_make_the_threads(
     config = EngineConfig(threads=threads, instances=instances)
     with closing(load_prefix_backend(mix_bundle, config)):
         assert given == {of_a_pass}
+
+
+@pytest.mark.parametrize(("threads", "spin"), [(0, True), (1, True), (2, False), (1024, False)])
+def test_threads_spin_only_where_each_has_a_core(
+    threads: int, spin: bool, mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spinning = set()
+
+    class Watched(onnxruntime.InferenceSession):
+        def __init__(self, path: object, options: onnxruntime.SessionOptions, **more: object) -> None:
+            key = "session.intra_op.allow_spinning"
+            try:
+                spinning.add(options.get_session_config_entry(key) != "0")
+            except RuntimeError:  # it is not set: they do
+                spinning.add(True)
+            super().__init__(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    with closing(load_prefix_backend(mix_bundle, EngineConfig(threads=threads))):
+        assert spinning == {spin}

@@ -167,11 +167,22 @@ def _threads_of_a_pass(config: EngineConfig) -> int:
     return max((config.threads or _cores()) - config.instances + 1, 1)
 
 
-def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
-    path = bundle.file(graph.file)
+def _thread_options(config: EngineConfig) -> onnxruntime.SessionOptions:
+    """Makes options of a session that has the threads of one pass."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads_of_a_pass(config)
     options.inter_op_num_threads = 1
+    # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if options.intra_op_num_threads > _cores():
+        # Those that spin would keep the cores from those that work: with many a load would take minutes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
+    path = bundle.file(graph.file)
+    options = _thread_options(config)
     options.log_severity_level = 3
     # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
     options.enable_mem_pattern = False
@@ -185,8 +196,6 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if config.prepacking == "footprint" and not _needs_packing(bundle):
         options.add_session_config_entry("session.disable_prepacking", "1")
-    # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exception classes share no other base

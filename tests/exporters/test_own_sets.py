@@ -94,6 +94,8 @@ def test_ids_of_its_owner_answer_as_the_rows_that_they_name(tmp_path: Path) -> N
     swapped = ids[[1, 0, *range(2, 9)]]
     with pytest.raises(CheckpointError, match="the bundle was exported from"):
         verify_set_ranker(by_key.path, MeanSets(), tables={"item": ROWS}, ids={"item": swapped})
+    with pytest.raises(InvalidRequest, match="verify_set_ranker has no option 'speed'"):
+        verify_set_ranker(by_key.path, MeanSets(), tables={"item": ROWS}, ids={"item": ids}, speed=1)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,9 @@ def test_ids_go_with_a_table_of_keys(table: dict[str, Any], ids: Any, message: s
         ({"layers": 2}, r"history gives .* of 2 events; must be key and value a layer"),
         ({"sets": SETS | {"max_events": 0}}, "sets: max_events: .*got 0"),
         ({"sets": SETS | {"tables": {}}}, "feature 'item' has table 'item', not in tables"),
+        ({"heads": "click"}, r"heads is 'click': give a list of names, \['click'\]"),
+        ({"score": "rank"}, "--score is 'rank': use probability or logit"),
+        ({"base": "folder"}, "base is of a checkpoint's folder, and a module is given"),
         ({"module": nn.Linear(2, 2)}, "module is a Linear; give a torch.nn.Module with the methods history"),
         ({"module": set_model(set_config())}, "module is a SetRankerModel"),
     ],

@@ -84,8 +84,14 @@ def test_it_is_verified_against_the_module_alone(bundle: Bundle, tokenizer: Path
     assert verify_towers(bundle.path, module, tokenizer=tokenizer).failures == ()
     with torch.no_grad():
         module.out.weight += 0.5
-    with pytest.raises(CheckpointError, match="the bundle was exported from"):
+    with pytest.raises(
+        CheckpointError, match="the bundle was exported from .*: give the module, tokenizer, "
+    ):
         verify_towers(bundle.path, module, tokenizer=tokenizer)
+    with pytest.raises(InvalidRequest, match="verify_towers has no option 'speed': there are base, "):
+        verify_towers(bundle.path, module, tokenizer=tokenizer, speed=1)
+    with pytest.raises(InvalidRequest, match="base is of a checkpoint's folder"):
+        verify_towers(bundle.path, module, tokenizer=tokenizer, base="folder")
 
 
 class Narrow(BagTowers):
@@ -105,6 +111,13 @@ BAD: dict[str, tuple[nn.Module, dict[str, Any], str]] = {
     "positive": (BagTowers(), {"positive": 1}, "positive is 1: must be a place in the 1 outputs"),
     "features": (BagTowers(), {"features": ("a", "a")}, "features name 'a' twice"),
     "quantize": (BagTowers(), {"quantize": "int8"}, "quantize: a module of one's own is exported as it is"),
+    "score": (BagTowers(), {"score": "rank"}, "--score is 'rank': use one of logit, probability, cosine"),
+    "one name": (BagTowers(), {"features": "bm25"}, r"features is 'bm25': give a list of names, \['bm25'\]"),
+    "one output": (BagTowers(), {"outputs": "good"}, r"outputs is 'good': give a list of names, \['good'\]"),
+    "no ids": (BagTowers(), {"vocab_size": -3}, "--vocab-size is -3: must be a whole number from 1 on"),
+    "no query": (BagTowers(), {"max_query_tokens": 0}, "--max-query-tokens is 0: must be a whole number"),
+    "base": (BagTowers(), {"base": "folder"}, "base is of a checkpoint's folder, and a module is given"),
+    "code": (BagTowers(), {"ignore_remote_code": True}, "ignore_remote_code is of a checkpoint's folder"),
     "option": (BagTowers(), {"pooling": "mean"}, "--pooling belongs to --kind"),
 }
 

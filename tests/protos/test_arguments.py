@@ -1,13 +1,20 @@
 """Arguments that every API takes are checked by one rule and refused in one wording."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rankport.protos.arguments import checked_items, checked_timeout_s, number_array, of_single_item
+from rankport.protos.arguments import (
+    check_choice,
+    checked_items,
+    checked_timeout_s,
+    number_array,
+    of_single_item,
+)
 from rankport.protos.errors import InvalidRequest
 
 
@@ -77,3 +84,12 @@ def test_whole_numbers_stay_whole_up_to_64_bits_without_a_sign() -> None:
     ]
     given = np.array([1, 2], np.uint8)
     assert number_array(given) is given
+
+
+def test_a_choice_is_told_with_what_there_is() -> None:
+    check_choice("side", "item", ("query", "item"))
+    for wrong in ("items", None, ["item"]):
+        with pytest.raises(
+            InvalidRequest, match=rf"^side is {re.escape(repr(wrong))}; give one of query, item$"
+        ):
+            check_choice("side", wrong, ("query", "item"))

@@ -17,8 +17,8 @@ from rankport.exporters.export import run_export
 from rankport.exporters.kinds.set_ranker.facts import OwnSets, SetFacts
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.table import options_of
-from rankport.exporters.options.options import StrPath
-from rankport.exporters.options.proof_options import VerifyOptions
+from rankport.exporters.options.options import StrPath, refuse_for_modules, require_choice, require_names
+from rankport.exporters.options.proof_options import verify_options
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
@@ -79,6 +79,9 @@ def export_set_ranker(
             f"module is a {type(module).__name__}; give a torch.nn.Module with the methods history(events, times, "
             "past, past_times) and rank(candidates, now, past, past_times, sessions)"
         )
+    refuse_for_modules(options)
+    require_names("heads", heads)
+    require_choice("score", score, tuple(_SCORES))
     schema, names = _schema(sets), tuple(heads)
     weights = dict(head_weights) if head_weights is not None else dict.fromkeys(names, 1.0)
     state = (LayerKV(kv_heads=attention_heads, head_dim=head_dim),) * layers
@@ -102,7 +105,9 @@ def verify_set_ranker(
     Raises CheckpointError for another module, or the same with other weights; else as `verify`.
     """
     load = partial(_source, module, _facts_of(open_bundle(bundle).manifest), tables or {}, ids or {})
-    return run_verify(bundle, type(module).__name__, VerifyOptions(**options), on_progress, load=load)
+    refuse_for_modules(options)
+    made = verify_options("verify_set_ranker", options)
+    return run_verify(bundle, type(module).__name__, made, on_progress, load=load)
 
 
 def _source(

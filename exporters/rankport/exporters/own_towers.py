@@ -15,9 +15,15 @@ from rankport.exporters.export import run_export
 from rankport.exporters.kinds.table import options_of
 from rankport.exporters.kinds.two_tower.facts import OwnTowers, TowerFacts
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
-from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.options import (
+    StrPath,
+    refuse_for_modules,
+    require_choice,
+    require_count,
+    require_names,
+)
 from rankport.exporters.options.prompts import tokenizer_of
-from rankport.exporters.options.proof_options import VerifyOptions
+from rankport.exporters.options.proof_options import verify_options
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
@@ -73,6 +79,13 @@ def export_towers(
         )
     if options.get("quantize") is not None:
         raise InvalidRequest("quantize: a module of one's own is exported as it is: leave it out")
+    refuse_for_modules(options)
+    require_names("outputs", outputs)
+    require_names("features", features)
+    require_choice("score", score, tuple(_SCORES))
+    require_count("vocab_size", vocab_size, least=1)
+    require_count("max_query_tokens", max_query_tokens, least=1)
+    require_count("max_item_tokens", max_item_tokens, least=1)
     wide = tuple(WideFeature(name=each) if isinstance(each, str) else each for each in features)
     facts = TowerFacts(
         width=_width(module),
@@ -104,7 +117,9 @@ def verify_towers(
     """
     manifest = open_bundle(bundle).manifest
     load = partial(_source, module, _facts_of(manifest), tokenizer, manifest.shape.vocab_size)
-    return run_verify(bundle, type(module).__name__, VerifyOptions(**options), on_progress, load=load)
+    refuse_for_modules(options)
+    made = verify_options("verify_towers", options)
+    return run_verify(bundle, type(module).__name__, made, on_progress, load=load)
 
 
 def _source(

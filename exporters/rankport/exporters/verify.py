@@ -14,7 +14,7 @@ from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.check_requests import RequestForm, check_requests
 from rankport.exporters.options.options import RequestFiles, StrPath
-from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
+from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions, verify_options
 from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
@@ -59,9 +59,9 @@ def verify(
 
     Raises:
         BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
-        InvalidRequest: `calibration` is missing, or not the file of the export.
+        InvalidRequest: an option that there is not, or `calibration` is missing, or not the file of the export.
     """
-    return run_verify(bundle, checkpoint, VerifyOptions(**options), on_progress)
+    return run_verify(bundle, checkpoint, verify_options("verify", options), on_progress)
 
 
 @quiet()
@@ -119,6 +119,7 @@ def _sources(
     """Loads what the bundle was made from, and quantizes it as the export did."""
     manifest = bundle.manifest
     # What the export left out on demand is left out again.
+    whole = "the folder" if load is None else "the module, tokenizer, tables and ids"
     load = load or partial(load_source, kind, checkpoint, options.base, bool(manifest.source.ignored_code))
     on_progress("loading the checkpoint")
     source = load()
@@ -126,7 +127,7 @@ def _sources(
     if source.sha256 != stated:
         raise CheckpointError(
             f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}: give "
-            "the folder of that export, or export again"
+            f"{whole} of that export, or export again"
         )
     if manifest.quantization is None or manifest.quantization.by != "export":
         return Sources(source)

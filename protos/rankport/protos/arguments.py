@@ -45,6 +45,12 @@ def checked_timeout_s(timeout_s: object) -> float | None:
     return None if timeout_s > _NO_LIMIT_S else float(timeout_s)  # type: ignore[operator, arg-type]
 
 
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises `InvalidRequest` for a value that is none of the choices, as a server does of one over gRPC."""
+    if value not in choices:
+        raise InvalidRequest(f"{name} is {value!r:.60}; give one of {', '.join(choices)}")
+
+
 def checked_top_k(top_k: object) -> int | None:
     """Takes how many of the best to keep, 1 or more; None: all. Raises `InvalidRequest` otherwise."""
     if top_k is None:

@@ -50,6 +50,7 @@ _HOMES = {
     "rankport.protos.sets": ("SetRanking",),
     "rankport.protos.tagging": ("Span", "TagResult", "WordTags"),
     "rankport.protos.types": ("EncodedText", "ItemStatus", "Key", "ModelDescription", "ScoreResult", "Usage"),
+    "rankport.runtime.bundle.wide": ("WideFeature",),
     "rankport.runtime.config": ("EngineConfig",),
     "rankport.runtime.kinds.classifying": ("Classifier",),
     "rankport.runtime.kinds.generator.generator": ("Generator",),

@@ -44,6 +44,7 @@ from rankport.protos.types import Key as Key
 from rankport.protos.types import ModelDescription as ModelDescription
 from rankport.protos.types import ScoreResult as ScoreResult
 from rankport.protos.types import Usage as Usage
+from rankport.runtime.bundle.wide import WideFeature as WideFeature
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.classifying import Classifier as Classifier
 from rankport.runtime.kinds.generator.generator import Generator as Generator

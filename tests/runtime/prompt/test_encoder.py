@@ -125,9 +125,9 @@ def test_a_prefix_of_token_ids_is_never_cut(encoder: PromptEncoder, truncation: 
 
 def test_an_unknown_truncation_is_refused(encoder: PromptEncoder) -> None:
     wrong: Any = "cut"
-    with pytest.raises(InvalidRequest, match="truncation 'cut': must be one of"):
+    with pytest.raises(InvalidRequest, match="truncation is 'cut'; give one of error, truncate"):
         encoder.encode_prefix("red", wrong)
-    with pytest.raises(InvalidRequest, match="truncation 'cut': must be one of"):
+    with pytest.raises(InvalidRequest, match="truncation is 'cut'; give one of error, truncate"):
         encoded(encoder, ["red"], wrong)
 
 

@@ -6,6 +6,7 @@ Each kind's own options are a subclass in its folder. Imports no torch: a slip s
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -263,6 +264,19 @@ def option_names(options: type[ExportOptions]) -> tuple[str, ...]:
 def flag_name(option: str) -> str:
     """Spells an option as a flag."""
     return f"--{option.replace('_', '-')}"
+
+
+def refuse_for_modules(options: Mapping[str, object]) -> None:
+    """Raises InvalidRequest for an option that a checkpoint's folder alone has a use for, not a module in memory."""
+    for option in ("base", "ignore_remote_code"):
+        if options.get(option):
+            raise InvalidRequest(f"{option} is of a checkpoint's folder, and a module is given: leave it out")
+
+
+def require_names(option: str, names: object) -> None:
+    """Raises InvalidRequest for text where a list of names must be: its characters would be taken for them."""
+    if isinstance(names, str):
+        raise InvalidRequest(f"{option} is {names!r}: give a list of names, [{names!r}]")
 
 
 def require_choice(option: str, value: object, choices: tuple[object, ...]) -> None:

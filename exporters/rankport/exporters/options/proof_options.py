@@ -1,7 +1,8 @@
 """Options of a proof: what export and verify hand to it, and what verify can be asked for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from rankport.exporters.options.judged_texts import JudgedText
 from rankport.exporters.options.options import (
@@ -18,6 +19,7 @@ from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.options.tolerance import Tolerance, require_tolerance
 from rankport.protos.flags import flag
 from rankport.runtime.config import Device
+from rankport.runtime.options import refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +97,10 @@ class VerifyOptions:
         return RequestFiles(
             self.judged, self.calibration, self.store, self.reference, self.reference_transform
         )
+
+
+def verify_options(function: str, given: Mapping[str, Any]) -> VerifyOptions:
+    """Makes them of a function's keyword arguments. Raises InvalidRequest for one that there is not."""
+    names = {described.name for described in fields(VerifyOptions)}
+    refuse_unknown(function, [name for name in given if name not in names], VerifyOptions)
+    return VerifyOptions(**given)

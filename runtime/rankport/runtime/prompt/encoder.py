@@ -13,7 +13,7 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import check_prefix
+from rankport.protos.arguments import check_choice, check_prefix
 from rankport.protos.columns import Column, Embeddings, ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
@@ -261,5 +261,4 @@ def _encoded(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64
 
 def check_truncation(truncation: object) -> None:
     """Raises `InvalidRequest` for what is none."""
-    if truncation not in _TRUNCATIONS:
-        raise InvalidRequest(f"truncation {truncation!r}: must be one of {list(_TRUNCATIONS)}")
+    check_choice("truncation", truncation, _TRUNCATIONS)

@@ -168,7 +168,7 @@ def test_what_is_no_text_is_refused_by_name(tmp_path: Path, texts: object, messa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"truncation": "cut"}, "truncation 'cut': must be one of"),
+        ({"truncation": "cut"}, "truncation is 'cut'; give one of error, truncate"),
         ({"stride": 3}, "it goes with truncation 'windows'"),
         ({"truncation": "windows", "stride": 10}, "share 0 to 9 of their 10 tokens"),
         ({"truncation": "windows", "stride": -1}, "share 0 to 9"),

@@ -179,7 +179,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"features": FEATURES | {"bm25": [1.0, 2.0, float("inf"), 3.0]}},
         r"features\['bm25'\] of item 2 is infinite",
     ),
-    "on_missing": ({"features": COLUMNS, "on_missing": "guess"}, "on_missing 'guess'"),
+    "on_missing": (
+        {"features": COLUMNS, "on_missing": "guess"},
+        "on_missing is 'guess'; give one of skip, fail, encode",
+    ),
 }
 
 

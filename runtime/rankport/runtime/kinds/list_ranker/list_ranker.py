@@ -14,7 +14,7 @@ from typing import Self, get_args
 
 import numpy as np
 
-from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.arguments import check_choice, checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranks
@@ -143,8 +143,7 @@ class ListRanker(TextModel, Ranks):
         `LimitExceeded`, `NotFound`, `Overloaded`, `Unavailable`; the future raises the rest.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        if on_missing not in _ON_MISSING:
-            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
+        check_choice("on_missing", on_missing, _ON_MISSING)
         begun_s = time.perf_counter()
         columns = ItemColumns.of(items)
         keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)

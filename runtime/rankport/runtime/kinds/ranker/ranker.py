@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.arguments import check_choice, checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
@@ -249,8 +249,7 @@ class Ranker(EngineModel, Ranks):
         return ModelCounts(self._engines.counts(), self.cache_stats(), self._keyed_items.counts())
 
     def _encode(self, asked: Asked, *, skip_empty: bool = False, resident: bool = True) -> Encoded:
-        if asked.on_missing not in _ON_MISSING:
-            raise InvalidRequest(f"on_missing {asked.on_missing!r}: must be one of {list(_ON_MISSING)}")
+        check_choice("on_missing", asked.on_missing, _ON_MISSING)
         columns = ItemColumns.of(asked.items)
         self._engines.check_process()  # before a lock is taken that a thread may have held at a fork
         # Texts are tokenized without the interpreter's lock; all else holds it, and threads that take turns at it

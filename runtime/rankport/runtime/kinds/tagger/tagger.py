@@ -13,8 +13,7 @@ from typing import Self, get_args
 
 import numpy as np
 
-from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.arguments import check_choice, checked_timeout_s
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import Usage
 from rankport.runtime.bundle.bundle import Bundle
@@ -104,8 +103,7 @@ class Tagger(TextModel):
         `Unavailable`; the future raises the rest.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        if truncation not in _TRUNCATIONS:
-            raise InvalidRequest(f"truncation {truncation!r}: must be one of {list(_TRUNCATIONS)}")
+        check_choice("truncation", truncation, _TRUNCATIONS)
         begun_s = time.perf_counter()
         given = TagTexts.of(texts)
         read = self._reader.read(given, truncation, stride)

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import is_embedding
+from rankport.protos.arguments import check_choice, is_embedding
 from rankport.protos.columns import Column, Embeddings, ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.features import FeatureColumns
@@ -50,8 +50,7 @@ class RequestReader:
         features: Features | FeatureColumns | None,
     ) -> TowersRequest:
         """Tokenizes texts, reads the store and checks what is given. Raises as `Towers.submit`."""
-        if on_missing not in get_args(OnMissing):
-            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
+        check_choice("on_missing", on_missing, get_args(OnMissing))
         columns = item_columns(items)
         wide = ordered_features(features, self.manifest.wide, columns.count)
         asked = self._query(query, truncation)

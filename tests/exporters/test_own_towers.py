@@ -85,7 +85,7 @@ def test_it_is_verified_against_the_module_alone(bundle: Bundle, tokenizer: Path
     with torch.no_grad():
         module.out.weight += 0.5
     with pytest.raises(
-        CheckpointError, match="the bundle was exported from .*: give the module, tokenizer, "
+        CheckpointError, match=r"the bundle was exported from .*: give the module, tokenizer, "
     ):
         verify_towers(bundle.path, module, tokenizer=tokenizer)
     with pytest.raises(InvalidRequest, match="verify_towers has no option 'speed': there are base, "):

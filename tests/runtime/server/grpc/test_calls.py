@@ -261,3 +261,22 @@ def test_a_message_over_the_limit_is_refused() -> None:
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "larger than max" in details
         assert len(wire.score_result(stub.Score(request())).scores) == 2
+
+
+@pytest.mark.parametrize("name", ["x-priority", "x-request-id", "x-model", "authorization"])
+def test_metadata_that_says_two_things_is_refused(name: str, stub: pb_grpc.ScoringStub) -> None:
+    twice = ((name, "background"), (name, "interactive"))
+    code, message, error = failure(lambda: stub.Score(request(), metadata=twice))
+    assert (code, error) == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest")
+    assert message == f"{name} is given twice, with two values: give it once"
+    stub.Score(request(), metadata=(twice[0], twice[0], ("mine", "a"), ("mine", "b")))
+
+
+@pytest.mark.parametrize("method", ["/rankport.v1.Scoring/Nope", "/nope.v1.Scoring/Score"])
+def test_a_method_that_there_is_not_is_counted(method: str, served: Serving) -> None:
+    with grpc.insecure_channel(served.address) as channel:
+        code, message, _ = failure(
+            lambda: channel.unary_unary(method)(b"", metadata=(("x-request-id", "mine"),))
+        )
+    assert (code, message) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    assert served.server.counts.snapshot()[Outcome.INVALID] == 1

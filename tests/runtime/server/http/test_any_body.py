@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.server.http.forms import Form, read_form
 from rankport.runtime.server.http.routes import ROUTES
 from support.effort import scale
 from support.servers.http import ask
@@ -76,3 +78,13 @@ def test_text_that_looks_like_names_is_text(served: Serving) -> None:
 def test_any_bytes_are_refused(served: Serving, path: str, raw: bytes) -> None:
     answer = ask(served.server.http_address, path, raw=raw)
     assert (answer.status, answer.headers["rankport-error"]) == (400, "InvalidRequest")
+
+
+def test_names_that_only_numbers_in_brackets_tell_apart_are_two() -> None:
+    class Named(Form):
+        fields: dict[str, str]
+
+    body = b'{"fields": {"a[1]": "b", "a[2]": "c"}}'
+    assert read_form(body, Named).fields == {"a[1]": "b", "a[2]": "c"}
+    with pytest.raises(InvalidRequest, match="key 'a\\[1\\]' is given twice"):
+        read_form(body.replace(b"a[2]", b"a[1]"), Named)

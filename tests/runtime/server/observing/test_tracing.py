@@ -39,7 +39,7 @@ def spans(headers: dict[str, str], fails: bool = False) -> dict[str, ReadableSpa
 
     async def go() -> None:
         admission, submitter = Admission(ServerConfig(), observer), Submitter(1)
-        call = observer.begin("grpc", "Scoring.Score", headers)
+        call = observer.begin("grpc", "Scoring.Score", headers.items())
         with WorkingFor(call), admission.counted(lambda: Outcome.CANCELLED), admission.admitted(7):
             await submitter.run(submit, None)
         submitter.close(wait=True)

@@ -12,6 +12,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.calls import Context, open_call
 from rankport.runtime.server.grpc.jobs import JobsService
+from rankport.runtime.server.grpc.no_method import NoMethod
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.orders import AliasOrder, LoadOrder, RollBackOrder, UnloadOrder
@@ -32,6 +33,7 @@ class AdminFront:
         self._shared = core.config.is_front
         self._server = grpc.aio.server(options=server_options(core.config))
         add_admin(self._server, core)
+        self._server.add_generic_rpc_handlers((NoMethod(core),))
 
     async def start(self, port: int) -> int:
         """Answers from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""

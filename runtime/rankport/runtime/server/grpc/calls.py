@@ -82,8 +82,8 @@ def seen(
     context: Context, core: Core, method: str, caller: Caller | None = None, *, streams: bool = False
 ) -> WorkingFor:
     """Has a call observed while the context works for it, and its client told the request's id."""
-    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    call = core.observer.begin("grpc", method, headers, streams=streams)
+    said = [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
+    call = core.observer.begin("grpc", method, said, streams=streams)
     if caller is not None:
         call.client, call.quota, call.only_priority = caller.name, caller.quota, caller.priority
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))

@@ -17,6 +17,7 @@ from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.generation import GenerationService
 from rankport.runtime.server.grpc.kserve import service as kserve
 from rankport.runtime.server.grpc.models import ModelsService
+from rankport.runtime.server.grpc.no_method import NoMethod
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.reflection import add_reflection
 from rankport.runtime.server.grpc.scoring import ScoringService
@@ -46,6 +47,7 @@ class GrpcFront:
             [(kserve_pb2.DESCRIPTOR, package)],
             (*_SERVICES, health.SERVICE_NAME),
         )
+        self._server.add_generic_rpc_handlers((NoMethod(core),))
 
     def _add_services(self, core: Core) -> None:
         strict: Any = StrictServer(self._server, core)  # the stubs ask for a whole server

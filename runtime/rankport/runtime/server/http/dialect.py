@@ -21,7 +21,7 @@ class Dialect(Generic[FormT]):
     does: Capability = "scores"  # of the models that answer it
 
 
-def openai_error(error: RankportError) -> object:
-    """Writes an error as OpenAI, vLLM and our own API do."""
-    name = type(error).__name__
-    return {"error": {"message": str(error), "type": name, "param": None, "code": http_status(error)}}
+def openai_error(error: RankportError, status: int | None = None) -> object:
+    """Writes an error as OpenAI, vLLM and our own API do; `status` where it is not the error's own."""
+    name, code = type(error).__name__, status or http_status(error)
+    return {"error": {"message": str(error), "type": name, "param": None, "code": code}}

@@ -8,7 +8,13 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import ERROR_METADATA_KEY, RankportError, Unauthenticated, http_status
+from rankport.protos.errors import (
+    ERROR_METADATA_KEY,
+    InvalidRequest,
+    RankportError,
+    Unauthenticated,
+    http_status,
+)
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
@@ -45,9 +51,11 @@ class Endpoint:
         admission, headers = self._core.admission, Headers(scope=scope)
         admission.opened()
         try:
-            with WorkingFor(self._core.observer.begin("http", scope["path"], dict(headers))) as seen:
+            with WorkingFor(self._core.observer.begin("http", scope["path"], headers.items())) as seen:
                 answer = await self._answer(headers, seen, receive)
             answer = answer.with_header(REQUEST_ID, seen.request_id)
+            if _has_two_lengths(headers):  # a proxy may take the one, and what follows for another request
+                answer = answer.with_header("connection", "close")
             await answer.send(send, self._core.config.stream_idle_s)
         except TimeoutError:
             _log.warning("a client did not read its answer and is cut off")
@@ -58,6 +66,8 @@ class Endpoint:
         caller = self._core.guard.caller(headers.get(AUTHORIZATION), "call")
         seen.client, seen.quota, seen.only_priority = caller.name, caller.quota, caller.priority
         seen.take_priority("interactive")
+        if _has_two_lengths(headers):
+            raise InvalidRequest("content-length and transfer-encoding are both given: give one of them")
 
     async def _answer(self, headers: Headers, seen: SeenCall, receive: Receive) -> Answer:
         dialect = self._choices[-1].dialect
@@ -106,3 +116,7 @@ class Endpoint:
             "retry-after": str(-int(-retry_after_s // 1)),
             "retry-after-ms": str(round(retry_after_s * 1000)),
         }
+
+
+def _has_two_lengths(headers: Headers) -> bool:
+    return "content-length" in headers and "transfer-encoding" in headers

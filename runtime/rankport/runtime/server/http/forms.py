@@ -19,6 +19,7 @@ class Form(BaseModel):
 
 
 _NAMES = re.compile(rb'"\s*:')
+_NUMBERS = re.compile(rb'\[[^\[\]{}"]*+\]')  # lists without texts, or parts of one text
 FAIL_FAST = Field(fail_fast=True)  # a list of millions of faults names one
 Texts = Annotated[list[str], FAIL_FAST]
 TokenIds = Annotated[list[int], FAIL_FAST]
@@ -40,11 +41,18 @@ def read_form(body: bytes, form: type[FormT]) -> FormT:
 
 
 def _require_distinct_names(body: bytes) -> None:
-    """Raises `InvalidRequest` for a name twice in one object, of which pydantic takes the last."""
+    """Raises `InvalidRequest` for a name twice in one object, of which pydantic takes the last.
+
+    Looks without lists of numbers first, which take Python's parser six times as long as pydantic's; names that such
+    a list told apart are looked at again with it.
+    """
     try:
-        json_of_text(body)
-    except ValueError as error:
-        raise InvalidRequest(f"the body is no JSON that says one thing: {error}") from None
+        json_of_text(_NUMBERS.sub(b"[]", body))
+    except ValueError:
+        try:
+            json_of_text(body)
+        except ValueError as error:
+            raise InvalidRequest(f"the body is no JSON that says one thing: {error}") from None
 
 
 def _first_fault(error: ValidationError, form: type[Form]) -> str:

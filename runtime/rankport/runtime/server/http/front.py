@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Mapping
+from functools import partial
 
 import uvicorn
 
@@ -11,9 +12,9 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.app import app_of
 from rankport.runtime.server.http.health import Health
 from rankport.runtime.server.http.protocol import Listener, protocol_of
+from rankport.runtime.server.http.refusals import MAX_HEAD_BYTES, malformed
 
 _BACKLOG = 2048
-_MAX_HEAD_BYTES = 64 * 2**10
 _KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, which would send into a connection that is gone
 _FAREWELL_S = 1  # for connections that do not end by themselves
 
@@ -33,18 +34,19 @@ class HttpFront:
                     core.config.max_connections,
                     core.config.http_max_address_connections,
                     self._made,
+                    partial(malformed, core),
                 ),
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_FAREWELL_S,
-                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             )
         )
         if core.certificates is not None:

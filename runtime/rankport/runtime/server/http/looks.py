@@ -8,7 +8,13 @@ from importlib.metadata import version
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import PermissionDenied, RankportError, Unauthenticated, http_status
+from rankport.protos.errors import (
+    ERROR_METADATA_KEY,
+    PermissionDenied,
+    RankportError,
+    Unauthenticated,
+    http_status,
+)
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.dialect import openai_error
@@ -48,7 +54,8 @@ class Look:
                 self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), right)
             answer = await asyncio.to_thread(self._show) if self._slow else self._show()
         except (Unauthenticated, PermissionDenied) as error:
-            headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+            headers = {ERROR_METADATA_KEY: type(error).__name__}
+            headers |= {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
             answer = Answer.of_json(openai_error(error), http_status(error), headers)
         await answer.send(send, self._idle_s)
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from rankport.runtime.server.http.answers import Answer
 
 _HANDSHAKE_S = 10.0
 _COLLECTED = 100  # handshakes that came to nothing, at 300 kB each
@@ -55,13 +58,18 @@ class Listener(socket.socket):
 
 
 def protocol_of(
-    idle_s: float, most: int, most_of_address: int, made: Callable[[int], None] = lambda _: None
+    idle_s: float,
+    most: int,
+    most_of_address: int,
+    made: Callable[[int], None],
+    malformed: Callable[..., Answer],
 ) -> type[H11Protocol]:
     """Makes the class of connections that are closed once they wait for the rest of a request's head for so long.
 
     Where there are more than `most`, or of one address more than `most_of_address` if that is not 0, the one of them
     closes that has had no whole request for the longest: a client that keeps many keeps no other out. If all have one
-    that is being answered the new one closes. `made` is told the number of each one's file.
+    that is being answered the new one closes. `made` is told the number of each one's file; `malformed` makes the
+    answer to what is no HTTP/1.1: it takes the fault, the bytes that are unread, and whether they are `in_body`.
     """
 
     class Protocol(H11Protocol):
@@ -90,6 +98,23 @@ def protocol_of(
         def on_response_complete(self) -> None:
             self.idle_since_s = self.loop.time()
             super().on_response_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            """Answers what is no request, unless an answer is on its way already, and closes."""
+            fault = sys.exception()
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and isinstance(
+                fault, h11.RemoteProtocolError
+            ):
+                answer = malformed(fault, self.conn.trailing_data[0], in_body=self.busy)
+                said = {"content-type": answer.media_type, "content-length": str(len(answer.content))}
+                named = [*{**said, **answer.headers, "connection": "close"}.items()]
+                for event in (
+                    h11.Response(status_code=answer.status, headers=named),
+                    h11.Data(data=answer.content),
+                    h11.EndOfMessage(),
+                ):
+                    self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def _has_room(self) -> bool:
             """Closes an idle connection where this is one too many; says whether there is room then."""

@@ -3,13 +3,15 @@
 import random
 import re
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankport.protos.errors import PermissionDenied
+from rankport.protos.errors import InvalidRequest, PermissionDenied
 from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority
 from rankport.protos.types import Usage
+from rankport.protos.versions import MODEL_KEY
 from rankport.runtime.server.observing.tracing import CallSpan
 from rankport.runtime.server.security.quota import Quota
 
@@ -17,6 +19,22 @@ Front = Literal["grpc", "http"]
 REQUEST_ID = "x-request-id"
 """Metadata or header by which a client names its request, and a server says the name."""
 _NAMED = re.compile(r"[\x21-\x7e]{1,128}")
+_READ = frozenset(
+    {REQUEST_ID, PRIORITY_KEY, MODEL_KEY, "authorization", "x-timeout-s", "content-type", "content-encoding"}
+)
+
+
+def read_headers(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], str]:
+    """Reads metadata or headers, by their names in lower case, to the first value of each.
+
+    Gives the name of one beside it that the server reads and that says two things; "" if there is none.
+    """
+    headers: dict[str, str] = {}
+    twice = ""
+    for name, value in pairs:
+        if headers.setdefault(name, value) != value and name in _READ:
+            twice = name
+    return headers, twice
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +46,7 @@ class Call:
     request_id: str
     streams: bool = False  # many messages: it lasts as long as its client likes
     span: CallSpan | None = None
+    said_twice: str = ""  # name of a header that its client gave two values
     said_priority: str | None = None  # as its client wrote it, as is the next
     said_model: str = ""  # "": it may be any
     priority: Priority = "interactive"
@@ -46,9 +65,11 @@ class Call:
         """Takes the class that its client said, else the one that is its own or usual.
 
         Raises:
-            InvalidRequest: there is no such class.
+            InvalidRequest: there is no such class, or a header that is read says two things.
             PermissionDenied: its client may not have it.
         """
+        if self.said_twice:
+            raise InvalidRequest(f"{self.said_twice} is given twice, with two values: give it once")
         said, only = self.said_priority, self.only_priority
         self.priority = (only or usual) if said is None else checked_priority(said, PRIORITY_KEY)
         if only not in (None, self.priority):

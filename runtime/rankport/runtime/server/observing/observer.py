@@ -1,11 +1,11 @@
 """`Observer`: has every call counted, logged and traced as it ends."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from rankport.protos.priorities import PRIORITY_KEY
 from rankport.protos.versions import MODEL_KEY
 from rankport.runtime.server.observing.book import CallBook
-from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, request_id_of
+from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, read_headers, request_id_of
 from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.observing.recent import Recent
 from rankport.runtime.server.observing.request_log import RequestLog, facts_of
@@ -21,12 +21,15 @@ class Observer:
         self._log = RequestLog(config)
         self._tracing = tracing or Tracing()
 
-    def begin(self, front: Front, method: str, headers: Mapping[str, str], *, streams: bool = False) -> Call:
-        """Makes the call that a front was sent; `headers` by their names in lower case."""
+    def begin(
+        self, front: Front, method: str, pairs: Iterable[tuple[str, str]], *, streams: bool = False
+    ) -> Call:
+        """Makes the call that a front was sent, with its headers, whose names are in lower case."""
+        headers, twice = read_headers(pairs)
         span = self._tracing.span_of(method, headers)
         request_id, priority = request_id_of(headers.get(REQUEST_ID)), headers.get(PRIORITY_KEY)
         model = headers.get(MODEL_KEY, "")
-        return Call(front, method, request_id, streams, span, said_priority=priority, said_model=model)
+        return Call(front, method, request_id, streams, span, twice, priority, model)
 
     def end(self, call: Call, code: str) -> None:
         """Takes notice of how a call ended, by the name of a gRPC status."""

@@ -205,6 +205,14 @@ def test_a_message_over_the_servers_limit_is_not_called_an_overload() -> None:
         client.score("q", ["x" * 2000])
 
 
+def test_metadata_over_the_limit_of_grpc_are_not_called_an_overload(served: Serving) -> None:
+    with (
+        Client(served.address, token="x" * 20_000) as client,
+        pytest.raises(errors.LimitExceeded, match="received metadata size exceeds .*may have 8 KiB"),
+    ):
+        client.score("q", ["x"])
+
+
 def test_channel_options_override_the_defaults(served: Serving) -> None:
     options = [("grpc.max_send_message_length", 100)]
     with (

@@ -81,6 +81,10 @@ def _told_by(
             )
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "message larger than max" in details:
             return LimitExceeded(f"{details}; send fewer items, or raise the limit of {address}")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "metadata size exceeds" in details:
+            return LimitExceeded(
+                f"{details}; a token and other metadata may have 8 KiB together at {address}"
+            )
         case _:
             details = f"{address} answered {code.name}: {details}"
     return from_status(code, details)

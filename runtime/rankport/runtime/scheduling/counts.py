@@ -94,6 +94,7 @@ class EngineCounts:
     recordings: RecordingCounts | None = None  # of its device, if that records passes
     rows: RowCounts | None = None  # of id tables, if its graphs gather them
     stopped: bool = False  # by itself, for good: its device is lost, or it met a bug
+    away: bool = False  # with its process, which is started again
 
 
 @dataclass(frozen=True, slots=True, eq=False)

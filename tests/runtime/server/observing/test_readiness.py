@@ -1,6 +1,7 @@
 """`Readiness`: stuck passes and refusals without a pause, by a clock that the test sets."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,14 @@ def test_a_model_that_stopped_is_told_from_one_whose_store_cannot_be_read(
     assert readiness.reasons["a"].startswith("has stopped, as the log said: load it again")
     assert readiness.reasons["b"].startswith("cannot read its token store, or its files")
     assert "model b cannot read its token store" in caplog.text
+
+
+def test_a_model_whose_engine_has_ended_waits_for_its_process_and_is_not_stuck() -> None:
+    (engine,) = in_a_pass_for(1e6).engines.values()
+    away = ModelCounts({"cpu": replace(engine, away=True)})
+    readiness = Readiness(ObservingConfig(), lambda: 0)
+    readiness.look({"a": False}, FOR, {"a@1": away})
+    assert readiness.reasons == {"a": "waits for its engine's process, which has ended and is started again"}
 
 
 def test_without_a_limit_no_pass_is_stuck() -> None:

@@ -17,6 +17,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.sdk import Client
 from support.servers.callers import Ended, callers, ended
+from support.servers.http import ask
 from support.servers.supervised import eventually, halt, shared_memory
 
 ITEMS = ["nurse", "welder", "chief cook"]
@@ -76,6 +77,22 @@ def test_calls_while_the_engine_is_away_are_refused_at_once(server: Supervisor) 
         eventually(
             lambda: {ended(call).code for call in calling.begin(ITEMS)} == {grpc.StatusCode.UNAVAILABLE}
         )
+    answers_again(server)
+
+
+def test_health_says_that_a_model_waits_for_its_engine_and_not_for_its_store(server: Supervisor) -> None:
+    before = server.engine_pids[0]
+    said: set[str] = set()
+
+    def look() -> bool:
+        health = ask(server.http_address, "/health").json
+        said.update(health.get("reasons", {}).values())
+        return server.engine_pids[0] != before and health["status"] == "ready" and bool(said)
+
+    halt(before)
+    os.kill(before, signal.SIGKILL)
+    eventually(look)
+    assert said == {"waits for its engine's process, which has ended and is started again"}
     answers_again(server)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, Overloaded, RankportError, Unavailable
+from rankport.protos.wording import be, counted
 from rankport.runtime.kinds.remote.messages import AbsentKeysError, EngineOrder, EngineState, Message
 from rankport.runtime.links import failures
 from rankport.runtime.links.columns import Columns
@@ -67,6 +68,11 @@ class Connection:
     def alive(self) -> bool:
         """False while its process is away, and once either end is closed."""
         return self._link is not None and not self._closing and self.state is not None and self.state.alive
+
+    @property
+    def away(self) -> bool:
+        """True while its process is, which is started again."""
+        return self._link is None and not self._closing
 
     def submit(self, columns: Columns, tokens: int, on_part: OnPart | None = None) -> "Future[Columns]":
         """Sends a request of so many tokens; `on_part` is told the parts of its answer, all before the future.
@@ -149,7 +155,8 @@ class Connection:
             lost, self._pending = self._pending, {}
             self._changed.notify_all()
         if opened and not self._stop.is_set():
-            _log.error("the engine's process is gone; %d requests are refused", len(lost))
+            refused = f"{counted(len(lost), 'request')} of bundle {self._order.path} {be(len(lost))}"
+            _log.error("the engine's process is gone; %s refused", refused)
         for pending in lost.values():
             error = Unavailable(_CLOSED) if self._stop.is_set() else _away()
             settle(pending.future, pending.future.set_exception, error)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from rankport.protos.priorities import Priority, own_priority
@@ -37,7 +38,8 @@ class RemoteEngine:
     def counts(self) -> EngineCounts:
         """Returns the counters that the engine told last."""
         state = self._connection.state
-        return nothing_counted(self._device) if state is None else state.counts
+        counts = nothing_counted(self._device) if state is None else state.counts
+        return replace(counts, away=self._connection.away)
 
     def check_room(self, timeout_s: float | None, priority: Priority) -> None:
         """Raises `Overloaded` where the engine's queue would refuse any request like those of late."""

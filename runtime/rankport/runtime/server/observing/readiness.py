@@ -93,7 +93,7 @@ class Readiness:
     def _stuck(self, counts: ModelCounts) -> str | None:
         limit_s = self._config.stuck_pass_s
         for on, engine in counts.engines.items():
-            if limit_s and engine.silent_s >= limit_s:
+            if limit_s and engine.silent_s >= limit_s and not engine.away:
                 return f"is stuck on {on} in {engine.doing} for over {limit_s:g} s (stuck_pass_s)"
         return None
 
@@ -108,8 +108,10 @@ class Readiness:
 
 
 def _why_dead(versions: Sequence[str], counts: Mapping[str, ModelCounts]) -> str:
-    """Tells a model that has to be loaded again from one that waits for its store."""
+    """Tells a model that has to be loaded again from one that waits, for its engine's process or for its store."""
     engines = [engine for name in versions if name in counts for engine in counts[name].engines.values()]
+    if any(engine.away for engine in engines):
+        return "waits for its engine's process, which has ended and is started again"
     if any(engine.stopped for engine in engines):
         return "has stopped, as the log said: load it again, or restart the server"
     return "cannot read its token store, or its files: a request for it says why"

@@ -208,7 +208,7 @@ def test_a_message_over_the_servers_limit_is_not_called_an_overload() -> None:
 def test_metadata_over_the_limit_of_grpc_are_not_called_an_overload(served: Serving) -> None:
     with (
         Client(served.address, token="x" * 20_000) as client,
-        pytest.raises(errors.LimitExceeded, match="received metadata size exceeds .*may have 8 KiB"),
+        pytest.raises(errors.LimitExceeded, match=r"received metadata size exceeds .*may have 8 KiB"),
     ):
         client.score("q", ["x"])
 

@@ -19,7 +19,8 @@ Rules that hold for every call:
     PERMISSION_DENIED    PermissionDenied                the token's client does not have the right
     RESOURCE_EXHAUSTED   QuotaExceeded                   the client had what it may have; retry when told
     RESOURCE_EXHAUSTED   Overloaded                      nothing was computed; retry later or elsewhere
-    RESOURCE_EXHAUSTED   without `rankport-error`        gRPC's own limit of a message's size: never retry
+    RESOURCE_EXHAUSTED   without `rankport-error`        gRPC's own limit of a message's size, or of 8 KiB of metadata:
+                                                         never retry
     DEADLINE_EXCEEDED    DeadlineExceeded
     CANCELLED            RequestCancelled
     UNAVAILABLE          Unavailable                     the server is stopping; retry elsewhere

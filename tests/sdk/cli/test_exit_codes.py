@@ -97,7 +97,7 @@ def test_no_arguments_show_the_help_which_tells_the_rule() -> None:
     assert rankport("--help").returncode == 0
 
 
-@pytest.mark.parametrize(("given", "told"), [(None, "ERROR"), ("DEBUG", "DEBUG")])
+@pytest.mark.parametrize(("given", "told"), [(None, "NONE"), ("DEBUG", "DEBUG")])
 def test_what_grpc_notes_is_not_among_the_lines_of_a_command(
     given: str | None, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

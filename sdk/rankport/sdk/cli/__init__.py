@@ -14,7 +14,7 @@ def main() -> None:
 
 def _run() -> None:
     # What gRPC notes of connections would stand among the lines of a command, and of a server's log.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rankport.protos.errors import MissingExtra
     from rankport.protos.extras import extras_named
     from rankport.protos.packages import VERSION

@@ -3,10 +3,13 @@
 import os
 from contextlib import closing
 
+import numpy as np
 import onnxruntime
 import pytest
 
+from rankport.protos.errors import BackendError
 from rankport.runtime.backends.choice import load_prefix_backend
+from rankport.runtime.backends.ort.session import Session
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 
@@ -49,3 +52,16 @@ def test_threads_spin_only_where_each_has_a_core(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     with closing(load_prefix_backend(mix_bundle, EngineConfig(threads=threads))):
         assert spinning == {spin}
+
+
+def test_what_fails_is_raised_and_no_line_of_its_own_is_among_those_of_a_log(
+    encoder_bundle: Bundle, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {
+        value.name: np.full((1,) * len(value.shape), 2**30, value.dtype)
+        for value in encoder_bundle.graph("encode").inputs
+    }
+    session = Session(encoder_bundle, "encode", EngineConfig(threads=1))
+    with closing(session), pytest.raises(BackendError, match="Non-zero status code returned while running"):
+        session.run(inputs)
+    assert capfd.readouterr().err == ""

@@ -19,7 +19,7 @@ class GraphFile:
     def __init__(self, file: Path) -> None:
         """Raises BackendError for a file that ONNX Runtime does not load."""
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised; a line beside it would be none of a log
         try:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exception classes share no other base

@@ -183,7 +183,7 @@ def _thread_options(config: EngineConfig) -> onnxruntime.SessionOptions:
 def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
     path = bundle.file(graph.file)
     options = _thread_options(config)
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised; a line beside it would be none of a log
     # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
     options.enable_mem_pattern = False
     if not _has_byte_products():

@@ -171,6 +171,20 @@ def test_what_is_no_shard_is_refused(tmp_path: Path, shard: str) -> None:
         rows(write(tmp_path / "a.csv", "1"), columns=replace(COLUMNS, shard=shard))
 
 
+def test_files_of_a_dataset_are_here_and_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1")
+    fsspec.filesystem("memory").pipe({"/whole/a.csv": b"id,text\n1,one\n"})
+    assert [file.path for file in ItemSources.open([path], COLUMNS).files()] == [path]
+    with pytest.raises(
+        InvalidRequest, match=r"a dataset has all rows of its files: leave shard \(--shard\) out"
+    ):
+        ItemSources.open([path], replace(COLUMNS, shard="1/2")).files()
+    with pytest.raises(
+        InvalidRequest, match=r"^memory://whole/a\.csv: a dataset is made of files in folders"
+    ):
+        ItemSources.open([path, "memory://whole/a.csv"], COLUMNS).files()
+
+
 def test_a_template_and_a_column_of_what_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(

@@ -128,8 +128,14 @@ class ItemSources:
 
     def files(self) -> tuple[ItemsFile, ...]:
         """Gives the files apart. Raises `InvalidRequest` for files behind URLs, and for a shard."""
-        if self.shard is not None or any(is_url(name) for name in self.names):
-            raise InvalidRequest("files apart must lie in folders that all see, and have no shard")
+        if self.shard is not None:
+            raise InvalidRequest(
+                "a dataset has all rows of its files: leave shard (--shard) out, or encode into a store"
+            )
+        for name in filter(is_url, self.names):
+            raise InvalidRequest(
+                f"{name}: a dataset is made of files in folders, which every node sees: copy it there first"
+            )
         return tuple(ItemsFile.open(name, **_own(self.columns)) for name in self.names)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Datasets that one process makes: the same tokens as a store's, whole parts, made once."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, whose
 from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
@@ -55,13 +57,49 @@ def test_a_changed_row_makes_its_window_anew_and_no_other(tmp_path: Path) -> Non
     assert stored(out) == in_one_process(tmp_path / "again", files)
 
 
-def test_a_folder_of_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    files, bundle = write_files(tmp_path, 1), tmp_path / "encoder.bundle"
-    bundle.mkdir()
-    (bundle / "manifest.json").write_text("{}")
-    with pytest.raises(StoreError, match=r"holds 'manifest\.json': a new dataset needs an empty folder"):
-        run_dataset_job(HashEncoder(padding_matters=True), target(bundle), files)
-    assert [path.name for path in bundle.iterdir()] == ["manifest.json"]
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (["manifest.json"], "manifest.json"),
+        (["data.mdb", "lock.mdb"], "data.mdb"),  # a token store, which `store compact` would make anew
+        (["part-00000-1f0c.snappy.parquet", "_SUCCESS"], "_SUCCESS"),  # as Spark leaves its output
+        (["part-00000-0000000.parquet"], "part-00000-0000000.parquet"),
+        ([".gitignore", "notes.txt"], "notes.txt"),
+        (["data/0.lance", "_versions/1.manifest"], "_versions"),  # a dataset of somebody's in Lance
+        (["data/items.csv"], "data"),
+    ],
+)
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(
+    tmp_path: Path, names: list[str], refused: str
+) -> None:
+    files, folder = write_files(tmp_path, 1), tmp_path / "folder"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    with pytest.raises(
+        StoreError, match=f"holds '{re.escape(refused)}': a new dataset needs an empty folder"
+    ):
+        run_dataset_job(HashEncoder(padding_matters=True), target(folder), files)
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(names)
+
+
+def test_files_of_others_beside_a_dataset_are_left_there(tmp_path: Path) -> None:
+    files, out = write_files(tmp_path, 2), tmp_path / "out"
+    run_dataset_job(HashEncoder(), target(out), files)
+    others = ["part-00000-1f0c.snappy.parquet", "part-00000-0000000.parquet", "notes.txt"]
+    for name in others:
+        (out / name).write_text("theirs")
+    run_dataset_job(HashEncoder(), target(out), files[:1])
+    assert [(out / name).read_text() for name in others] == ["theirs"] * 3
+    own = {path.name for path in out.glob("part-*")} - set(others)
+    assert own == {part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]}
+
+
+def test_a_dataset_that_is_opened_as_a_store_is_told_what_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_dataset_job(HashEncoder(), target(out), write_files(tmp_path, 1))
+    with pytest.raises(StoreError, match=r"is a dataset, for other tools: `rankport store copy .*out STORE`"):
+        open_store(out, read_only=True)
 
 
 def test_an_id_that_is_no_longer_first_elsewhere_is_encoded(tmp_path: Path) -> None:

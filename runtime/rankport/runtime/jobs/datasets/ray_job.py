@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from rankport.protos.errors import BackendError, RankportError, Unavailable
+from rankport.protos.errors import BackendError, InvalidRequest, RankportError, Unavailable
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.datasets.ray_config import RayConfig
+from rankport.runtime.jobs.datasets.ray_config import READER_CPUS, RayConfig
 from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import (
     ID_BYTES,
@@ -35,7 +35,7 @@ from rankport.runtime.jobs.datasets.windows import (
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 
-_READER_CPUS = 0.5
+_log = logging.getLogger(__name__)
 _CONNECT_S = 5.0
 _BLOCK_BYTES = 2**20  # of windows that travel together: small, or the first actor waits for a whole file
 
@@ -54,7 +54,7 @@ def run_ray_job(
     `make_encoder` is called in each actor. Memory here: the hashes of all ids, 40 bytes each while they are compared.
 
     Raises:
-        InvalidRequest: a file broke off.
+        InvalidRequest: a file broke off, or a cluster that is started here lacks what the actors ask for.
         BackendError: the encoder failed as a whole.
         StoreError: a part cannot be written.
         MissingExtra: Ray is not installed.
@@ -72,7 +72,7 @@ def run_ray_job(
             partial(windows_of, files, target.config.window_rows, on_bad_row is not None),
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=_READER_CPUS,
+            num_cpus=READER_CPUS,
         )
         encoded = windows.map_batches(
             EncodeWindows,
@@ -129,6 +129,11 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
             ray.init(
                 config.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
             )
+        lack = config.lack(ray.cluster_resources())
+        if lack and own and config.address is None:
+            raise InvalidRequest(lack)
+        if lack:
+            _log.warning("%s; waiting for nodes that have them", lack)
         context = ray.data.DataContext.get_current()
         before = context.target_max_block_size, context.enable_progress_bars
         context.target_max_block_size, context.enable_progress_bars = _BLOCK_BYTES, False

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
-from rankport.runtime.jobs.datasets.formats import files_in, format_of_part, parts_in
+from rankport.runtime.jobs.datasets import DATASET_FILE
+from rankport.runtime.jobs.datasets.folder import check_format, check_own, parts_to_delete
+from rankport.runtime.jobs.datasets.formats import files_in
 from rankport.runtime.jobs.datasets.parts import schema_of
 from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
@@ -71,15 +72,15 @@ class Tally:
             "parts": parts,
         }
         beside = folder / f".{DATASET_FILE}.{os.getpid()}.writing"
+        others = parts_to_delete(folder, self._outcomes)
         try:
             schema = schema_of(self._target.fingerprint, self._target.spec)
             whole = [folder / name for name in sorted(self._outcomes)]
             files_in(self._target.part_format).join(folder, whole, schema)
             beside.write_text(json.dumps(content, indent=1) + "\n")
             beside.replace(folder / DATASET_FILE)
-            for part in parts_in(folder):
-                if part.name not in self._outcomes:
-                    part.unlink()
+            for part in others:
+                part.unlink()
         except OSError as error:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
         return self._report()
@@ -105,26 +106,4 @@ class Tally:
             prune_refused="",
             seconds=seconds,
             items_per_s=progress.encoded / seconds if progress.encoded else 0.0,
-        )
-
-
-def check_own(folder: Path) -> None:
-    """Raises `StoreError` for a folder of other files: a bundle, say, which more of them would spoil."""
-    names = sorted(path.name for path in folder.iterdir())
-    if names and not any(
-        name == DATASET_FILE or name.startswith((".", "_", "part-", "data")) for name in names
-    ):
-        raise StoreError(f"{folder} holds {names[0]!r}: a new dataset needs an empty folder")
-
-
-def check_format(folder: Path, part_format: DatasetFormat) -> None:
-    """Raises `InvalidRequest` where a folder has a dataset of another format; one that says nothing is made anew."""
-    try:
-        names = [part["name"] for part in json.loads((folder / DATASET_FILE).read_bytes())["parts"]]
-        stands = {format_of_part(name) for name in names}
-    except (OSError, ValueError, KeyError, TypeError, StoreError):
-        return
-    if stands - {part_format}:
-        raise InvalidRequest(
-            f"{folder} is a dataset in {', '.join(sorted(stands))}, not {part_format}: give another folder"
         )

@@ -48,6 +48,7 @@ _FILLING = b"filling/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
 _LMDB_FILES = {"data.mdb", "lock.mdb"}
+_DATASET_FILE = "dataset.json"  # of the jobs, which are above stores
 
 
 class LmdbStore(TokenStore):
@@ -211,6 +212,10 @@ def _check_directory(path: Path, create: bool) -> None:
         raise StoreError(f"token store {path} is a file: a store is a directory")
     if (path / "data.mdb").is_file():
         return
+    if not create and (path / _DATASET_FILE).is_file():
+        raise StoreError(
+            f"{path} is a dataset, for other tools: `rankport store copy {quote(str(path))} STORE` makes a store of it"
+        )
     if not create:
         raise StoreError(
             f"no token store at {path}: make one with `rankport encode --store {quote(str(path))}`"

@@ -256,7 +256,7 @@ def test_a_dataset_has_the_tokens_of_the_store(
             ["--dataset", "a", "--format", "dead-letters"],
             "mend the rows in the items and make it of them again",
         ),
-        (["--dataset", "a", "--shard", "1/2"], "have no shard"),
+        (["--dataset", "a", "--shard", "1/2"], "leave shard (--shard) out"),
         (["--dataset", "a", "--engine", "ray", "--min-actors", "2"], "max_actors is 1, and min_actors 2"),
         (["--dataset", "a", "--min-actors", "2"], "min_actors of a Ray cluster: give --engine ray too"),
         (["--store", "a", "--ray-address", "auto"], "address of a Ray cluster: give --engine ray too"),

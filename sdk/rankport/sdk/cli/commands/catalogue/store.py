@@ -106,7 +106,7 @@ def copy(
         typer.Option(
             "--to",
             help="Kind of a directory that is made; a dataset is in Parquet. "
-            "[default: by its end: .snapshot, .dataset, .arrow or .lance, else lmdb]",
+            "[default: by its end: .snapshot, .dataset or .parquet, .arrow, .lance, else lmdb]",
         ),
     ] = None,
     dtype: Annotated[

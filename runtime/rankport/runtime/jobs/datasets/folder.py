@@ -1,0 +1,79 @@
+"""Folder of a dataset: whose it is, and which of its parts may be deleted. Files of others are never touched."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets.formats import format_of_part, parts_in
+
+# As `windows` names them: those of other tools begin with `part-` too.
+_PART = re.compile(r"part-\d{5,}-\d{7,}-[0-9a-f]{16}(\.parquet|\.arrow|\.fragment\.json)")
+_LANCE = frozenset({"_transactions", "_versions", "data"})
+
+
+def check_own(folder: Path) -> None:
+    """Raises `StoreError` for a folder with files of others: more of them would spoil it, and be lost with it.
+
+    A dataset may stand there, or what is left of a job that was killed.
+    """
+    if _content(folder):
+        return
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    parts = {name for name in names if _PART.fullmatch(name)}
+    own = {*parts, DATASET_FILE, *(_LANCE if _has_fragments(folder, parts) else ())}
+    for name in names:
+        if name not in own:
+            raise StoreError(f"{folder} holds {name!r}: a new dataset needs an empty folder")
+
+
+def check_format(folder: Path, part_format: DatasetFormat) -> None:
+    """Raises `InvalidRequest` where a folder has a dataset of another format; one that says nothing is made anew."""
+    try:
+        stands = {format_of_part(name) for name in _named(folder)}
+    except StoreError:
+        return
+    if stands - {part_format}:
+        raise InvalidRequest(
+            f"{folder} is a dataset in {', '.join(sorted(stands))}, not {part_format}: give another folder"
+        )
+
+
+def parts_to_delete(folder: Path, kept: Collection[str]) -> list[Path]:
+    """Lists the parts of jobs and of the dataset that stands there, but those that are kept."""
+    named = _named(folder)
+    return [
+        part
+        for part in parts_in(folder)
+        if part.name not in kept and (part.name in named or _PART.fullmatch(part.name))
+    ]
+
+
+def _has_fragments(folder: Path, parts: Collection[str]) -> bool:
+    """Says whether folders of Lance's are a job's: it has noted a fragment, or was killed before its first one was."""
+    if any(name.endswith(".fragment.json") for name in parts):
+        return True
+    return not (folder / "_versions").exists() and all(
+        file.suffix == ".lance" for file in (folder / "data").glob("*")
+    )
+
+
+def _named(folder: Path) -> frozenset[str]:
+    """Names the parts that a dataset says it has."""
+    try:
+        return frozenset(part["name"] for part in _content(folder)["parts"])
+    except (KeyError, TypeError):
+        return frozenset()
+
+
+def _content(folder: Path) -> Mapping[str, Any]:
+    """Reads what a dataset says of itself; nothing where none stands there."""
+    try:
+        content = json.loads((folder / DATASET_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    ours = isinstance(content, dict) and content.get("format") == "rankport-dataset"
+    return content if ours else {}

@@ -17,7 +17,7 @@ from rankport.protos.messages.wire_parts import (
     usage_message,
     usage_value,
 )
-from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags, checked_stride
 from rankport.protos.text_units import TextUnit, places_in
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import be, counted
@@ -63,15 +63,6 @@ def tag_request(
         assert given.word_offsets is not None
         request.words.CopyFrom(pb.RaggedWords(words=given.words, counts=np.diff(given.word_offsets)))
     return request
-
-
-def checked_stride(stride: object) -> int | None:
-    """Takes a number of tokens, or None; raises `InvalidRequest` otherwise."""
-    if stride is None or (isinstance(stride, int) and not isinstance(stride, bool) and 0 <= stride < 2**31):
-        return stride
-    raise InvalidRequest(
-        f"stride is {stride!r:.40}: it is how many tokens neighbouring windows share, 0 or more"
-    )
 
 
 def tag_query(request: pb.TagRequest) -> TagQuery:

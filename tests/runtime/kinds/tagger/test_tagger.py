@@ -171,7 +171,9 @@ def test_what_is_no_text_is_refused_by_name(tmp_path: Path, texts: object, messa
         ({"truncation": "cut"}, "truncation is 'cut'; give one of error, truncate"),
         ({"stride": 3}, "it goes with truncation 'windows'"),
         ({"truncation": "windows", "stride": 10}, "share 0 to 9 of their 10 tokens"),
-        ({"truncation": "windows", "stride": -1}, "share 0 to 9"),
+        ({"truncation": "windows", "stride": -1}, "stride is -1: it is how many tokens neighbouring windows"),
+        ({"truncation": "windows", "stride": 1.5}, r"stride is 1\.5: it is how many tokens"),
+        ({"truncation": "windows", "stride": True}, "stride is True: it is how many tokens"),
     ],
 )
 def test_options_are_refused_by_name(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -2,12 +2,14 @@
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
 from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
+from rankport.sdk.cli.flags.texts import tagged_texts_of_file, texts_of_file
 from support.cli import rankport
 
 
@@ -46,3 +48,22 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "bin").write_bytes(b"a\n\xff")
     with pytest.raises(typer.BadParameter, match=r"FILE .*bin is not UTF-8 \(invalid start byte at byte 2\)"):
         lines_of(str(tmp_path / "bin"), "FILE")
+
+
+@pytest.mark.parametrize("read", [texts_of_file, tagged_texts_of_file])
+def test_standard_input_is_jsonl_where_its_first_line_is_an_object(
+    read: Callable[[str], list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text, expected in (
+        ('{"text": "a"}\n"b"\n', ["a", "b"]),
+        ('"a"\n{"text": "b"}\n', ['"a"', '{"text": "b"}']),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert read("-") == expected
+
+
+@pytest.mark.parametrize("command", ["score --prefix q a", "classify a", "tag a", "generate a"])
+def test_a_priority_beside_a_bundle_is_refused(command: str) -> None:
+    run = rankport(*command.split(), "--bundle", "b", "--priority", "background")
+    assert run.returncode == 2
+    assert "--priority goes with --server" in run.stderr

@@ -88,7 +88,7 @@ class TextReader:
             return self.room // 4
         if truncation != "windows":
             raise InvalidRequest(f"stride is {stride}: it goes with truncation 'windows', not {truncation!r}")
-        if not 0 <= stride < self.room:
+        if not stride < self.room:
             raise InvalidRequest(
                 f"stride is {stride}: neighbouring windows share 0 to {self.room - 1} of their "
                 f"{counted(self.room, 'token')}"

@@ -14,7 +14,7 @@ from typing import Self, get_args
 import numpy as np
 
 from rankport.protos.arguments import check_choice, checked_timeout_s
-from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, checked_stride
 from rankport.protos.types import Usage
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
@@ -106,7 +106,7 @@ class Tagger(TextModel):
         check_choice("truncation", truncation, _TRUNCATIONS)
         begun_s = time.perf_counter()
         given = TagTexts.of(texts)
-        read = self._reader.read(given, truncation, stride)
+        read = self._reader.read(given, truncation, checked_stride(stride))
         spent_s = time.perf_counter() - begun_s
         answer = partial(self._answer, given, read, spent_s)
         if not len(read.runs):

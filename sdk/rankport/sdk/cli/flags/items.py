@@ -9,7 +9,7 @@ import typer
 
 from rankport.protos.arguments import checked_run
 from rankport.protos.types import Item, Key
-from rankport.sdk.cli.flags.lines import filled_lines, json_of
+from rankport.sdk.cli.flags.lines import filled_lines, holds_objects, json_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -37,13 +37,8 @@ def from_file(path: str, keys: bool, option: str = "--items") -> list[GivenItem]
     """Reads the items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
     lines = filled_lines(path, option)
     if path == "-":
-        return _parse(lines, keys, jsonl=_holds_objects(lines), name="stdin")
+        return _parse(lines, keys, jsonl=holds_objects(lines), name="stdin")
     return _parse(lines, keys, jsonl=path.endswith(".jsonl"), name=path)
-
-
-def _holds_objects(lines: Iterable[str]) -> bool:
-    """Says whether the first line is a JSON object: standard input, which has no name to tell, is JSONL then."""
-    return next((line for line in lines if line.strip()), "").lstrip().startswith("{")
 
 
 def _parse(lines: Iterable[str], keys: bool, *, jsonl: bool, name: str) -> list[GivenItem]:

@@ -1,7 +1,7 @@
 """Lines of a file, or of standard input, that a flag names, and JSON in them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ def each_line(path: str, option: str) -> Iterator[str]:
             f"{option} {path} is not UTF-8 ({error.reason} at byte {error.start}): convert it "
             "(iconv -f ENCODING -t UTF-8; ENCODING is UTF-16 for some editors and shells of Windows)"
         ) from error
+
+
+def holds_objects(lines: Iterable[str]) -> bool:
+    """Says whether the first line is a JSON object: standard input, which has no name to tell, is JSONL then."""
+    return next((line for line in lines if line.strip()), "").lstrip().startswith("{")
 
 
 def json_of(line: str, where: str) -> Any:

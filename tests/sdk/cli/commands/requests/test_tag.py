@@ -52,12 +52,58 @@ def test_the_table_tells_spans_and_what_was_read_in_windows(address: str) -> Non
     assert "2 spans in 2 texts" in said
 
 
+def test_lists_of_words_have_the_tag_of_each(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "words.jsonl"
+    file.write_text('["in", "New", "York"]\n["\\u200b", "Ghent"]\n')
+    result = run("--server", address, "--texts", str(file), "--json")
+    assert result.exit_code == 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["text"] for line in lines] == ["in New York", "\u200b Ghent"]
+    assert [[(s["text"], s["start"]) for s in line["spans"]] for line in lines] == [
+        [("New York", 3)],
+        [("Ghent", 2)],
+    ]
+    words = [[(word["word"], word["tag"]) for word in line["words"]] for line in lines]
+    assert words == [
+        [("in", "O"), ("New", "B-city"), ("York", "I-city")],
+        [("\u200b", "O"), ("Ghent", "B-city")],
+    ]
+    assert lines[1]["words"][0]["score"] is None
+    assert lines[0]["words"][1]["score"] > 0.5
+    table = run("--server", address, "--texts", str(file))
+    assert "2 spans in 2 texts" in table.output
+
+
+def test_standard_input_is_jsonl_where_its_first_line_is_an_object(address: str) -> None:
+    result = run("--server", address, "--texts", "-", "--json", stdin='{"text": "Ghent"}\n"two"\n')
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["Ghent", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"key": "a"}', 'line 1: {"key": "a"} is neither a text nor {"text": …} or a list of words'),
+        ("[]", "line 1: [] is neither a text nor"),
+        ('["a", 3]', 'line 1: ["a", 3] is neither a text nor'),
+        ('["a"]\n"b"', "texts[1] is a text and texts[0] a list"),
+        ('"a', "line 1 is no JSON"),
+    ],
+)
+def test_lines_that_are_no_texts_are_named(content: str, message: str, address: str, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text(content + "\n")
+    result = run("--server", address, "--texts", str(file))
+    assert result.exit_code != 0
+    assert message in " ".join((result.output + str(result.exception)).replace("│", " ").split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "no texts: give them as arguments or with --texts FILE"),
         (("a",), "give either --server or --bundle"),
         (("a", "--bundle", "b", "--model", "m"), "--model goes with --server"),
+        (("a", "--bundle", "b", "--priority", "background"), "--priority goes with --server"),
         (("a", "--server", "localhost:1", "--timeout-s", "-1"), "timeout_s is -1.0"),
     ],
 )

@@ -8,7 +8,6 @@ from typing import Annotated, Protocol
 import typer
 
 from rankport.protos.classes import ClassifyResult, ClassText
-from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
@@ -29,7 +28,8 @@ def classify(
         str | None,
         typer.Option(
             metavar="FILE",
-            help='One text a line; .jsonl: a text, {"texts": [first, second]} or {"token_ids": ...}; - for stdin.',
+            help='One text a line; .jsonl: a text, {"texts": [first, second]} or {"token_ids": ...}; - for stdin, '
+            "JSONL if its first line is an object.",
         ),
     ] = None,
     threshold: Annotated[
@@ -69,7 +69,7 @@ def classify(
     if not given:
         raise typer.BadParameter("no texts: give them as arguments or with --file FILE")
     truncation: Truncation = "truncate" if truncate else "error"
-    with priority_block(priority), opened_model(server, model, bundle, _load) as classifier:
+    with opened_model(server, model, bundle, _load, priority=priority) as classifier:
         result = classifier.classify(given, prefix, timeout_of(timeout_s), truncation=truncation)
     write_classes(Classified(result, given, threshold), written, out)
 

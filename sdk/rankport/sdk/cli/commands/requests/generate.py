@@ -12,7 +12,6 @@ import typer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
-from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes
@@ -113,7 +112,7 @@ def generate(
         _refuse_beside_trie(
             max_tokens, temperature, top_p, repetition_penalty, seed, stop, json_schema, regex
         )
-        with priority_block(priority), opened_model(server, model, bundle, load) as generator:
+        with opened_model(server, model, bundle, load, priority=priority) as generator:
             write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
         return
     sampling = Sampling(
@@ -128,7 +127,7 @@ def generate(
         json_schema=None if json_schema is None else "".join(lines_of(str(json_schema), "--json-schema")),
         regex=regex,
     )
-    with priority_block(priority), opened_model(server, model, bundle, load) as generator:
+    with opened_model(server, model, bundle, load, priority=priority) as generator:
         text = generator.stream(asked, sampling, timeout_s)
         try:
             for part in text:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking, rank_arguments
 from rankport.sdk.cli.flags.lines import each_line, filled_lines, json_of
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
@@ -47,7 +46,7 @@ def rank(
     given = ((number, _read(line, number)) for number, line in enumerate(lines, 1) if line.strip())
     asked = given if requests == "-" else list(given)  # a file is read whole before a model is loaded
     load = partial(_loaded, store=store)
-    with priority_block(priority), opened_model(server, model, bundle, load, store) as opened:
+    with opened_model(server, model, bundle, load, store, priority) as opened:
         ask = opened.rank_set if isinstance(opened, Client) else opened
         for number, (name, request) in asked:
             _write(name, _asked(ask, {"top_k": top_k} | request, number, limit_s))

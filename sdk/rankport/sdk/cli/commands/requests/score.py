@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from rankport.protos.priorities import priority as priority_block
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
@@ -88,7 +87,7 @@ def score(
         raise typer.BadParameter("--frozen goes with --store")
     truncation: Truncation = "truncate" if truncate else "error"
     load = partial(_loaded, store=store, frozen=frozen)
-    with priority_block(priority), opened_model(server, model, bundle, load, store) as scorer:
+    with opened_model(server, model, bundle, load, store, priority) as scorer:
         ranking = scorer.rank(
             wanted,
             [each.item for each in given],

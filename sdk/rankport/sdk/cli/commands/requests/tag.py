@@ -1,14 +1,13 @@
 """`rankport tag`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import typer
 
-from rankport.protos.priorities import priority as priority_block
-from rankport.protos.tagging import TagResult, TagTruncation
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 
@@ -18,7 +17,7 @@ class _Tags(Protocol):
 
     def tag(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str | Sequence[str]],
         timeout_s: float | None = None,
         *,
         truncation: TagTruncation = "error",
@@ -34,7 +33,10 @@ def tag(
     file: Annotated[
         str | None,
         typer.Option(
-            "--texts", metavar="FILE", help="One text a line; .jsonl: a JSON string a line; - for stdin."
+            "--texts",
+            metavar="FILE",
+            help='One text a line; .jsonl: a text, {"text": ...}, or of all lines a list of words; - for stdin, JSONL '
+            "if its first line is an object.",
         ),
     ] = None,
     truncation: Annotated[
@@ -53,22 +55,17 @@ def tag(
 
     Exit codes: 0 tagged; 2 what was asked is wrong; 1 anything else.
     """
-    from rankport.sdk.cli.flags.items import from_arguments, from_file
+    from rankport.sdk.cli.flags.texts import tagged_texts_of_file
     from rankport.sdk.cli.output.results.tag import write_json_lines, write_table
 
-    given = [*from_arguments(texts or [], False), *(from_file(file, False, "--texts") if file else [])]
-    lines = [own.item for own in given if isinstance(own.item, str) and not own.features]
-    if not given:
+    listed = [*(texts or []), *(tagged_texts_of_file(file) if file else [])]
+    given = TagTexts.of(listed)
+    if not listed:
         raise typer.BadParameter("no texts: give them as arguments or with --texts FILE")
-    if len(lines) < len(given):
-        place = next(i for i, own in enumerate(given) if own.features or not isinstance(own.item, str))
-        raise typer.BadParameter(
-            f"text {place} of those given is no text: in .jsonl give a JSON string a line"
-        )
     limit_s = timeout_of(timeout_s)
-    with priority_block(priority), opened_model(server, model, bundle, _load) as tagger:
-        result = tagger.tag(lines, limit_s, truncation=truncation, stride=stride)
-    (write_json_lines if as_json else write_table)(lines, result)
+    with opened_model(server, model, bundle, _load, priority=priority) as tagger:
+        result = tagger.tag(listed, limit_s, truncation=truncation, stride=stride)
+    (write_json_lines if as_json else write_table)(given, result)
 
 
 def _load(bundle: Path) -> AbstractContextManager[_Tags]:

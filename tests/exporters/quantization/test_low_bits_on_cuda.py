@@ -28,7 +28,15 @@ from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
-from support.gpu.qdq import IN, fp8_block_weight, fp8_weight, layer_graph, qdq_layer, random_weight
+from support.gpu.qdq import (
+    IN,
+    fp4_weight,
+    fp8_block_weight,
+    fp8_weight,
+    layer_graph,
+    qdq_layer,
+    random_weight,
+)
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 
@@ -55,6 +63,9 @@ KERNELS = {
     "int4 act-order": "NBitsKernel",
     "int4 in groups of 8": "DequantizeKernel",
     "int4, fp8 per tensor": "_Rounding",
+    "fp4 weights alone": "NBitsKernel",
+    "fp4, fp4 per block": "_Rounding",
+    "fp4, fp8 per block": "_Rounding",
     "fp8 weights alone, one scale": "DequantizeKernel",
     "fp8 in blocks": "FloatBlocksKernel",
     "fp8 in blocks, fp8 per block": "FloatBlocksKernel",
@@ -81,6 +92,11 @@ def test_groups_that_cuda_cannot_dequantize_are_refused_with_the_way_out() -> No
         kernel_of(qdq_layer("int4 unequal groups, asymmetric"), "onnx-cuda")
 
 
+def test_inputs_in_fp4_are_refused_for_tensorrt_with_the_way_out() -> None:
+    with pytest.raises(CheckpointError, match=r"rounded to fp4 .*: use --target onnx-cpu or onnx-cuda"):
+        kernel_of(qdq_layer("fp4, fp4 per block"), "tensorrt")
+
+
 TOKEN = Activation("int8-token")
 FP8_TOKEN = Activation("fp8-token", divisor=FP8_MAX)
 QUIET: dict[str, tuple[QuantizedWeight, Activation | None]] = {
@@ -90,6 +106,7 @@ QUIET: dict[str, tuple[QuantizedWeight, Activation | None]] = {
     "fp8, fixed scale": (fp8_weight(), Activation("fp8-tensor", scale=5e-6)),
     "fp8 in blocks": (fp8_block_weight(), Activation("fp8-block", divisor=FP8_MAX, block=128)),
     "int4": (random_weight(4, 2), None),
+    "fp4": (fp4_weight(), None),
 }
 
 
@@ -129,6 +146,9 @@ FORMS: dict[str, Make] = {
         {"fp8_products": True},
     ),
     "FP8 checkpoint in blocks": lambda to: (compressed_tensors(to, "FP8_BLOCK", num_hidden_layers=1), {}),
+    "NVFP4 checkpoint": lambda to: (compressed_tensors(to, "NVFP4", num_hidden_layers=1), {}),
+    "NVFP4A16 checkpoint": lambda to: (compressed_tensors(to, "NVFP4A16", num_hidden_layers=1), {}),
+    "MXFP4 checkpoint": lambda to: (compressed_tensors(to, "MXFP4XFP8", num_hidden_layers=1), {}),
     "W8A8 checkpoint": lambda to: (compressed_tensors(to, "W8A8", num_hidden_layers=1), {}),
     "GPTQ checkpoint": lambda to: (gptq(to, Gptq(group_size=64, desc_act=True, sym=False)), {}),
 }
@@ -138,6 +158,9 @@ CASES = [
     *(("fp8 products at export", precision) for precision in ("fp32", "fp16", "bf16")),
     ("fp8 products of an FP8 checkpoint", "fp16"),
     *(("FP8 checkpoint in blocks", precision) for precision in ("fp32", "fp16", "bf16")),
+    ("NVFP4 checkpoint", "fp32"),
+    *(("NVFP4A16 checkpoint", precision) for precision in ("fp16", "bf16")),
+    ("MXFP4 checkpoint", "fp16"),
     ("W8A8 checkpoint", "fp16"),
     ("GPTQ checkpoint", "fp32"),
 ]
@@ -198,10 +221,13 @@ def test_a_bundle_equals_its_source_within_the_tolerance(made: tuple[str, Precis
 
 
 def test_a_bundle_is_as_small_as_its_bits(made: tuple[str, Precision, Path, Bundle]) -> None:
-    bundle = made[3]
+    form, _, _, bundle = made
     quantization, shape = bundle.manifest.quantization, bundle.manifest.shape
     assert quantization is not None
-    low_bit = sum(part.weights * part.bits // 8 for part in quantization.parts)
+    # fp4 is stored as codes of a byte, with a scale 16 of them, or 32.
+    weights = sum(part.weights for part in quantization.parts)
+    in_bytes, scales = "FP4" in form, weights // 4 if "FP4" in form else 0
+    low_bit = sum(part.weights * (8 if in_bytes else part.bits) // 8 for part in quantization.parts)
     table = 0 if any(part.part == "embedding" for part in quantization.parts) else shape.vocab_size
     kept = (2 + table) * shape.hidden_size * 4
     values = ir.load(bundle.path / "ranker.onnx").graph.initializers.values()
@@ -211,7 +237,7 @@ def test_a_bundle_is_as_small_as_its_bits(made: tuple[str, Precision, Path, Bund
         if isinstance(tensor := value.const_value, ir.ExternalTensor)
     }
     stored = sum(tensors.values())
-    assert low_bit <= stored <= 1.1 * low_bit + kept
+    assert low_bit <= stored <= 1.1 * low_bit + scales + kept
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ from compressed_tensors.quantization import (
     apply_quantization_config,
     preset_name_to_scheme,
 )
-from compressed_tensors.quantization.utils import calculate_qparams
+from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -152,13 +152,17 @@ def _observe_weights(model: nn.Module) -> None:
     for module in _quantized(model):
         args = module.quantization_scheme.weights
         weight = module.weight.data.float()
-        if args.strategy == "group":
+        unit = None
+        if args.strategy == "tensor_group":
+            unit = generate_gparam(weight.amin(), weight.amax())
+            module.weight_global_scale.data.copy_(unit)
+        if args.strategy in ("group", "tensor_group"):
             weight = weight.unflatten(-1, (-1, args.group_size))
         elif args.strategy == "tensor":
             weight = weight.reshape(1, -1)
         elif args.strategy == "block":
             weight = _blocks(weight, *args.block_structure)
-        scales, zeros = calculate_qparams(weight.amin(-1), weight.amax(-1), args)
+        scales, zeros = calculate_qparams(weight.amin(-1), weight.amax(-1), args, global_scale=unit)
         module.weight_scale.data.copy_(scales.reshape(module.weight_scale.shape))
         module.weight_zero_point.data.copy_(zeros.reshape(module.weight_zero_point.shape))
 
@@ -170,19 +174,21 @@ def _blocks(weight: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _observe_inputs(model: nn.Module) -> None:
-    """Static input scales from one batch."""
+    """Static input scales, or units of them, from one batch."""
     static = [
         module
         for module in _quantized(model)
         if module.quantization_scheme.input_activations
-        and not module.quantization_scheme.input_activations.dynamic
+        and module.quantization_scheme.input_activations.dynamic is not True
     ]
 
     def observe(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        scale, _ = calculate_qparams(
-            inputs[0].float().amin(), inputs[0].float().amax(), module.quantization_scheme.input_activations
-        )
-        module.input_scale.data.copy_(scale.reshape(module.input_scale.shape))
+        least, most = inputs[0].float().aminmax()
+        if module.quantization_scheme.input_activations.dynamic:
+            module.input_global_scale.data.copy_(generate_gparam(least, most))
+        else:
+            scale, _ = calculate_qparams(least, most, module.quantization_scheme.input_activations)
+            module.input_scale.data.copy_(scale.reshape(module.input_scale.shape))
         module.quantization_enabled = False
 
     hooks = [module.register_forward_pre_hook(observe) for module in static]

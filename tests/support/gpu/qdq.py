@@ -4,8 +4,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from rankport.exporters.checkpoints.forms.quantized.packing import unpack_fp4
 from rankport.exporters.graphs.trace import trace
-from rankport.exporters.quantization.activation import FP8_MAX, Activation
+from rankport.exporters.quantization.activation import FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.recipes import RECIPES
@@ -49,6 +50,14 @@ def fp8_tensor_weight() -> QuantizedWeight:
     return QuantizedWeight(fp8_weight().codes, torch.full((1, 1), 0.01), None, 8)
 
 
+def fp4_weight() -> QuantizedWeight:
+    """fp4, a scale 16 columns."""
+    generator = torch.Generator().manual_seed(10)
+    codes = unpack_fp4(torch.randint(256, (OUT, IN // 2), generator=generator, dtype=torch.uint8))
+    scales = torch.rand(OUT, IN // 16, generator=generator) * 0.02 + 0.001
+    return QuantizedWeight(codes, scales, None, 8, is_fp4=True)
+
+
 _SHUFFLED = torch.arange(4).repeat_interleave(IN // 4)[
     torch.randperm(IN, generator=torch.Generator().manual_seed(1))
 ]
@@ -79,6 +88,7 @@ QDQ_LAYERS: dict[str, tuple[QuantizedWeight, Activation | None]] = {
     "int8, int8 per tensor": (random_weight(8, 1), Activation("int8-tensor", scale=0.02)),
     "int8 asymmetric, int8 per token": (random_weight(8, 1, zeros=True), Activation("int8-token")),
     "int8 in groups, int8 per token": (random_weight(8, 4), Activation("int8-token")),
+    "fp4 weights alone": (fp4_weight(), None),
     "fp8 weights alone": (fp8_weight(), None),
     "fp8 weights alone, one scale": (fp8_tensor_weight(), None),
     "fp8 in blocks": (fp8_block_weight(), None),
@@ -92,9 +102,16 @@ QDQ_LAYERS: dict[str, tuple[QuantizedWeight, Activation | None]] = {
 }
 
 
+ONNX_LAYERS = QDQ_LAYERS | {
+    "fp4, fp4 per block": (fp4_weight(), Activation("fp4-block", FP4_MAX, scale=0.002, block=16)),
+    "fp4, fp8 per block": (fp4_weight(), Activation("fp8-block", FP8_MAX, block=128)),
+}
+"""Those and such as TensorRT has no form for, or no need of one."""
+
+
 def qdq_layer(name: str) -> QuantizedLinear:
-    """One of `QDQ_LAYERS`, with a bias."""
-    weight, activation = QDQ_LAYERS[name]
+    """One of `ONNX_LAYERS`, with a bias."""
+    weight, activation = ONNX_LAYERS[name]
     return QuantizedLinear(weight, torch.linspace(-1, 1, OUT), activation)
 
 

@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 
 Kind = Literal[
-    "int8-token", "int8-block", "int8-tensor", "int16-token", "fp8-token", "fp8-block", "fp8-tensor"
+    "int8-token",
+    "int8-block",
+    "int8-tensor",
+    "int16-token",
+    "fp8-token",
+    "fp8-block",
+    "fp8-tensor",
+    "fp4-block",
 ]
 FP8_MAX = 448.0
 """The largest finite value of float8 e4m3fn (arXiv 2209.05433, table 1)."""
+
+FP4_MAX = 6.0
 
 FINE = 254.0
 """Steps between two codes of int8 that int16 has: its second byte goes from -127 to 127."""
@@ -24,17 +33,18 @@ class Activation:
     block   the same for each block of consecutive channels of a token
     tensor  one fixed scale, from calibration
 
-    int16 is two bytes of one scale: the code of int8, and in steps of 1 / `FINE` of one what that rounded away.
+    int16 is two bytes of one scale: the code of int8, and in steps of 1 / `FINE` of one what that rounded away. A
+    block's scale of fp4 is a value of fp8 in units of the tensor's `scale` (NVFP4).
     """
 
     kind: Kind
     divisor: float = 127.0  # largest code that a token's largest value maps to
-    scale: float | None = None  # of the tensor kinds
+    scale: float | None = None  # of the tensor kinds, and the unit of fp4's
     block: int | None = None  # channels, of the block kinds
     least_scale: float = torch.finfo(torch.float32).eps  # of a token of zeros
 
     def __post_init__(self) -> None:
-        assert ("tensor" in self.kind) == (self.scale is not None)
+        assert ("tensor" in self.kind or self.kind == "fp4-block") == (self.scale is not None)
         assert self.kind.endswith("block") == (self.block is not None)
 
     @property
@@ -45,6 +55,10 @@ class Activation:
 
     def scales(self, x: Tensor) -> Tensor:
         """Computes scales: fp32, broadcastable to `x`."""
+        if self.kind == "fp4-block":
+            assert self.scale is not None
+            units = x.abs().amax(dim=-1, keepdim=True) / (self.divisor * self.scale)
+            return units.clamp(max=FP8_MAX).to(torch.float8_e4m3fn).to(torch.float32) * self.scale
         if self.scale is not None:
             return torch.tensor(self.scale)
         # Written as a product and a maximum: what the exported graph computes too.
@@ -54,6 +68,12 @@ class Activation:
         """Rounds to values of the grid, still fp32; ties go to even."""
         if self.kind.startswith("fp8"):
             return self.fp8_codes(x, scales).to(torch.float32)
+        if self.kind == "fp4-block":
+            # A scale may be 0: then so is what codes stand for, whatever they are.
+            values = (x / scales.clamp(min=torch.finfo(torch.float32).tiny)).clamp(-FP4_MAX, FP4_MAX)
+            # Values of fp4 lie .5 apart below 2, then 1, then 2: ties go to even in each.
+            steps = torch.where(values.abs() < 2.0, 0.5, torch.where(values.abs() < 4.0, 1.0, 2.0))
+            return (values / steps).round() * steps
         if self.kind == "int16-token":
             coarse = (x / scales).round()
             return coarse + ((x / scales - coarse) * FINE).round() / FINE

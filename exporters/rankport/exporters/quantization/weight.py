@@ -20,6 +20,7 @@ class QuantizedWeight:
     zeros: Tensor | None  # [out, groups] int8 on the codes' grid; None: symmetric
     bits: int  # 4 or 8
     groups_of: Tensor | None = None  # [in] int64 group of each input channel; None: contiguous, equally long
+    is_fp4: bool = False  # int8 codes are twice values of fp4: what products of integers compute exactly
 
     def __post_init__(self) -> None:
         assert self.codes.ndim == self.scales.ndim == 2

@@ -85,6 +85,11 @@ def kernel_of(
 
 def _product_of(weight: QuantizedWeight, activation: Activation | None, target: Target) -> nn.Module:
     if target == "tensorrt":
+        if activation is not None and activation.kind == "fp4-block":
+            raise CheckpointError(
+                "inputs are rounded to fp4 with scales in fp8, for which TensorRT has no operators here: use --target "
+                "onnx-cpu or onnx-cuda"
+            )
         return QdqKernel(weight, activation)
     if target == "onnx-cuda":
         return _on_cuda(weight, activation)

@@ -42,7 +42,11 @@ FIELDS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         _group({"format": "marlin-24"}),
         rf"{GROUP}format is 'marlin-24', supported are pack-q",
     ),
-    "float4 format": (_group({"format": "nvfp4-pack-quantized"}), "format is 'nvfp4-pack-quantized'"),
+    "float6 format": (_group({"format": "mxfp6-pack-quantized"}), "format is 'mxfp6-pack-quantized'"),
+    "float4 format of int4": (
+        _group({"format": "nvfp4-pack-quantized"}),
+        r"weights\.type is 'int', supported is 'float' of nvfp4-pack-quantized",
+    ),
     "fake quantized": (_group({"format": "dense"}), "format is 'dense'.*export the original"),
     "sparsity": (
         _whole({"sparsity_config": {"format": "sparse-24-bitmask"}}),

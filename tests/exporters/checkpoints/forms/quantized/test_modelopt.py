@@ -1,13 +1,16 @@
-"""ModelOpt's FP8 checkpoints equal the library that shares their layout; other algorithms are refused by name."""
+"""ModelOpt's FP8 checkpoints equal the library that shares their layout, NVFP4 ModelOpt itself; others are refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.quantization.linear import QuantizedLinear, unrounded_inputs
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
 from support.forms.quantized_checkpoints import (
@@ -19,6 +22,7 @@ from support.forms.quantized_checkpoints import (
 
 IDS = torch.arange(3, 20)[None]
 LAYER = "model.layers.0.mlp.down_proj"
+NVFP4 = Path(checkpoints.__file__).parent / "forms" / "modelopt_nvfp4"
 ALGORITHMS = {"FP8": "FP8", "FP8_DYNAMIC": "FP8_PER_CHANNEL_PER_TOKEN"}  # by the other library's name
 
 
@@ -74,13 +78,44 @@ def test_without_a_scale_of_inputs_weights_alone_are_low_bit(tmp_path: Path) -> 
         )
 
 
+def test_nvfp4_equals_what_modelopt_dequantizes() -> None:
+    loaded, stored = load_checkpoint(NVFP4), load_file(NVFP4 / "model.safetensors")
+    layers = {n: one for n, one in loaded.model.named_modules() if isinstance(one, QuantizedLinear)}
+    assert len(layers) == 7
+    for name, weight in load_file(NVFP4 / "reference.safetensors").items():
+        layer = layers[name.removesuffix(".weight")]
+        torch.testing.assert_close(layer.quantized.dequantized(), weight, rtol=1e-6, atol=0)
+    for name, layer in layers.items():
+        assert layer.activation is not None
+        assert (layer.activation.kind, layer.activation.block) == ("fp4-block", 16)
+        assert layer.activation.scale == stored[f"{name}.input_scale"].item()
+    assert loaded.quantization is not None
+    (part,) = loaded.quantization.schemes
+    assert (part.bits, part.type, part.group_size) == (4, "float", 16)
+    assert loaded.quantization.format == "NVFP4"
+
+
+def test_weights_alone_in_nvfp4_have_no_scale_of_inputs(tmp_path: Path) -> None:
+    folder = as_modelopt(shutil.copytree(NVFP4, tmp_path / "c"), quant_algo="W4A16_NVFP4")
+    with pytest.raises(CheckpointError, match=r"holds tensor '.*input_scale', which its config has no place"):
+        load_checkpoint(folder)
+    rewrite_tensors(folder, lambda t: [t.pop(name) for name in [*t] if name.endswith("input_scale")] and None)
+    loaded, rounded = load_checkpoint(folder), load_checkpoint(NVFP4)
+    assert loaded.quantization is not None
+    assert loaded.quantization.schemes[0].activations == "none"
+    with unrounded_inputs(rounded.model), torch.no_grad():
+        assert torch.equal(loaded.model(input_ids=IDS).logits, rounded.model(input_ids=IDS).logits)
+
+
 @pytest.fixture(scope="module")
 def fp8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compressed_tensors(tmp_path_factory.mktemp("fp8") / "c", "FP8", num_hidden_layers=1)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another algorithm": ({"quant_algo": "NVFP4"}, "quant_algo is 'NVFP4', supported is FP8 or"),
+    "another algorithm": ({"quant_algo": "NVFP4_AWQ"}, "quant_algo is 'NVFP4_AWQ', supported is FP8 or"),
+    "fp4 that is none": ({"quant_algo": "NVFP4"}, r"holds no tensor named '\.\.\.\.weight_scale_2'"),
+    "other groups": ({"quant_algo": "NVFP4", "group_size": 32}, "group_size is 32, supported is 16"),
     "KV in low bits": ({"kv_cache_quant_algo": "FP8"}, "kv_cache_quant_algo is 'FP8', supported is null"),
     "a field that is unknown": ({"rotate": True}, "quantization_config.rotate is unknown"),
     "a layer that is not stored so": (

@@ -1,4 +1,4 @@
-"""Checkpoints in the compressed-tensors format: int4, int8 and float8 weights, with and without low-bit inputs.
+"""Checkpoints in the compressed-tensors format: int4, int8, fp4 and float8 weights, with and without low-bit inputs.
 
 The layout of the tensors and every formula are those of the compressed-tensors library, 0.20 (compressors, and
 quantization/utils/helpers.py for inputs), which is not needed to load.
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.quantized.compressed_tensors_config import (
+    SMALL_BLOCKS,
     CompressedTensorsConfig,
     LayerScheme,
 )
@@ -19,12 +20,18 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     load_low_bit,
     loaded,
     read_block_scales,
+    read_one_scale,
     read_scales,
     read_tensor,
     require_full_groups,
 )
-from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
-from rankport.exporters.quantization.activation import FP8_MAX, Activation
+from rankport.exporters.checkpoints.forms.quantized.packing import (
+    powers_of_two,
+    unpack_fp4,
+    unpack_words,
+    words,
+)
+from rankport.exporters.quantization.activation import FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
@@ -69,8 +76,11 @@ def _quantized_layers(folder: CheckpointFolder) -> list[str]:
 
 
 def _packed_shape(folder: CheckpointFolder, stored: str) -> tuple[int, int] | None:
-    """Reads `weight_shape`, if the packed codes beside it are of that shape."""
+    """Reads `weight_shape`, if the packed codes beside it are of that shape; codes of fp4 say their own."""
     packed, true = f"{stored}.weight_packed", f"{stored}.weight_shape"
+    if packed in folder.tensors and folder.tensors.dtype(packed) == torch.uint8:
+        shape = folder.tensors.shape(packed)
+        return (shape[0], 2 * shape[1]) if len(shape) == 2 else None
     if packed not in folder.tensors or true not in folder.tensors or folder.tensors.shape(true) != (2,):
         return None
     out, columns = map(int, folder.tensors.read(true).tolist())
@@ -94,22 +104,34 @@ def _require_all_targets(model: nn.Module, config: CompressedTensorsConfig, repl
 
 
 def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme) -> LowBitLayer:
-    packed = scheme.format == "pack-quantized"
-    codes, taken = (
-        _packed_codes(folder, stored, linear, scheme)
-        if packed
-        else _plain_codes(folder, stored, linear, scheme)
-    )
-    scales = _scales(folder, stored, linear, scheme)
+    is_fp4 = (scheme.weights.type, scheme.weights.bits) == ("float", 4)
+    if is_fp4:
+        codes, taken = _fp4_codes(folder, stored, linear)
+    elif scheme.format == "pack-quantized":
+        codes, taken = _packed_codes(folder, stored, linear, scheme)
+    else:
+        codes, taken = _plain_codes(folder, stored, linear, scheme)
+    scales, of_scales = _scales(folder, stored, linear, scheme)
     groups_of, of_groups = _groups_of(folder, stored, linear, scales.shape[1])
     zeros, of_zeros = _zeros(folder, stored, linear, scheme, scales.shape)
     activation, of_inputs = _activation(folder, stored, scheme)
     bias, of_bias = bias_of(folder, stored, linear)
-    weight = QuantizedWeight(codes, scales, zeros, scheme.weights.bits, groups_of)
+    weight = (
+        QuantizedWeight(codes, scales / 2, zeros, 8, groups_of, is_fp4=True)
+        if is_fp4
+        else QuantizedWeight(codes, scales, zeros, scheme.weights.bits, groups_of)
+    )
     return LowBitLayer(
         QuantizedLinear(weight, bias, activation),
-        (f"{stored}.weight_scale", *taken, *of_groups, *of_zeros, *of_inputs, *of_bias),
+        (*taken, *of_scales, *of_groups, *of_zeros, *of_inputs, *of_bias),
     )
+
+
+def _fp4_codes(folder: CheckpointFolder, stored: str, linear: nn.Linear) -> tuple[Tensor, tuple[str, ...]]:
+    """Unpacks twice the values of fp4 [out, in] int8 of `weight_packed` uint8 [out, in / 2]."""
+    name = f"{stored}.weight_packed"
+    packed = read_tensor(folder, name, (linear.out_features, linear.in_features // 2), (torch.uint8,))
+    return unpack_fp4(packed), (name,)
 
 
 def _packed_codes(
@@ -141,8 +163,26 @@ def _plain_codes(
     return codes, (name,)
 
 
-def _scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme) -> Tensor:
+def _scales(
+    folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme
+) -> tuple[Tensor, tuple[str, ...]]:
     """Reads scales: fp32 [out, groups], or [1, 1] a tensor."""
+    name = f"{stored}.weight_scale"
+    if scheme.format not in SMALL_BLOCKS:
+        return _wide_scales(folder, stored, linear, scheme), (name,)
+    size = scheme.weights.group_size
+    assert size is not None
+    shape = (linear.out_features, require_full_groups(stored, linear, size))
+    if scheme.weights.strategy == "group":
+        return powers_of_two(name, read_tensor(folder, name, shape, (torch.uint8,))), (name,)
+    scales = read_tensor(folder, name, shape, (torch.float8_e4m3fn,)).to(torch.float32)
+    return scales / read_one_scale(folder, f"{stored}.weight_global_scale"), (
+        name,
+        f"{stored}.weight_global_scale",
+    )
+
+
+def _wide_scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme) -> Tensor:
     name = f"{stored}.weight_scale"
     if scheme.weights.strategy == "tensor":
         scale = read_scales(folder, name)
@@ -215,12 +255,11 @@ def _activation(
     divisor = FP8_MAX if kind.startswith("fp8") else _INT8_DIVISOR
     zero = f"{stored}.input_zero_point"
     taken = (zero,) if _zero_throughout(folder, zero) else ()
+    if kind == "fp4-block":
+        name = f"{stored}.input_global_scale"
+        unit = 1 / read_one_scale(folder, name)
+        return Activation(kind, FP4_MAX, scale=unit, block=scheme.inputs.block), (name, *taken)
     if not kind.endswith("tensor"):
         return Activation(kind, divisor, block=scheme.inputs.block), taken
     name = f"{stored}.input_scale"
-    scale = read_scales(folder, name)
-    if scale.numel() != 1 or scale.item() == 0:
-        raise CheckpointError(
-            f"tensor {name!r} must hold one scale above 0, it has shape {list(scale.shape)}"
-        )
-    return Activation(kind, divisor, scale=scale.item()), (name, *taken)
+    return Activation(kind, divisor, scale=read_one_scale(folder, name)), (name, *taken)

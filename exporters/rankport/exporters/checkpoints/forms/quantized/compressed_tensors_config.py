@@ -1,8 +1,8 @@
 """`quantization_config` of compressed-tensors checkpoints: which layer is stored how.
 
-Owns what of the format is supported: int4, int8 and float8 weights (a scale a tensor, channel, group or block), inputs
-in full precision, int8 or float8. Field names and the order of matching are those of the compressed-tensors library,
-0.20.
+Owns what of the format is supported: int4, int8, fp4 and float8 weights (a scale a tensor, channel, group or block),
+inputs in full precision, int8, float8 or NVFP4. Field names and the order of matching are those of the
+compressed-tensors library, 0.20.
 """
 
 import re
@@ -15,8 +15,16 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISIO
 from rankport.exporters.quantization.activation import Kind
 from rankport.protos.errors import CheckpointError
 
-Format = Literal["pack-quantized", "int-quantized", "float-quantized", "naive-quantized"]
-Strategy = Literal["tensor", "channel", "group", "block"]
+Format = Literal[
+    "pack-quantized",
+    "int-quantized",
+    "float-quantized",
+    "naive-quantized",
+    "nvfp4-pack-quantized",
+    "mxfp4-pack-quantized",
+    "mxfp8-quantized",
+]
+Strategy = Literal["tensor", "channel", "group", "block", "tensor_group"]
 MIXED = "mixed-precision"
 _FIELD = "quantization_config"
 _SCHEME_KEYS = ("targets", "weights", "input_activations", "output_activations", "format")
@@ -24,19 +32,28 @@ _ARGUMENT_KEYS = (
     *("num_bits", "type", "symmetric", "group_size", "strategy", "block_structure", "dynamic", "actorder"),
     *("scale_dtype", "zp_dtype", "observer", "observer_kwargs"),
 )
+_FP8, _POWERS = "torch.float8_e4m3fn", "torch.uint8"
+_WIDE = (None, "torch.float32", "torch.float16", "torch.bfloat16")
+# Formats of small blocks whose scales are narrow themselves: bits, strategy, group_size, scale_dtype of weights.
+SMALL_BLOCKS: dict[str, tuple[int, Strategy, int, str]] = {
+    "nvfp4-pack-quantized": (4, "tensor_group", 16, _FP8),
+    "mxfp4-pack-quantized": (4, "group", 32, _POWERS),
+    "mxfp8-quantized": (8, "group", 32, _POWERS),
+}
 # What would change what the model answers, and is not done here.
 _UNSUPPORTED = {
     "kv_cache_scheme": "a quantized KV cache is not supported",
     "transform_config": "transforms such as spinquant and quip are not supported",
     "sparsity_config": "sparse formats are not supported",
 }
-_INPUTS: dict[tuple[str, int, str, bool], Kind] = {
+_INPUTS: dict[tuple[str, int, str, bool | str], Kind] = {
     # type, num_bits, strategy, dynamic
     ("int", 8, "token", True): "int8-token",
     ("int", 8, "tensor", False): "int8-tensor",
     ("float", 8, "token", True): "fp8-token",
     ("float", 8, "group", True): "fp8-block",
     ("float", 8, "tensor", False): "fp8-tensor",
+    ("float", 4, "tensor_group", "local"): "fp4-block",
 }
 
 
@@ -45,10 +62,10 @@ class WeightScheme:
     """Rounding of the weights of a layer."""
 
     type: Literal["int", "float"]
-    bits: int  # 4 or 8 of int, 8 of float
+    bits: int  # 4 or 8
     symmetric: bool
     strategy: Strategy
-    group_size: int | None  # of strategy group
+    group_size: int | None  # of the group strategies
     block: tuple[int, int] | None = None  # rows and columns, of strategy block
 
 
@@ -146,13 +163,16 @@ def _scheme(field: str, stated: Any, file_format: str) -> LayerScheme:
         field=field,
         targets=_patterns(f"{field}.targets", stated.get("targets")),
         format=cast(Format, form),
-        weights=_weights(f"{field}.weights", stated.get("weights")),
+        weights=_weights(f"{field}.weights", stated.get("weights"), form),
         inputs=None if inputs is None else _inputs(f"{field}.input_activations", inputs),
     )
 
 
-def _weights(field: str, stated: Any) -> WeightScheme:
+def _weights(field: str, stated: Any, form: str) -> WeightScheme:
     _require_keys(field, stated, _ARGUMENT_KEYS)
+    if form in SMALL_BLOCKS:
+        return _small_blocks(field, stated, form)
+    _require_wide_scales(field, stated)
     kind, bits = stated.get("type", "int"), stated.get("num_bits", 8)
     _require(kind in ("int", "float"), f"{field}.type", stated, "'int' or 'float'")
     _require(
@@ -175,6 +195,18 @@ def _weights(field: str, stated: Any) -> WeightScheme:
     return WeightScheme(kind, bits, symmetric, strategy, size, block)
 
 
+def _small_blocks(field: str, stated: dict[str, Any], form: str) -> WeightScheme:
+    bits, strategy, size, scales = SMALL_BLOCKS[form]
+    expected: dict[str, Any] = {"type": "float", "num_bits": bits, "strategy": strategy, "group_size": size}
+    for key, value in (expected | {"scale_dtype": scales, "dynamic": False, "symmetric": True}).items():
+        _require(stated.get(key) == value, f"{field}.{key}", stated, f"{value!r} of {form}")
+    return WeightScheme("float", bits, True, strategy, size)
+
+
+def _require_wide_scales(field: str, stated: dict[str, Any]) -> None:
+    _require(stated.get("scale_dtype") in _WIDE, f"{field}.scale_dtype", stated, "null or a wide float")
+
+
 def _whole_block(field: str, stated: dict[str, Any]) -> tuple[int, int]:
     sizes = stated.get("block_structure")
     sound = (
@@ -191,19 +223,21 @@ def _inputs(field: str, stated: Any) -> InputScheme:
     _require(bool(stated.get("symmetric", True)), f"{field}.symmetric", stated, "true")
     dynamic = stated.get("dynamic", False)
     strategy = _strategy(stated)
-    kind = (
-        _INPUTS.get((stated.get("type", "int"), stated.get("num_bits", 8), strategy, dynamic))
-        if isinstance(dynamic, bool)
-        else None
-    )
+    asked = (stated.get("type", "int"), stated.get("num_bits", 8), strategy, dynamic)
+    kind = _INPUTS.get(asked) if isinstance(dynamic, bool | str) else None
     if kind is None:
         known = "; ".join(
-            f"{type}{bits}, {grain}, {'dynamic' if moving else 'static'}"
+            f"{type}{bits}, {grain}, {moving if isinstance(moving, str) else 'dynamic' if moving else 'static'}"
             for type, bits, grain, moving in _INPUTS
         )
         shown = {key: stated.get(key) for key in ("type", "num_bits", "strategy", "dynamic")}
         raise CheckpointError(f"config.json: {field} is {shown}, supported are {known}: {FULL_PRECISION}")
     size = stated.get("group_size")
+    if kind == "fp4-block":
+        for key, value in (("group_size", 16), ("scale_dtype", _FP8)):
+            _require(stated.get(key) == value, f"{field}.{key}", stated, f"{value!r} of fp4")
+        return InputScheme(kind, size)
+    _require_wide_scales(field, stated)
     if kind != "fp8-block":
         return InputScheme(kind, None)
     _require(type(size) is int and size >= 16, f"{field}.group_size", stated, "a whole number of 16 or more")

@@ -149,7 +149,8 @@ def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
         if isinstance(module, QuantizedLinear) and module is not head:
             weight, activation = module.quantized, module.activation
             asked = "none" if activation is None else activation.name
-            key = (weight.bits, weight.type, weight.group_size, weight.zeros is None, asked)
+            stored = (4, "float") if weight.is_fp4 else (weight.bits, weight.type)
+            key = (*stored, weight.group_size, weight.zeros is None, asked)
             layers, weights = counts.get(key, (0, 0))
             counts[key] = (layers + 1, weights + weight.codes.numel())
     schemes = tuple(
@@ -205,6 +206,14 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
             f"tensor {name!r} holds zeros only: scales must be above 0, copy the checkpoint again"
         )
     return scales
+
+
+def read_one_scale(folder: CheckpointFolder, name: str) -> float:
+    """Reads the one scale of a tensor, above 0. Raises CheckpointError."""
+    scale = read_scales(folder, name)
+    if scale.numel() != 1:
+        raise CheckpointError(f"tensor {name!r} must hold one scale, it has shape {list(scale.shape)}")
+    return scale.item()
 
 
 def read_block_scales(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, refuse_full_precision
+from rankport.exporters.checkpoints.forms.quantized.packing import powers_of_two, unpack_fp4
 from rankport.exporters.checkpoints.forms.quantized.stands_for import StandsFor, load_in_full
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
@@ -21,8 +22,6 @@ METHOD = "mxfp4"
 _FIELD = "quantization_config"
 _KNOWN = ("quant_method", "modules_to_not_convert", "dequantize")
 _BLOCKS, _SCALES = "_blocks", "_scales"
-_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)  # e2m1
-_BIAS, _NAN = 127, 255  # e8m0
 _GROUP = 32
 
 
@@ -74,16 +73,12 @@ def _experts(stored: StoredTensors, name: str, stated: dict[str, Any]) -> Stands
 
 def _dequantized(stored: StoredTensors, blocks: str, scales: str) -> Tensor:
     """Reads fp32 [experts, in, out], an expert at a time: codes take four bytes each meanwhile."""
-    exponents = stored.read(scales)
-    if bool((exponents == _NAN).any()):
-        raise CheckpointError(f"tensor {scales!r} holds NaN: the checkpoint is damaged")
-    octets, values = stored.read(blocks), torch.tensor(_VALUES)
-    experts, out, groups = exponents.shape
+    halves = powers_of_two(scales, stored.read(scales)) / 2
+    octets = stored.read(blocks)
+    experts, out, groups = halves.shape
     matrices = torch.empty(experts, groups * _GROUP, out)
     for expert in range(experts):
-        codes = torch.stack((octets[expert] & 0xF, octets[expert] >> 4), dim=-1).reshape(out, groups, _GROUP)
-        powers = exponents[expert].to(torch.int32)[..., None] - _BIAS
-        matrices[expert] = torch.ldexp(values[codes.to(torch.int32)], powers).reshape(out, -1).T
+        matrices[expert] = (unpack_fp4(octets[expert]) * halves[expert, :, :, None]).reshape(out, -1).T
     return matrices
 
 

@@ -1,7 +1,32 @@
-"""Codes packed into int32 words, as compressed-tensors and GPTQ both pack them: the lowest bits first."""
+"""Codes packed into int32 words, as compressed-tensors and GPTQ do, or fp4 into bytes: the lowest bits first.
+
+fp4 is e2m1, whose 16 values are 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives; scales of powers of two are e8m0, their
+exponents plus 127 (OCP Microscaling Formats 1.0, section 5.3).
+"""
 
 import torch
 from torch import Tensor
+
+from rankport.protos.errors import CheckpointError
+
+_DOUBLED = (0, 1, 2, 3, 4, 6, 8, 12)
+_BIAS, _NAN = 127, 255
+
+
+def unpack_fp4(octets: Tensor) -> Tensor:
+    """Unpacks uint8 [..., bytes] -> twice the values of fp4, which are whole: int8 [..., 2 * bytes]."""
+    values = torch.tensor([*_DOUBLED, *(-value for value in _DOUBLED)], dtype=torch.int8)
+    nibbles = torch.stack((octets & 0xF, octets >> 4), dim=-1).flatten(-2)
+    unpacked: Tensor = values[nibbles.to(torch.int32)]
+    return unpacked
+
+
+def powers_of_two(name: str, stored: Tensor) -> Tensor:
+    """Reads scales e8m0, uint8, as fp32. Raises CheckpointError for NaN."""
+    if bool((stored == _NAN).any()):
+        raise CheckpointError(f"tensor {name!r} holds NaN: the checkpoint is damaged")
+    exponents = stored.to(torch.int32) - _BIAS
+    return torch.ldexp(torch.ones(stored.shape), exponents)
 
 
 def unpack_words(packed: Tensor, bits: int) -> Tensor:

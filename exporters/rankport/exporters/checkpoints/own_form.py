@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest_json import explain
@@ -33,4 +33,12 @@ def write_own_form(folder: Path, config: OwnConfig, model: nn.Module) -> None:
     fields = named | config.model_dump(mode="json", exclude_defaults=True)
     (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None) -> None:
+    """Writes a safetensors file that others may read as the umask says: safetensors' own are their writer's alone."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(tensors, file, metadata)
+    file.chmod(mode)

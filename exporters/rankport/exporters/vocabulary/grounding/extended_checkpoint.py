@@ -12,12 +12,12 @@ from typing import Any
 import tokenizers
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
 from rankport.exporters.checkpoints.forms.stored_tensors import INDEX
+from rankport.exporters.checkpoints.own_form import save_tensors
 from rankport.exporters.vocabulary.new_rows import NewRows
 from rankport.exporters.vocabulary.stored_tables import StoredTables
 
@@ -66,7 +66,7 @@ def _write_shard(file: Path, tables: StoredTables, values: NewValues, out: Path)
         bias = (tables.output_name or "").removesuffix("weight") + "bias"
         if bias in tensors:
             tensors[bias] = functional.pad(tensors[bias], (0, values.rows.total - len(tensors[bias])))
-        save_file(tensors, out / file.name, metadata)
+        save_tensors(tensors, out / file.name, metadata)
 
 
 def _extended(table: Tensor, new: Tensor, rows: NewRows) -> Tensor:

@@ -83,13 +83,7 @@ class ModelLoader:
             RankportError: as the `load` of their kinds.
         """
         named = named_bundles(bundles, self._kinds)
-        if self._config.device_tokens_bytes and not any(
-            kind_of(bundle, self._kinds).reads_tokens(bundle) for bundle in named.values()
-        ):
-            raise InvalidRequest(
-                f"device_tokens_bytes is {self._config.device_tokens_bytes}, and none of {', '.join(named)} takes "
-                "embedding tokens: leave --device-tokens out, or serve a ranker that takes them"
-            )
+        check_device_tokens(self._config, named, self._kinds)
         models = {name: self._load(bundle) for name, bundle in named.items()}
         _settle()
         return models
@@ -177,6 +171,17 @@ def loaded_models(
 def _settle() -> None:
     gc.collect()
     gc.freeze()
+
+
+def check_device_tokens(config: EngineConfig, named: Mapping[str, Bundle], kinds: Sequence[Kind]) -> None:
+    """Raises `InvalidRequest` where tokens are to stay on a device, and none of the bundles takes any."""
+    if config.device_tokens_bytes and not any(
+        kind_of(bundle, kinds).reads_tokens(bundle) for bundle in named.values()
+    ):
+        raise InvalidRequest(
+            f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes embedding "
+            "tokens: leave --device-tokens out, or serve a ranker that takes them"
+        )
 
 
 def named_bundles(bundles: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Bundle]:

@@ -28,14 +28,15 @@ def bind(
     """
     address = address_of(host, port)
     try:
-        _try_to_bind(host, port, shared)  # gRPC would not say what is wrong
+        try_to_bind(host, port, shared=shared)  # gRPC would not say what is wrong
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
             port = server.add_secure_port(address, credentials)
     except (OSError, RuntimeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "gRPC refused it"
-        raise Unavailable(f"cannot listen on {address}: {reason}; choose another {settings}") from error
+        other = "host" if is_unix(host) else settings
+        raise Unavailable(f"cannot listen on {address}: {reason}; choose another {other}") from error
     return 0 if is_unix(host) else port
 
 
@@ -61,7 +62,7 @@ def several_unix(hosts: Iterable[str]) -> str:
     return _UNIX + ",".join(host.removeprefix(_UNIX) for host in hosts)
 
 
-def _try_to_bind(host: str, port: int, shared: bool) -> None:
+def try_to_bind(host: str, port: int, *, shared: bool) -> None:
     """Raises the `OSError` of an address that is taken, forbidden or unknown."""
     if is_unix(host):
         _check_socket(Path(host.removeprefix(_UNIX)))

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,14 @@ class JobBook:
         self._lock = threading.Lock()
         self._revisions = 0
         self._closed = False
-        try:
-            self._path.open("ab").close()  # SQLite tells no reason of the system
-        except OSError as error:
-            raise self._unusable(reason_of(error)) from error
+        _try_to_write(self._path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         try:
             self._prepare()
         except sqlite3.Error as error:
             self._db.close()
             reason = "another server has it open" if "locked" in str(error) else str(error)
-            raise self._unusable(reason) from None
+            raise _unusable(self._path, reason) from None
         except BaseException:
             self._db.close()
             raise
@@ -122,15 +119,7 @@ class JobBook:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("BEGIN EXCLUSIVE")
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and application != _APPLICATION:
-            raise self._unusable("it is a database of something else")
-        if tables and version != FORMAT_VERSION:
-            raise self._unusable(f"it has format {version}, and this release reads {FORMAT_VERSION}")
-        if not tables:
+        if not _has_jobs(self._db, self._path):
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             self._db.execute(
@@ -178,8 +167,42 @@ class JobBook:
                 f"jobs_file {self._path} is damaged: {error.errors()[0]['msg']} in {value[:100]!r}"
             ) from None
 
-    def _unusable(self, reason: str) -> InvalidRequest:
-        return InvalidRequest(f"jobs_file {self._path} cannot be used: {reason}")
+
+def check_jobs_file(path: Path) -> None:
+    """Raises `InvalidRequest` as `JobBook`, for a file that is there; one in use is fine, and nothing is written."""
+    if not path.exists():
+        return
+    _try_to_write(path)
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.0)) as db:
+            _has_jobs(db, path)
+    except sqlite3.Error as error:
+        if "locked" not in str(error):
+            raise _unusable(path, str(error)) from None
+
+
+def _has_jobs(db: sqlite3.Connection, path: Path) -> bool:
+    """Says whether a database has the tables of jobs; False if it has none at all. Raises for others."""
+    application, version = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    tables = bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    if tables and application != _APPLICATION:
+        raise _unusable(path, "it is a database of something else")
+    if tables and version != FORMAT_VERSION:
+        raise _unusable(path, f"it has format {version}, and this release reads {FORMAT_VERSION}")
+    return tables
+
+
+def _try_to_write(path: Path) -> None:
+    try:
+        path.open("ab").close()  # SQLite tells no reason of the system
+    except OSError as error:
+        raise _unusable(path, reason_of(error)) from error
+
+
+def _unusable(path: Path, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"jobs_file {path} cannot be used: {reason}")
 
 
 def _to_json(job: Job) -> str:

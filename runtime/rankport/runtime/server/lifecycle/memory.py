@@ -89,18 +89,18 @@ class Memory:
         self._versions, self._aliases = versions, aliases
 
 
+def check_lock(path: Path) -> None:
+    """Raises `InvalidRequest` for a state whose lock cannot be opened, where there is one; it is left as it is."""
+    if _lock_of(path).exists():
+        os.close(_opened(path, 0))
+
+
 def locked(path: Path) -> int:
     """Locks the file beside a state, which stays: the state itself is replaced at each change. Gives the descriptor.
 
     Raises `InvalidRequest` for one that another server has.
     """
-    lock = path.with_name(f"{path.name}.lock")
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise InvalidRequest(
-            f"state_file {path}: {lock} cannot be opened: {error.strerror}; give a file in a folder that can be written"
-        ) from error
+    descriptor = _opened(path, os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -109,3 +109,17 @@ def locked(path: Path) -> int:
             f"state_file {path} is another server's, which runs: give each server its own"
         ) from None
     return descriptor
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _opened(path: Path, create: int) -> int:
+    lock = _lock_of(path)
+    try:
+        return os.open(lock, os.O_RDWR | create | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InvalidRequest(
+            f"state_file {path}: {lock} cannot be opened: {error.strerror}; give a file in a folder that can be written"
+        ) from error

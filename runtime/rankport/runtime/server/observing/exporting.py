@@ -38,6 +38,19 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
             _shut_down(provider)
 
 
+def traces_asked_for(environment: Mapping[str, str] = os.environ) -> bool:
+    """Says whether a variable is about them."""
+    return any(environment.get(name) for name in (_EXPORTER, *_ENDPOINTS))
+
+
+def check_traces(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises as `traces_exported`, and exports nothing."""
+    if (wanted := _wanted(environment)) != "none":
+        with extras_named(f"{_EXPORTER} {wanted}"):
+            import opentelemetry.exporter.otlp.proto.grpc.trace_exporter
+            import opentelemetry.sdk.trace.export  # noqa: F401
+
+
 def _shut_down(provider: Any) -> None:
     """Sends what is left, as far as a collector takes it at once: one that is away would hold the exit for long."""
     farewell = threading.Thread(target=provider.shutdown, name="rankport-traces", daemon=True)

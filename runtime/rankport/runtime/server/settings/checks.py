@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.extras import extras_named
 from rankport.protos.reasons import reason_with_file
 from rankport.runtime.backends.choice import view_for
 from rankport.runtime.bundle.bundle import Bundle
@@ -16,13 +16,16 @@ from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.options import check_folder
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.jobs.book import check_jobs_file
 from rankport.runtime.server.jobs.roots import JobRoots
+from rankport.runtime.server.lifecycle.memory import check_lock
 from rankport.runtime.server.lifecycle.saved import read_state
-from rankport.runtime.server.loading import named_bundles
+from rankport.runtime.server.loading import check_device_tokens, named_bundles
+from rankport.runtime.server.observing.exporting import check_traces, traces_asked_for
 from rankport.runtime.server.processes.supervisor import check_fronts
 from rankport.runtime.server.security.certificates import Certificates
-from rankport.runtime.server.security.exposure import check_exposure
 from rankport.runtime.server.security.guard import Guard
+from rankport.runtime.server.settings.addresses import check_addresses, check_reachable
 from rankport.runtime.store.keyed_items import paired_tokens
 from rankport.runtime.store.opening import open_store
 
@@ -41,13 +44,18 @@ def checks(
     server: ServerConfig,
     *,
     frozen: bool = False,
+    write_back: bool = False,
     engine: EngineConfig = DEFAULTS,
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Check]:
     """Makes all checks, those after one that fails too."""
     security = server.security
     hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
-    yield _checked(hosts, lambda: check_addresses(server))
+    yield _checked(hosts, lambda: _check_places(server))
+    if (missing := _checked("what is installed", lambda: _check_extras(server))).error:
+        yield missing
+    if traces_asked_for():
+        yield _checked("traces", check_traces)
     if server.fronts:
         yield _checked(f"{server.fronts} fronts", lambda: check_fronts(server))
     if security.encrypts:
@@ -58,8 +66,10 @@ def checks(
     for entry in bundles:
         look = partial(_check_bundle, entry, opened, engine.device, kinds)
         yield _checked(f"bundle {entry}", look)
+    if engine.device_tokens_bytes:
+        yield _checked("tokens on the device", lambda: check_device_tokens(engine, opened, kinds))
     if store is not None:
-        yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
+        yield _checked(f"store {store}", lambda: _check_store(store, frozen, write_back, opened.values()))
     for root in server.model_roots:
         yield _checked(f"model root {root}", partial(check_folder, "model root", root))
     for root in server.job_roots:
@@ -67,7 +77,7 @@ def checks(
     if (tries := engine.trie_root) is not None:
         yield _checked(f"trie root {tries}", partial(check_folder, "trie_root", tries))
     if (jobs := server.jobs_file) is not None:
-        yield _checked(f"jobs {jobs}", lambda: _check_writable("jobs_file", Path(jobs)))
+        yield _checked(f"jobs {jobs}", lambda: _check_jobs(Path(jobs)))
     if (state := server.state_file) is not None:
         yield _checked(f"state {state}", lambda: _check_state(Path(state)))
 
@@ -80,19 +90,19 @@ def _checked(what: str, check: Callable[[], object]) -> Check:
     return Check(what)
 
 
-def check_addresses(server: ServerConfig) -> None:
-    """Raises `InvalidRequest` for hosts that are too open, and two ports of the server's own that are one."""
-    security, observing = server.security, server.observing
-    check_exposure(server.hosts, security)
-    ports = {
-        "port": (None if server.host.startswith("unix:") else server.port, server.host),
-        "http_port": (server.http_port, server.http_host),
-        "admin_port": (security.admin_port, security.admin_host),
-        "metrics_port": (observing.metrics_port, observing.metrics_host),
-    }
-    for (first, (port, host)), (second, other) in combinations(ports.items(), 2):
-        if port and other[0] == port and (other[1] == host or {host, other[1]} & {"0.0.0.0", "::"}):
-            raise InvalidRequest(f"{first} and {second} are both {port}: give another {second}")
+def _check_places(server: ServerConfig) -> None:
+    check_addresses(server)
+    check_reachable(server)
+
+
+def _check_extras(server: ServerConfig) -> None:
+    """Raises `MissingExtra` for what is not installed and the settings ask for."""
+    if server.http_port is not None:
+        with extras_named("HTTP"):
+            from rankport.runtime.server.http.front import HttpFront  # noqa: F401
+    if server.observing.metrics_port is not None:
+        with extras_named("/metrics"):
+            from rankport.runtime.server.observing.metrics import ServerMetrics  # noqa: F401
 
 
 def _check_bundle(entry: str, opened: dict[str, Bundle], device: Device, kinds: Sequence[Kind]) -> None:
@@ -106,19 +116,27 @@ def _check_bundle(entry: str, opened: dict[str, Bundle], device: Device, kinds: 
         opened[name] = bundle
 
 
-def _check_store(path: str, frozen: bool, bundles: Iterable[Bundle]) -> None:
+def _check_store(path: str, frozen: bool, write_back: bool, bundles: Iterable[Bundle]) -> None:
     """Opens a store, and looks whether it has the tokens of the encoders that rankers are paired with."""
-    with open_store(path, read_only=True, frozen=frozen) as store:
+    with open_store(path, read_only=not write_back, frozen=frozen) as store:
         for bundle in bundles:
             if bundle.manifest.pairing is not None:
                 paired_tokens(store, bundle.manifest)
 
 
+def _check_jobs(path: Path) -> None:
+    _check_writable("jobs_file", path)
+    check_jobs_file(path)
+
+
 def _check_state(path: Path) -> None:
     _check_writable("state_file", path)
+    check_lock(path)
     read_state(path)
 
 
 def _check_writable(field: str, path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InvalidRequest(f"{field} {path}: its folder is not there: make it, or give a file in another")
     if not os.access(path.parent, os.W_OK):
         raise InvalidRequest(f"{field} {path}: its folder cannot be written: give a file in one that can be")

@@ -92,7 +92,7 @@ def serve(
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.server.processes.running import running as serving
     from rankport.runtime.server.processes.supervisor import Work
-    from rankport.runtime.server.settings.checks import check_addresses
+    from rankport.runtime.server.settings.addresses import check_addresses
     from rankport.sdk.cli.output.serve import ServerLines
     from rankport.sdk.cli.output.service_manager import ServiceManager
 
@@ -124,7 +124,16 @@ def _check(
     from rankport.sdk.cli.output.settings import write_settings
 
     told = [_of_device(each, context, engine) for each in settings(context)]
-    made = list(checks(bundles, store, server, frozen=context.params["frozen"], engine=engine))
+    made = list(
+        checks(
+            bundles,
+            store,
+            server,
+            frozen=context.params["frozen"],
+            write_back=context.params["write_back"],
+            engine=engine,
+        )
+    )
     write_settings(told, made, context.params["json_log"])
     raise typer.Exit(1 if any(check.error for check in made) else 0)
 

@@ -1,4 +1,4 @@
-"""Reasons of what the operating system refused, in words: no number of an error, and no path that is told already."""
+"""Reasons of what the operating system or numpy refused, in words: no number of an error, no path that is told already."""
 
 import re
 
@@ -16,3 +16,10 @@ def reason_with_file(error: BaseException) -> str:
     """Tells the file too, where the operating system named one."""
     file = error.filename if isinstance(error, OSError) else None
     return reason_of(error) if file is None else f"{file}: {reason_of(error)}"
+
+
+def array_reason(error: Exception) -> str:
+    """Tells why no array could be read; numpy's advice to unpickle the file is not passed on."""
+    if "allow_pickle" in str(error):
+        return "it is no array that numpy saved, or one of Python objects, which are never loaded"
+    return reason_of(error)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.files.arrays import UNREADABLE, array_reason
+from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.reasons import array_reason
 
 WRITERS: dict[str, Callable[..., None]] = {
     "npy": lambda path: np.save(path, np.arange(40.0)),

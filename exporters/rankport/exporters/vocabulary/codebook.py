@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.files.arrays import UNREADABLE, array_reason
+from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.reasons import array_reason
 from rankport.protos.wording import counted
 
 

@@ -1,11 +1,9 @@
-"""Errors of reading an array that numpy saved, .npy or .npz, from a file that is none, cut or damaged, in words too."""
+"""Errors of reading an array that numpy saved, .npy or .npz, from a file that is none, cut or damaged."""
 
 import struct
 import zlib
 from tokenize import TokenError
 from zipfile import BadZipFile
-
-from rankport.protos.reasons import reason_of
 
 # A header of .npy is read as Python's words, a member of .npz as zipfile does: each fails in ways of its own.
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -22,10 +20,3 @@ UNREADABLE: tuple[type[Exception], ...] = (
     struct.error,
     zlib.error,
 )
-
-
-def array_reason(error: Exception) -> str:
-    """Tells why no array could be read; numpy's advice to unpickle the file is not passed on."""
-    if "allow_pickle" in str(error):
-        return "it is no array that numpy saved, or one of Python objects, which are never loaded"
-    return reason_of(error)

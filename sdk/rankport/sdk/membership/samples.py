@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.files.arrays import UNREADABLE, array_reason
+from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.reasons import array_reason
 from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.sdk.membership.config import MembershipConfig, UserColumns

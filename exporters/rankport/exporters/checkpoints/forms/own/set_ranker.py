@@ -14,7 +14,8 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.set_ranker.config import MODEL_TYPE, SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.protos.files.arrays import UNREADABLE, array_reason
+from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.reasons import array_reason
 
 IDS_FILES: Final = "ids.*.npy"
 

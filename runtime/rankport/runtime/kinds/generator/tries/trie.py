@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
-from rankport.protos.files.arrays import UNREADABLE, array_reason
-from rankport.protos.reasons import reason_of
+from rankport.protos.files.arrays import UNREADABLE
+from rankport.protos.reasons import array_reason, reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.strict_json import strict_json

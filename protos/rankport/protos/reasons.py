@@ -1,4 +1,4 @@
-"""Reasons of what the operating system or numpy refused, in words: no number of an error, no path that is told already."""
+"""Reasons of what the operating system or numpy refused, in words: no number of an error, no path told already."""
 
 import re
 

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import resource
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,34 @@ def test_lines_that_nobody_reads_are_lost_and_told(monkeypatch: pytest.MonkeyPat
     assert texts[len(whole)].startswith(cut.partition('"message": "')[2][:100])
     assert f"{20 - len(whole)} lines of the log are lost" in json.loads(lost)["message"]
     assert json.loads(after)["message"] == "after"
+
+
+def test_lines_that_a_full_disk_does_not_take_are_lost_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "log"
+    with file.open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        handler = UnblockedHandler()
+        handler.setFormatter(JsonFormatter())
+
+        def log(text: str) -> None:
+            handler.emit(logging.LogRecord("x", logging.INFO, "file", 1, text, None, None))
+
+        log("before")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, hard))
+        try:
+            for text in ("cut", "lost", "lost too"):
+                log(text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log("after")
+        log("later")
+    before, cut, lost, after, later = file.read_text(encoding="utf-8").splitlines()
+    assert len(cut) == 20
+    assert [json.loads(line)["message"] for line in (before, after, later)] == ["before", "after", "later"]
+    assert "3 lines of the log are lost" in json.loads(lost)["message"]
 
 
 def test_a_stream_that_is_no_file_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
 
 
 class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
-    """Writes to stderr, and goes on without the lines that a pipe does not take since nobody reads it.
+    """Writes to stderr, and goes on without the lines that it does not take: a pipe that nobody reads, a full disk.
 
     Who writes is often the event loop: a log collector that hangs would hang the server.
     """
@@ -60,26 +60,33 @@ class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
             if self._lost:
                 line = f"{self._told_lost()}\n{line}"
             if self._write(self._fd, f"{line}\n".encode(errors="backslashreplace")):
-                self._lost, self._cut = 0, False
+                self._lost = 0
             else:
                 self._lost += 1
         except Exception:
             self.handleError(record)
 
     def _told_lost(self) -> str:
-        told = f"{counted(self._lost, 'line')} of the log {be(self._lost)} lost: nobody read what was written"
+        told = (
+            f"{counted(self._lost, 'line')} of the log {be(self._lost)} lost: nobody read what was written, or the "
+            "disk was full"
+        )
         line = self.format(logging.LogRecord(__name__, logging.ERROR, __file__, 0, told, None, None))
         return f"\n{line}" if self._cut else line
 
     def _write(self, fd: int, data: bytes) -> bool:
-        """Writes what is taken in time; False where that is not all."""
-        poll, length = select.poll(), len(data)
+        """Writes what is taken in time; False where that is not all, as on a disk that is full."""
+        poll = select.poll()
         poll.register(fd, select.POLLOUT)
         while data:
             if not poll.poll(0 if self._lost else _READ_WITHIN_S * 1000):
-                self._cut = self._cut or len(data) < length
                 return False
-            data = data[os.write(fd, data[:_ATOMIC_BYTES]) :]
+            try:
+                taken = os.write(fd, data[:_ATOMIC_BYTES])
+            except OSError:
+                return False
+            self._cut = not data[:taken].endswith(b"\n")
+            data = data[taken:]
         return True
 
 

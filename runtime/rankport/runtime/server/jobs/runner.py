@@ -164,7 +164,8 @@ class JobRunner:
         with self._turn:
             self._book.change(replace(job, state=state, reason=reason, ended_s=time.time()))
             self._cancelled.discard(job.id)
-        _log.info("job %s is %s%s", job.id, state, f": {reason}" if reason else "")
+        level = logging.ERROR if state == JobState.FAILED else logging.INFO
+        _log.log(level, "job %s is %s%s", job.id, state, f": {reason}" if reason else "")
 
 
 class _Run:

@@ -30,6 +30,14 @@ def test_every_top_level_field_has_its_row_in_the_order_written() -> None:
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(manifest.Manifest.model_fields)
 
 
+def test_what_may_be_left_out_is_said_of_every_top_level_field() -> None:
+    table = PAGE.split("## The manifest")[1].split("## Prompt")[0]
+    types = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|.*default", table, re.MULTILINE))
+    for name, field in manifest.Manifest.model_fields.items():
+        if not field.is_required():
+            assert ("or null" in types[name]) == (field.default is None), name
+
+
 @pytest.mark.parametrize("name", ["DType", "Pooling"])
 def test_every_allowed_value_is_named(name: str) -> None:
     assert [value for value in get_args(getattr(manifest, name)) if f"`{value}`" not in PAGE] == []

@@ -30,6 +30,12 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def rewrite(folder: Path, old: str, new: str) -> None:
+    """Puts text into config.json as it stands, once."""
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace(old, new, 1))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda c: c.rename(c.with_name("gone")), "is not a folder"),
     "no config": (lambda c: (c / "config.json").unlink(), "no config.json"),
@@ -48,6 +54,34 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a misspelled field": (
         lambda c: edit_config(c, rms_norm_epsilon=1e-5),
         r"config.json: field 'rms_norm_epsilon' .*is 'rms_norm_eps' meant",
+    ),
+    "a field that comes twice": (
+        lambda c: rewrite(c, "{", '{"hidden_act": "relu", '),
+        "config.json is not readable JSON: key 'hidden_act' is given twice in one object",
+    ),
+    "a field that is NaN": (
+        lambda c: edit_config(c, rms_norm_eps=float("nan")),
+        "config.json is not readable JSON: NaN is no value of a field",
+    ),
+    "a field of another type": (
+        lambda c: edit_config(c, hidden_size="32"),
+        "cannot read .*config.json: Validation error for field 'hidden_size': TypeError: Field 'hidden_size' expected",
+    ),
+    "an architecture that is no list": (
+        lambda c: edit_config(c, architectures="LlamaForCausalLM"),
+        "config.json: architectures is 'LlamaForCausalLM', must be a list of names of classes",
+    ),
+    "no architecture": (
+        lambda c: edit_config(c, architectures=None),
+        "config.json: architectures names no class with a head that answers",
+    ),
+    "an architecture of nobody": (
+        lambda c: edit_config(c, architectures=["MyModel"]),
+        "config.json: architectures is 'MyModel', no class with a head that answers",
+    ),
+    "a method of quantization that is not said": (
+        lambda c: edit_config(c, quantization_config={}),
+        r"\(there are: compressed-tensors, gptq, awq, fp8, bitsandbytes, mxfp4, modelopt\)",
     ),
     "truncated weights": (
         lambda c: (c / "model.safetensors").write_bytes(b"12345"),

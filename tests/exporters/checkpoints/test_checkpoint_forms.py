@@ -1,6 +1,7 @@
 """Full-precision checkpoints as they are published: shards, half precision, other heads, bodies and vocabularies."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,23 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=f"names shard '{lost.name}', which is not there: copy it again"
     ):
+        load_checkpoint(folder)
+
+
+def test_weights_beside_those_that_are_read_are_noted(tmp_path: Path) -> None:
+    folder = sharded(whole(tmp_path), tmp_path / "shards")
+    assert load_checkpoint(folder).notes == ()
+    for name in ("consolidated.safetensors", "model-00099-of-00099.safetensors"):
+        save_file({"other": torch.zeros(2)}, folder / name)
+    note = f"not read: consolidated.safetensors, model-00099-of-00099.safetensors, beside {INDEX}"
+    assert load_checkpoint(folder).notes == (note,)
+
+
+def test_weights_in_one_file_and_in_shards_are_refused(tmp_path: Path) -> None:
+    source = whole(tmp_path)
+    folder = sharded(source, tmp_path / "shards")
+    shutil.copy(source / "model.safetensors", folder)
+    with pytest.raises(CheckpointError, match=r"has model\.safetensors and .* delete the one that is stale"):
         load_checkpoint(folder)
 
 

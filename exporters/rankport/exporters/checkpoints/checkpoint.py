@@ -180,8 +180,9 @@ def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
     head = "none" if bare else head_of(architecture)
     if bare or head != "none":
         return head
+    stated = "names" if architecture == "?" else f"is {architecture!r},"
     raise CheckpointError(
-        f"config.json says architecture {architecture!r}, which has no head that answers (...ForCausalLM, "
+        f"{path / 'config.json'}: architectures {stated} no class with a head that answers (...ForCausalLM, "
         "...ForSequenceClassification, ...ForTokenClassification): use --kind item-encoder for a bare encoder"
     )
 

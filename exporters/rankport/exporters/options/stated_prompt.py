@@ -3,12 +3,12 @@
 Reads small files alone, so that an export without a prompt stops before a model is loaded.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rankport.exporters.options.presets import BARE, PRESET_WORDS, Preset, pair_encoder_problem, preset_for
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.files.json_text import json_of_text
 
 _TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 _CONFIGS = ("tokenizer_config.json", "chat_template.json", "processor_config.json")
@@ -91,7 +91,7 @@ def _read(file: Path) -> dict[str, object]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_of_text(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file} is not readable JSON: {error}") from error
     return content if isinstance(content, dict) else {}

@@ -37,13 +37,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"attention_head_dim": 128, "head_dim": 128, "cla_share_factor": 2, "use_cla": False}
     | {"class_num": 0, "norm_type": "rms", "use_qk_norm": True, "use_rotary_pos_emb": True, "im_start_id": 4},
     "smollm3": {"transformers.js_config": {"dtype": "q4"}, "_attn_implementation_autoset": True, "mlp_bias": False},
+    "deepseek_v3": {"rope_theta": 10000, "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0}
+    | {"mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}},
+    "ministral": {"rope_scaling": {"factor": 16.0, "finetuned": True, "original_max_position_embeddings": 4096}
+    | {"type": "yarn"}},
+    "qwen3_vl_text": {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20]}
+    | {"rope_type": "default"}, "rope_theta": 5000000},
     "phi": {"qk_layernorm": False, "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     "t5": {"n_positions": 512, "output_past": True, "feed_forward_proj": "gated-gelu", "d_ff": 2816},
 }  # fmt: skip
 FAMILIES = (
     *PUBLISHED,
     *("mpnet", "roberta", "electra", "mixtral", "olmo2", "granite", "glm4", "exaone4", "lfm2"),
-    *("ministral", "gemma", "umt5", "camembert"),
+    *("gemma", "umt5", "camembert"),
 )
 
 
@@ -106,6 +112,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
         },
         "of which only one counts: remove the other",
+    ),
+    "a misspelled rotary parameter": (
+        "qwen3",
+        {"rope_parameters": {"rope_type": "default", "rope_tetha": 1e6}},
+        r"rope_parameters has 'rope_tetha' 1000000.0, which qwen3 .* \(is 'rope_theta' meant\?\)",
+    ),
+    "a misspelled rotary parameter of the old field": (
+        "llama",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "betafast": 8}},
+        r"rope_scaling has 'betafast' 8, .* \(is 'beta_fast' meant\?\)",
+    ),
+    "a misspelled rotary parameter of a kind of layers": (
+        "gemma3_text",
+        {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_teta": 1e6}}},
+        r"rope_parameters has 'rope_teta' 1000000.0, .* \(is 'rope_theta' meant\?\)",
     ),
     "quantized weights of an old writer": ("llama", {"load_in_8bit": True}, "'load_in_8bit' is True"),
     "quantization under an old name": (

@@ -139,7 +139,7 @@ def test_a_tagger_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_head_is_refused(encoder_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has no head that answers"):
+    with pytest.raises(CheckpointError, match="no class with a head that answers"):
         export(encoder_checkpoint, tmp_path / "bundle", kind="tagger")
 
 

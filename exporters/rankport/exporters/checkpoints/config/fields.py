@@ -23,6 +23,8 @@ from rankport.protos.errors import CheckpointError
 _READ = re.compile(r"""config\w*(?:\.get_text_config\([^)]*\))?(?:\.|\s*,\s*["'])([a-zA-Z_]\w*)""")
 _SHARED_READERS = ("modeling_layers", "modeling_rope_utils")
 _ROPE = ("rope_parameters", "rope_scaling")
+_UNREAD_ROPE = frozenset({"finetuned"})  # in YaRN's first checkpoints: a word on how they were trained
+_QUOTED = re.compile(r"""["']([a-zA-Z_]\w*)["']""")
 
 
 def require_known_fields(
@@ -39,6 +41,7 @@ def require_known_fields(
     in two ways.
     """
     _require_one_rope(raw, where)
+    _require_known_rope(raw, config, where)
     names = _declared(type(config)) | also
     for field, value in raw.items():
         inner = getattr(config, field, None) if isinstance(value, dict) else None
@@ -137,3 +140,30 @@ def _require_one_rope(raw: dict[str, Any], where: str) -> None:
                 f"{where}: {field} is {raw[field]} and {inside} in rope_parameters, of which the latter counts: "
                 f"remove the wrong one"
             )
+
+
+def _require_known_rope(raw: dict[str, Any], config: PreTrainedConfig, where: str) -> None:
+    """Refuses a name in the rotary parameters, or in those of a kind of layer, that no code of transformers has."""
+    for field in _ROPE:
+        stated = raw.get(field)
+        parts = [stated] if isinstance(stated, dict) else []
+        parts += [part for part in parts[0].values() if isinstance(part, dict)] if parts else []
+        for name, value in (pair for part in parts for pair in part.items()):
+            known = _named_by_model(type(config).__module__)
+            if isinstance(value, dict) or value is None or name in known | _UNREAD_ROPE:
+                continue
+            near = difflib.get_close_matches(name, sorted(_named_by_model("")), 1, 0.75)
+            meant = f" (is {near[0]!r} meant?)" if near else ""
+            raise CheckpointError(
+                f"{where}: {field} has {name!r} {value!r:.40}, which {config.model_type} of transformers "
+                f"{transformers.__version__} does not read{meant}: correct the name, or remove it if the model was "
+                "trained without it"
+            )
+
+
+@cache
+def _named_by_model(config_module: str) -> frozenset[str]:
+    """Lists the names that the code of rotary embeddings has between quotes, and with a family its config and model."""
+    own = (config_module, config_module.replace(".configuration_", ".modeling_")) if config_module else ()
+    modules = ("transformers.modeling_rope_utils", *own)
+    return frozenset(name for module in modules for name in _QUOTED.findall(_source(module)))

@@ -50,12 +50,14 @@ class CheckpointFolder:
     def open(cls, path: Path) -> "CheckpointFolder":
         """Raises CheckpointError naming the file that is missing or damaged."""
         require_checkpoint(path)
-        raw, notes = with_quantization(path, read_json_object(path / "config.json"))
+        raw, notes = with_quantization(path, _stated(path / "config.json"))
         raw, recipe = with_recipe(path, raw)
         notes += recipe + notes_of(raw)
         graph = onnx_tensors(path)
-        tensors = StoredTensors.open(path) if graph is None else graph
-        return cls(path, raw, tensors, notes if graph is not None else (*notes, *unread_graph(path)))
+        if graph is not None:
+            return cls(path, raw, graph, notes)
+        tensors = StoredTensors.open(path)
+        return cls(path, raw, tensors, (*notes, *tensors.unread(), *unread_graph(path)))
 
     @property
     def architecture(self) -> str:
@@ -79,6 +81,15 @@ class CheckpointFolder:
         types = (EXPANDED_TYPE, BIDIRECTIONAL_TYPE)
         known = self.raw.get("model_type") in types or self.architecture == jina.ARCHITECTURE
         return (() if known else own_code("config.json", self.raw)) + code_beside(self.path)
+
+
+def _stated(file: Path) -> dict[str, Any]:
+    """Reads config.json, and checks the fields that are looked at before transformers makes its config."""
+    raw = read_json_object(file)
+    names = raw.get("architectures")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise CheckpointError(f"{file}: architectures is {names!r:.60}, must be a list of names of classes")
+    return raw
 
 
 def code_beside(path: Path) -> tuple[str, ...]:
@@ -171,5 +182,6 @@ def config_facts(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
     try:
         config: transformers.PreTrainedConfig = transformers.CONFIG_MAPPING[kind].from_dict(raw)
     except Exception as error:  # config classes validate with exceptions of their own
-        raise CheckpointError(f"cannot read {folder.path / 'config.json'}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"cannot read {folder.path / 'config.json'}: {reason}") from error
     return config

@@ -3,7 +3,6 @@
 Owns what is stored where. What a tensor is for, the loaders know.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rankport.protos.errors import CheckpointError
+from rankport.protos.files.json_text import json_of_text
 from rankport.protos.reasons import reason_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_OWN_READERS = frozenset({"crf.safetensors"})  # tensors of a head, which its kind reads
 
 _DTYPES = {
     "F64": torch.float64,
@@ -67,7 +68,7 @@ class StoredTensors:
     @classmethod
     def _from_index(cls, folder: Path) -> "StoredTensors":
         try:
-            places = json.loads((folder / INDEX).read_text())["weight_map"]
+            places = json_of_text((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
             shards = sorted(set(places.values()))
             outside = next((shard for shard in shards if Path(shard).name != shard), None)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -76,6 +77,11 @@ class StoredTensors:
             ) from error
         if outside is not None:
             raise CheckpointError(f"{folder / INDEX}: shard {outside!r} lies outside the folder")
+        if (folder / WEIGHTS).is_file() and WEIGHTS not in shards:
+            raise CheckpointError(
+                f"{str(folder)!r} has {WEIGHTS} and {INDEX}, which names other files: transformers reads the former "
+                "alone; delete the one that is stale, with its shards"
+            )
         missing = next((shard for shard in shards if not (folder / shard).is_file()), None)
         if missing is not None:
             raise CheckpointError(
@@ -86,6 +92,13 @@ class StoredTensors:
             if name not in stored:
                 raise CheckpointError(f"{folder / INDEX} names tensor {name!r}, which {places[name]} lacks")
         return stored
+
+    def unread(self) -> tuple[str, ...]:
+        """Notes files of weights that lie beside those that are read."""
+        read = {file.name for file in self.files} | _OWN_READERS
+        beside = sorted({file.name for file in self.files[0].parent.glob("*.safetensors")} - read)
+        why = INDEX if (self.files[0].parent / INDEX).is_file() else WEIGHTS
+        return (f"not read: {', '.join(beside)}, beside {why}",) if beside else ()
 
     def __contains__(self, name: object) -> bool:
         return name in self._shapes

@@ -29,6 +29,7 @@ class Form:
     name: str
     matches: Callable[[CheckpointFolder], bool]
     load: Callable[[CheckpointFolder, Head], LoadedModel]
+    quantized: bool = False  # its name is a method of quantization_config
 
 
 FORMS: tuple[Form, ...] = (
@@ -37,13 +38,13 @@ FORMS: tuple[Form, ...] = (
     Form("set-ranker", set_ranker.matches, set_ranker.load),
     Form("list-ranker", list_ranker.matches, list_ranker.load),
     Form("control-llm", control_llm.matches, control_llm.load),
-    Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
-    Form("gptq", gptq.matches, gptq.load),
-    Form("awq", awq.matches, awq.load),
-    Form("fp8", fine_grained_fp8.matches, fine_grained_fp8.load),
-    Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load),
-    Form("mxfp4", mxfp4.matches, mxfp4.load),
-    Form("modelopt", modelopt.matches, modelopt.load),
+    Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load, quantized=True),
+    Form("gptq", gptq.matches, gptq.load, quantized=True),
+    Form("awq", awq.matches, awq.load, quantized=True),
+    Form("fp8", fine_grained_fp8.matches, fine_grained_fp8.load, quantized=True),
+    Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load, quantized=True),
+    Form("mxfp4", mxfp4.matches, mxfp4.load, quantized=True),
+    Form("modelopt", modelopt.matches, modelopt.load, quantized=True),
     Form("plain", plain.matches, plain.load),
 )
 
@@ -53,7 +54,7 @@ def load_form(folder: CheckpointFolder, head: Head) -> LoadedModel:
     for form in FORMS:
         if form.matches(folder):
             return _with_notes(form.load(folder, head), folder, head)
-    known = ", ".join(form.name for form in FORMS)
+    known = ", ".join(form.name for form in FORMS if form.quantized)
     if folder.quantization_method == "?":
         raise CheckpointError(
             "config.json: quantization_config has no quant_method, so nothing says how to read the weights: add the "

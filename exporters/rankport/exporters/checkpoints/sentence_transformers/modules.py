@@ -1,10 +1,10 @@
 """`modules.json`: the modules that sentence-transformers runs in turn, and the folders that hold them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rankport.protos.errors import CheckpointError
+from rankport.protos.files.json_text import json_of_text
 
 MODULES_FILE = "modules.json"
 _KEYS = frozenset({"idx", "name", "path", "type", "kwargs"})
@@ -28,7 +28,7 @@ def stated_modules(path: Path) -> tuple[StatedModule, ...] | None:
     if not file.is_file():
         return None
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json_of_text(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file} is not readable JSON: {error}") from error
     if not isinstance(entries, list) or not entries:

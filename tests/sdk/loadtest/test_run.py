@@ -1,6 +1,7 @@
 """One rate of a load test: nothing that a server does holds a request back, and each is charged from its due time."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -169,6 +170,9 @@ def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
     ("given", "message"),
     [
         ({"rate": 0}, "rate is 0: it must be from 0.001"),
+        ({"duration_s": math.inf}, "duration_s is inf: it must be from 0.05 to 1000000"),
+        ({"warm_up_s": math.inf}, "warm_up_s is inf: it must be from 0 to"),
+        ({"timeout_s": math.inf}, "timeout_s is inf: it must be from 0.001"),
         ({"priority": "urgent"}, "priority is 'urgent': it must be one of interactive, background"),
         ({"background_share": 2}, "background_share is 2"),
         ({"clients": 0}, "clients is 0: it must be from 1"),

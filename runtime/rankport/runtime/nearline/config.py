@@ -24,11 +24,14 @@ class NearlineConfig:
         default=8192, metadata=flag("Tokens encoded at a time; four characters count as one.", least=1)
     )
     max_wait_s: float = field(
-        default=0.05, metadata=flag("Seconds that a change waits for others of its batch.", least=0.0)
+        default=0.05,
+        metadata=flag("Seconds that a change waits for others of its batch.", least=0.0, most=3600),
     )
     claim_after_s: float = field(
         default=30.0,
-        metadata=flag("Take over changes that their consumer has not finished for so long.", least=0.1),
+        metadata=flag(
+            "Take over changes that their consumer has not finished for so long.", least=0.1, most=1e6
+        ),
     )
     max_tries: int = field(
         default=5, metadata=flag("Deliveries of a change, then it is a dead letter.", least=1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rankport.protos.errors import InvalidRequest, Overloaded, StoreError, Unavailable
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import ItemRow
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.nearline.changes import Change, Entry, read_change
@@ -45,6 +46,14 @@ class NearlineCounts:
     freshness_s_sum: float = (
         0.0  # from the entry in the stream to the tokens in the store, of all that are done
     )
+
+    @property
+    def in_words(self) -> str:
+        """Says what became of the changes, for people."""
+        return (
+            f"{self.encoded} encoded, {self.unchanged} unchanged, {self.deleted} deleted, {self.stale} stale, "
+            f"{counted(self.dead_letters, 'dead letter')}"
+        )
 
     @property
     def done(self) -> int:

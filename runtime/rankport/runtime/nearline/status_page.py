@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import StoreError, Unavailable
+from rankport.protos.reasons import reason_of
 from rankport.runtime.nearline.consumer import NearlineConsumer
 from rankport.runtime.nearline.stream import Backlog, ChangeStream
 from rankport.runtime.plain_http import PlainHttpServer
@@ -22,7 +23,7 @@ class StatusPage:
     """Answers until `close`; a context manager."""
 
     def __init__(self, consumer: NearlineConsumer, stream: ChangeStream, port: int) -> None:
-        """Listens on `port` of all addresses; 0 takes a free one."""
+        """Listens on `port` of all addresses; 0 takes a free one. Raises `Unavailable` for one that is taken."""
         page = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,7 +40,12 @@ class StatusPage:
                 pass
 
         self._consumer, self._stream = consumer, stream
-        self._server = PlainHttpServer("", port, Handler)
+        try:
+            self._server = PlainHttpServer("", port, Handler)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on port {port} for metrics: {reason_of(error)}; choose another (--metrics-port)"
+            ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="rankport-status", daemon=True
         )

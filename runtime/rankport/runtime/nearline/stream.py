@@ -114,10 +114,17 @@ class ChangeStream:
         self._versions, self._leases, self.dead = f"{base}:versions", f"{base}:leases", f"{base}:dead"
 
     def ensure_group(self) -> None:
-        """Makes the group, of all that the stream has, and the stream, if there is none. Raises `StoreError`."""
+        """Makes the group, of all that the stream has, and the stream, if there is none.
+
+        Raises `StoreError`, also for a key of that name that is no stream.
+        """
         try:
             self._script(_GROUP, [self._stream], [self._group])
         except StoreError as error:
+            if "WRONGTYPE" in str(error):
+                raise StoreError(
+                    f"stream {self._stream!r}: Redis has a key of that name that is no stream"
+                ) from error
             if "BUSYGROUP" not in str(error):
                 raise
 

@@ -22,10 +22,10 @@ class LoadConfig:
 
     rate: float = field(default=10.0, metadata=flag("Requests a second.", least=0.001, most=1e6))
     duration_s: float = field(
-        default=10.0, metadata=flag("Seconds that are measured, at each rate.", least=0.05)
+        default=10.0, metadata=flag("Seconds that are measured, at each rate.", least=0.05, most=1e6)
     )
     warm_up_s: float = field(
-        default=1.0, metadata=flag("Seconds before, at the same rate, that are not.", least=0)
+        default=1.0, metadata=flag("Seconds before, at the same rate, that are not.", least=0, most=1e6)
     )
     arrivals: Arrivals = field(
         default="poisson",
@@ -39,7 +39,7 @@ class LoadConfig:
         metadata=flag("Clients that share the rate of constant arrivals.", least=1, most=1_000_000),
     )
     timeout_s: float = field(
-        default=10.0, metadata=flag("Seconds in which a request must be answered.", least=0.001)
+        default=10.0, metadata=flag("Seconds in which a request must be answered.", least=0.001, most=1e6)
     )
     connections: int = field(default=4, metadata=flag("Connections that requests take in turn.", least=1))
     # Beyond it the machine that loads would be measured.

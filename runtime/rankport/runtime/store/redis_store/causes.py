@@ -10,9 +10,9 @@ UNREACHABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.C
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's word
 
 
-def failure(name: str, error: exceptions.RedisError) -> StoreError:
-    """Explains why a command failed."""
-    return StoreError(f"token store {name}: {_cause(error)}")
+def failure(told: str, error: exceptions.RedisError) -> StoreError:
+    """Explains why a command failed at what `told` names."""
+    return StoreError(f"{told}: {_cause(error)}")
 
 
 def is_login(error: BaseException) -> bool:

@@ -51,7 +51,7 @@ class RedisConnection:
         try:
             self._client: Any = redis.Redis.from_url(location.url, **self._options())
         except ValueError as error:
-            raise InvalidRequest(f"token store {location.name}: {error}") from error
+            raise InvalidRequest(f"{location.told}: {error}") from error
         try:
             self._retried(self._greet, limit_s=min(self._retry_s, location.retry_s or _START_S))
             if self.info("cluster").get("cluster_enabled"):
@@ -104,15 +104,13 @@ class RedisConnection:
             if self._trouble and not before:
                 _log.error("%s", self._trouble)
             elif before and not self._trouble:
-                _log.info("token store %s can be read again", self.location.name)
+                _log.info("%s can be read again", self.location.told)
         return not self._trouble
 
     def check_process(self) -> None:
         """Raises `StoreError` in a forked child."""
         if self._process.forked:
-            raise StoreError(
-                f"token store {self.location.name} was opened before a fork: open it in the child process"
-            )
+            raise StoreError(f"{self.location.told} was opened before a fork: open it in the child process")
 
     def close(self) -> None:
         """Closes the connections. Closing twice does nothing."""
@@ -170,12 +168,12 @@ class RedisConnection:
         wait_s = _FIRST_WAIT_S
         while True:
             if self._closed.is_set():
-                raise StoreError(f"token store {self.location.name} is closed: open it again")
+                raise StoreError(f"{self.location.told} is closed: open it again")
             try:
                 return body()
             except exceptions.RedisError as error:
                 again = isinstance(error, UNREACHABLE) and not is_final(error)
                 if tries == 1 or not again or time.monotonic() + wait_s > until:
-                    raise failure(self.location.name, error) from error
+                    raise failure(self.location.told, error) from error
             self._closed.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

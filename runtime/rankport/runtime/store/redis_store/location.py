@@ -1,4 +1,4 @@
-"""`RedisLocation`: what the URL of a token store in Redis says.
+"""`RedisLocation`: what the URL of a Redis says, and of a token store in it.
 
 redis://[user:password@]host[:port][/database]?prefix=rankport&ttl=7d        (rediss:// with TLS)
 unix://[user:password@]/path/of/socket?db=0&prefix=rankport
@@ -13,6 +13,7 @@ from rankport.protos.errors import InvalidRequest
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 DEFAULT_PREFIX: Final = "rankport"
+STORE: Final = "token store"
 
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TTL = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
@@ -32,33 +33,41 @@ class RedisLocation:
     timeout_s: float = 5.0  # of a connection, and of a reply
     retry_s: float | None = None  # of a server that cannot be reached; None: by what the store is opened for
     may_evict: bool = False  # a server that evicts keys is fine
+    what: str = STORE  # what is kept there, for messages
+
+    @property
+    def told(self) -> str:
+        """Says what it is and where, for messages."""
+        return f"{self.what} {self.name}"
 
     @classmethod
-    def parse(cls, location: str) -> "RedisLocation":
-        """Reads a URL. Raises `InvalidRequest`, which names what is wrong."""
+    def parse(cls, location: str, what: str = STORE) -> "RedisLocation":
+        """Reads a URL of `what`, by which messages call it. Raises `InvalidRequest`, which names what is wrong."""
         name = _without_password(location)
+        told = f"{what} {name}"
         try:
             parts = urlsplit(location)
             _ = parts.port
             given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError as error:
-            raise InvalidRequest(f"token store {name}: {error}") from error
+            raise InvalidRequest(f"{told}: {error}") from error
         options = dict(given)
         unknown = sorted(options.keys() - {*_OWN, *_CLIENTS})
         if unknown or len(options) < len(given):
-            what = f"option {unknown[0]!r}" if unknown else "an option that is given twice"
-            raise InvalidRequest(f"token store {name} has {what}: there are {', '.join((*_OWN, *_CLIENTS))}")
+            amiss = f"option {unknown[0]!r}" if unknown else "an option that is given twice"
+            raise InvalidRequest(f"{told} has {amiss}: there are {', '.join((*_OWN, *_CLIENTS))}")
         if parts.scheme not in SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise InvalidRequest(f"token store {name}: give redis://HOST:PORT/DATABASE or unix:///SOCKET")
+            raise InvalidRequest(f"{told}: give redis://HOST:PORT/DATABASE or unix:///SOCKET")
         clients = urlencode({key: value for key, value in options.items() if key in _CLIENTS})
         return cls(
             url=f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{clients}" if clients else ""),
             name=name,
-            prefix=_prefix(name, options.get("prefix", DEFAULT_PREFIX)),
-            ttl_ms=_ttl_ms(name, options["ttl"]) if "ttl" in options else None,
-            timeout_s=_seconds(name, "timeout_s", options.get("timeout_s", "5")),
-            retry_s=_seconds(name, "retry_s", options["retry_s"]) if "retry_s" in options else None,
-            may_evict=_may_evict(name, options.get("eviction", "refuse")),
+            prefix=_prefix(told, options.get("prefix", DEFAULT_PREFIX)),
+            ttl_ms=_ttl_ms(told, options["ttl"]) if "ttl" in options else None,
+            timeout_s=_seconds(told, "timeout_s", options.get("timeout_s", "5")),
+            retry_s=_seconds(told, "retry_s", options["retry_s"]) if "retry_s" in options else None,
+            may_evict=_may_evict(told, options.get("eviction", "refuse")),
+            what=what,
         )
 
 
@@ -70,34 +79,30 @@ def _without_password(location: str) -> str:
     return f"{scheme}{mark}{user}{colon and ':***'}{at}{host}{slash}{path}"
 
 
-def _prefix(name: str, value: str) -> str:
+def _prefix(told: str, value: str) -> str:
     if not _PREFIX.fullmatch(value):
-        raise InvalidRequest(f"token store {name}: prefix {value!r}: use 1 to 128 of A-Z a-z 0-9 . _ : -")
+        raise InvalidRequest(f"{told}: prefix {value!r}: use 1 to 128 of A-Z a-z 0-9 . _ : -")
     return value
 
 
-def _ttl_ms(name: str, value: str) -> int:
+def _ttl_ms(told: str, value: str) -> int:
     found = _TTL.fullmatch(value)
     if found is None:
-        raise InvalidRequest(
-            f"token store {name}: ttl {value!r}: give a whole number and s, m, h or d, as 7d"
-        )
+        raise InvalidRequest(f"{told}: ttl {value!r}: give a whole number and s, m, h or d, as 7d")
     return int(found[1]) * _UNIT_MS[found[2]]
 
 
-def _seconds(name: str, option: str, value: str) -> float:
+def _seconds(told: str, option: str, value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= 3600:
-        raise InvalidRequest(
-            f"token store {name}: {option} {value!r}: give seconds, above 0 and at most 3600"
-        )
+        raise InvalidRequest(f"{told}: {option} {value!r}: give seconds, above 0 and at most 3600")
     return seconds
 
 
-def _may_evict(name: str, value: str) -> bool:
+def _may_evict(told: str, value: str) -> bool:
     if value not in ("refuse", "accept"):
-        raise InvalidRequest(f"token store {name}: eviction {value!r}: give refuse or accept")
+        raise InvalidRequest(f"{told}: eviction {value!r}: give refuse or accept")
     return value == "accept"

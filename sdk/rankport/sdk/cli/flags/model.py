@@ -52,6 +52,13 @@ def _block_of(priority: Priority | None) -> AbstractContextManager[object]:
     return nullcontext() if priority is None else priority_block(priority)
 
 
+def refuse_device(server: str | None, device: str, device_id: int = 0) -> None:
+    """Raises `BadParameter` for a device beside a server."""
+    if server is not None and (device, device_id) != ("cpu", 0):
+        flag = "--device" if device != "cpu" else "--device-id"
+        raise typer.BadParameter(f"{flag} goes with --bundle; a server has its own")
+
+
 def timeout_of(timeout_s: float | None) -> float | None:
     """Checks --timeout-s. Raises `BadParameter`."""
     try:

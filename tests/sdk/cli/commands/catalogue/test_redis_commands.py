@@ -1,7 +1,9 @@
 """Commands over a real Redis: encode, score and serve on a store in it, and nearline as processes that are killed."""
 
 import json
+import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -130,10 +132,26 @@ def test_nearline_ends_behind_its_batch_when_it_is_told_to(
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=DONE_S)
         assert process.returncode == 0
-        assert "stopped: NearlineCounts(encoded=" in said
+        assert re.search(
+            r"^stopped: [1-9]\d* encoded, 0 unchanged, 0 deleted, 0 stale, 0 dead letters$", said, re.M
+        )
         finished = done(client)
     with open_store(server.url, read_only=True) as store:
         assert set(store.namespace(encoder_bundle.manifest.fingerprint).keys()) == finished
+
+
+def test_nearline_names_the_stream_that_is_none_and_the_port_that_is_taken(
+    server: RedisServer, encoder_bundle: Bundle
+) -> None:
+    command = ("nearline", "--redis", server.url, "--store", server.url, "--bundle", encoder_bundle.path)
+    with server.client() as client, socket.create_server(("", 0)) as taken:
+        client.set("text", "no stream")
+        other = rankport(*command, "--stream", "text")
+        port = taken.getsockname()[1]
+        busy = rankport(*command, "--metrics-port", port)
+    assert (other.returncode, busy.returncode) == (1, 1)
+    assert "stream 'text': Redis has a key of that name that is no stream" in other.stderr
+    assert f"cannot listen on port {port} for metrics: Address already in use" in busy.stderr
 
 
 def test_nearline_that_is_killed_goes_on_with_the_encoder_of_a_server(server: RedisServer) -> None:

@@ -13,7 +13,7 @@ from rankport.runtime.config import EngineConfig, engine_config
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 from rankport.sdk.cli.flags.encoder import BundleOrServerFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
-from rankport.sdk.cli.flags.model import opened_model
+from rankport.sdk.cli.flags.model import opened_model, refuse_device
 from rankport.sdk.client import Client
 
 
@@ -57,13 +57,19 @@ def nearline(
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.store.opening import open_store
-    from rankport.runtime.store.redis_store.location import RedisLocation
+    from rankport.runtime.store.redis_store.location import DEFAULT_PREFIX, RedisLocation
     from rankport.sdk.offline import of_side, served_encoder
 
     log_to_stderr(False)
     config, reads = filled(NearlineConfig, given), cast(Side | None, side)
+    refuse_device(server, given["device"], device_id)
+    location = RedisLocation.parse(redis, "--redis")
+    if location.ttl_ms is not None or location.prefix != DEFAULT_PREFIX:
+        raise typer.BadParameter(
+            "--redis names a stream: prefix and ttl are of a --store in Redis, give them there"
+        )
     with ExitStack() as opened:
-        connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)  # told before a model is loaded
+        connection = RedisConnection(location, _RETRY_S)  # told before a model is loaded
         opened.callback(connection.close)
         load = partial(load_encoder, config=engine_config(given["device"], device_ids=(device_id,)))
         source = opened.enter_context(opened_model(server, model, bundle, load))
@@ -79,7 +85,7 @@ def nearline(
         with _stopped_by_signals(consumer.stop):
             typer.echo(f"consuming {config.stream} as {config.consumer_name} of {config.group}", err=True)
             consumer.run()
-    typer.echo(f"stopped: {consumer.counts}", err=True)
+    typer.echo(f"stopped: {consumer.counts.in_words}", err=True)
 
 
 _RETRY_S = 5.0

@@ -16,7 +16,7 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes
 from rankport.sdk.cli.flags.lines import lines_of
-from rankport.sdk.cli.flags.model import opened_model
+from rankport.sdk.cli.flags.model import opened_model, refuse_device
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
 from rankport.sdk.cli.output.writing import writing
@@ -105,8 +105,7 @@ def generate(
     """
     asked = _prompt(prompt, fields or [])
     device: Device = given["device"]
-    if server is not None and device != "cpu":
-        raise typer.BadParameter("--device goes with --bundle; a server has its own")
+    refuse_device(server, device)
     load = partial(_load, device)
     if trie is not None:
         _refuse_beside_trie(

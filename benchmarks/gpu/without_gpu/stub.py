@@ -114,7 +114,6 @@ def _taken(name: str) -> list[str]:
 @cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL("libcudart.so.13")
-    library.stub_peak_bytes.restype = ctypes.c_size_t
     return library
 
 

@@ -27,6 +27,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints, sentence_folders
+from support.forms.quantized_checkpoints import compressed_tensors
 from support.hybrids import hybrid
 from support.lists import alone, drafts
 from support.lists.rankers import checkpoint as list_checkpoint
@@ -184,6 +185,12 @@ KINDS: dict[str, KindOnCuda] = {
     "ranker, gated delta rule": KindOnCuda(partial(hybrid, family="qwen3.5"), _behind_prefixes, RANKER),
     "ranker, Mamba 2 and attention": KindOnCuda(
         partial(hybrid, family="falcon-h1"), _behind_prefixes, RANKER
+    ),
+    "ranker, NVFP4": KindOnCuda(
+        lambda folder: compressed_tensors(folder, "NVFP4", num_hidden_layers=1),
+        _behind_prefixes,
+        RANKER,
+        low_bits=False,
     ),
     "ranker, averages": KindOnCuda(
         _averaged,

@@ -11,9 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
+from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
+from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.verify import verify
-from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, ParityError
 from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
@@ -58,6 +61,29 @@ def probabilities(folder: Path, texts: list[str]) -> np.ndarray:
         ]
     made: np.ndarray = torch.cat(rows).numpy()
     return made
+
+
+def test_a_text_that_a_long_limit_cuts_is_read_and_not_run(levels: Path, bundle: Bundle) -> None:
+    """Attention over 40,960 tokens would take 6.7 GB a head."""
+    limits = bundle.manifest.limits.model_copy(update={"max_item_tokens": 40_960})
+    manifest = bundle.manifest.model_copy(update={"limits": limits})
+    owner = PairTokenizer.of(levels / "tokenizer.json")
+    sampled = sampled_texts(manifest, tokenizer_of(levels / "tokenizer.json"), owner, "")
+    assert [part.mode for part in sampled] == ["text"]
+    assert max(len(run.ids) for run in sampled[0].runs) < 4096
+    with pytest.raises(
+        ParityError, match=r"truncation: the text .* is 40960 tokens in the bundle and 40965 "
+    ):
+        sampled_texts(
+            manifest, tokenizer_of(levels / "tokenizer.json"), _LaterCut(owner.inner, owner.file), ""
+        )
+
+
+class _LaterCut(PairTokenizer):
+    """An owner that cuts five tokens later."""
+
+    def encode_one(self, text: str, max_tokens: int) -> list[int]:
+        return super().encode_one(text, max_tokens + 5)
 
 
 def test_its_probabilities_are_those_of_transformers_whatever_their_length(

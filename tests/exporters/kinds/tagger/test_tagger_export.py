@@ -1,12 +1,14 @@
 """Taggers from checkpoint to spans: proven, opened, verified and tagging as transformers does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rankport.exporters.export import export
+from rankport.exporters.kinds.tagger.proof.texts import of_shorter_windows
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
@@ -46,6 +48,16 @@ def test_its_kind_is_claimed_and_every_mode_is_proven(bundle: Bundle) -> None:
     assert list(modes) == ["one_item", "batch", "spans", "words", "windows", "pipeline"]
     assert modes["spans"] >= 25
     assert modes["pipeline"] >= 8
+
+
+def test_windows_that_a_proof_runs_are_no_longer_than_it_can(bundle: Bundle) -> None:
+    assert of_shorter_windows(bundle) == bundle
+    limits = bundle.manifest.limits.model_copy(update={"max_item_tokens": 40_960})
+    long = replace(bundle, manifest=bundle.manifest.model_copy(update={"limits": limits}))
+    shorter = of_shorter_windows(long)
+    assert shorter.manifest.limits.max_item_tokens == 2048
+    with Tagger.load(shorter, config=ONE_THREAD) as tagger:
+        assert len(tagger.tag(["sushi in Ghent"])) == 1
 
 
 def test_verify_proves_it_again(bundle: Bundle, checkpoint: Path) -> None:

@@ -8,6 +8,7 @@ from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
 from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
+from rankport.exporters.proof.windows import LONGEST
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -22,8 +23,9 @@ def sampled_texts(
 ) -> list[SampledTexts]:
     """Draws texts, or runs of token ids where there is no tokenizer.
 
-    `before` is the text that the owner puts before each; None where the prompt is not the owner's. Raises ParityError
-    where the bundle makes other ids of a text than the checkpoint's tokenizer.
+    A text that is cut at a limit beyond `LONGEST` is read, and not run: attention over it may fit no machine. `before`
+    is the text that the owner puts before each; None where the prompt is not the owner's. Raises ParityError where the
+    bundle makes other ids of a text than the checkpoint's tokenizer.
     """
     encoder, most = PromptEncoder(manifest, tokenizer), manifest.limits.max_item_tokens
     if tokenizer is None or owner is None:
@@ -31,13 +33,15 @@ def sampled_texts(
         return [_sampled("text", encoder.encode_items(drawn).runs)]
     texts = sample_texts(tokenizer, most)
     long = [overlong_text(texts, most), *sorted(texts, key=len)[-_LONG:]]
+    run = {"text", "truncation"} if most <= LONGEST else {"text"}
     short = [text for text in texts if len(encoder.encode_items([text], "truncate").truncated) == 0]
     made = []
     for mode, asked in (("text", short), ("truncation", long)):
         runs = encoder.encode_items(asked, "truncate").runs
         if before is not None:
             _require_same(mode, asked, runs, lambda text: owner.encode_one(before + text, most))
-        made.append(_sampled(mode, runs))
+        if mode in run:
+            made.append(_sampled(mode, runs))
     return made
 
 

@@ -66,7 +66,7 @@ def measure_tagger(
     modes = _compare(expected, answers)
     on_progress("parity: texts, words, windows")
     tie = _TIE + 4 * max(mode.max_abs_error for mode in modes)
-    modes += compare_texts(manifest, place, source, tie)
+    modes += compare_texts(place, source, tie)
     piped = compare_with_pipeline(manifest, place, source, tie)
     if piped is not None:
         modes.append(piped)

@@ -5,7 +5,7 @@ tolerance: other tokens or places are an error at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from rankport.exporters.kinds.tagger.proof.owners_spans import OwnDecoder
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_texts
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.same_tokens import TEXTS
+from rankport.exporters.proof.windows import LONGEST
 from rankport.protos.errors import ParityError
 from rankport.protos.tagging import Span, TagResult, TagTexts, TagTruncation
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Segment
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.reading import TextReader
@@ -123,13 +126,16 @@ class OwnTagger:
         return min(left, right)
 
 
-def compare_texts(manifest: Manifest, place: Runnable, source: Checkpoint, tie: float) -> list[ModeParity]:
+def compare_texts(place: Runnable, source: Checkpoint, tie: float) -> list[ModeParity]:
     """Measures spans and tags of texts. Logits within `tie` of each other have no order.
 
-    Raises ParityError for a text that the bundle reads as other tokens or at other places.
+    Windows are at most `LONGEST` tokens. Raises ParityError for a text that the bundle reads as other tokens or at
+    other places.
     """
+    bundle = of_shorter_windows(place.bundle)
+    manifest = bundle.manifest
     assert manifest.tokenizer is not None
-    tokenizer = Tokenizer.from_file(place.bundle.file(manifest.tokenizer))
+    tokenizer = Tokenizer.from_file(bundle.file(manifest.tokenizer))
     owner, reader = OwnTagger.of(source, manifest), TextReader(manifest, tokenizer)
     special = tokenizer.special_tokens()
     awkward = [text for text in AWKWARD if not any(name in text for name in special)]
@@ -141,8 +147,17 @@ def compare_texts(manifest: Manifest, place: Runnable, source: Checkpoint, tie: 
         "words": [text.split() for text in drawn],
         "windows": [long, drawn[0], long[: len(long) * 2 // 3]],
     }
-    with Tagger.load(place.bundle, config=place.config) as tagger:
+    with Tagger.load(bundle, config=place.config) as tagger:
         return [_compare(mode, texts, owner, reader, tagger, tie) for mode, texts in modes.items()]
+
+
+def of_shorter_windows(bundle: Bundle) -> Bundle:
+    """Has a tagger cut texts at `LONGEST` tokens where its limit is beyond: attention over more may fit no machine."""
+    limits = bundle.manifest.limits
+    most = min(limits.max_item_tokens, LONGEST)
+    narrower = limits.model_copy(update={"max_item_tokens": most})
+    manifest = bundle.manifest.model_copy(update={"limits": narrower})
+    return replace(bundle, manifest=with_own_fingerprint(manifest))
 
 
 def _of_tokens(text: str, tokens: int, tokenizer: Tokenizer) -> str:

@@ -113,8 +113,7 @@ def _taken(name: str) -> list[str]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL("libcudart.so.13")
-    return library
+    return ctypes.CDLL("libcudart.so.13")
 
 
 def _others(joined: str | None, known: list[str]) -> list[str]:

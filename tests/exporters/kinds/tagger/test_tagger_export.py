@@ -57,7 +57,7 @@ def test_windows_that_a_proof_runs_are_no_longer_than_it_can(bundle: Bundle) -> 
     shorter = of_shorter_windows(long)
     assert shorter.manifest.limits.max_item_tokens == 2048
     with Tagger.load(shorter, config=ONE_THREAD) as tagger:
-        assert len(tagger.tag(["sushi in Ghent"])) == 1
+        tagger.tag(["sushi in Ghent"])
 
 
 def test_verify_proves_it_again(bundle: Bundle, checkpoint: Path) -> None:

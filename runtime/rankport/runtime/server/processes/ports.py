@@ -34,7 +34,11 @@ class ReservedPort:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)  # type: ignore[arg-type]
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind(address)  # type: ignore[arg-type]
+        try:
+            self._socket.bind(address)  # type: ignore[arg-type]
+        except OSError:  # connections of a server of one process linger there, which shared no port
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(address)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Leaves it to others."""

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,3 +159,28 @@ def test_files_that_cannot_be_used_are_told_by_name(files: CertificateFiles, tmp
         Tls(cert=cert, key=cert).credentials()
     with pytest.raises(InvalidRequest, match="cert is 'c' and key None"):
         Tls(cert="c")
+
+
+@pytest.mark.parametrize(
+    ("written", "told", "logged"),
+    [
+        ({"days": (-60, -30)}, "TLS certificate has: renew it there", "certificate has expired"),
+        ({"days": (10, 60)}, "TLS certificate is of later: replace it", "certificate is not yet valid"),
+        ({"names": ("elsewhere.example",)}, "TLS certificate is of another name: call it by that", ""),
+    ],
+    ids=["expired", "of later", "of another name"],
+)
+def test_a_certificate_that_clients_refuse_is_told_by_why(
+    written: dict[str, Any], told: str, logged: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = CertificateFiles.written(tmp_path / "server", **written)
+    config = replace(LOCAL, host="localhost", security=secured(files))
+    with (
+        serving(config) as served,
+        Client(served.address, tls=files.tls, timeout_s=10, retry=False) as client,
+        pytest.raises(Unavailable, match=told),
+    ):
+        client.models()
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    cert = files.cert
+    assert errors == ([f"certificate {cert} is used, and clients refuse it: {logged}"] if logged else [])

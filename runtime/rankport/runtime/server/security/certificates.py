@@ -114,6 +114,8 @@ class Certificates:
         context = _loaded(self._files)
         if self._stamp() != stamp:
             raise InvalidRequest(f"{self._cert} changed while it was read: it is read again")
+        if reason := _refusal(self._cert, context):
+            _log.error("certificate %s is used, and clients refuse it: %s", self._cert, reason)
         return _Pair(stamp, key, cert, authorities[0] if authorities else None, context)
 
 
@@ -134,6 +136,25 @@ def _loaded(files: Sequence[str]) -> ssl.SSLContext:
         except OSError as error:
             raise InvalidRequest(f"{file} has no certificate in PEM: {error}") from error
     return context
+
+
+def _refusal(cert: str, server: ssl.SSLContext) -> str:
+    """Says why a client that trusts a certificate itself would refuse it now: it has expired, or is of later."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cert)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(to_client, to_server)
+    answers = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (asks, answers, asks):
+        try:
+            end.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message
+        except ssl.SSLError:  # it waits for the other end
+            pass
+    return ""
 
 
 def _no_password() -> str:

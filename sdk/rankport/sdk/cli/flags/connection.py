@@ -15,7 +15,8 @@ _TOKEN, _TLS = "RANKPORT_TOKEN", "RANKPORT_TLS"
 _FILES = {"ca": "RANKPORT_TLS_CA", "cert": "RANKPORT_TLS_CERT", "key": "RANKPORT_TLS_KEY"}
 _IF_CLEAR = f"if it is behind TLS, give its authority in {_FILES['ca']}, or {_TLS}=1"
 _IF_SECURE = (
-    f"if it is there, it is not behind TLS, or its certificate not of the authority in {_FILES['ca']}"
+    f"if it is there, it is not behind TLS, or its certificate has expired, or is of another name or not of the "
+    f"authority in {_FILES['ca']}"
 )
 _WORDS = {"": False, "0": False, "1": True}
 

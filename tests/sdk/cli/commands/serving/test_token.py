@@ -91,7 +91,7 @@ def test_commands_take_a_token_from_the_environment(tmp_path: Path, monkeypatch:
         ({}, "if it is behind TLS, give its authority in RANKPORT_TLS_CA, or RANKPORT_TLS=1$"),
         (
             {"RANKPORT_TLS": "1"},
-            "if it is there, it is not behind TLS, or its certificate not of the authority",
+            "if it is there, it is not behind TLS, or its certificate has expired, or is of another name or not of",
         ),
     ],
 )

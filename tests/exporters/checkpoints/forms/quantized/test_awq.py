@@ -107,6 +107,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
         {"zero_point": False},
         r"qzeros' holds zero points, and .*zero_point is false: set it to true",
     ),
+    "a slip": ({"zero_points": False}, r"zero_points is False, .*: is 'zero_point' meant"),
+    "a word": ({"zero_point": "false"}, r"quantization_config\.zero_point is 'false', must be true or false"),
     "group too long": ({"group_size": 48}, "which group_size 48 does not divide"),
     "other groups": ({"group_size": 64}, r"qzeros' has shape \[4, 8\], the config expects \[2, 8\]"),
 }

@@ -47,6 +47,19 @@ FIELDS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         _group({"format": "nvfp4-pack-quantized"}),
         r"weights\.type is 'int', supported is 'float' of nvfp4-pack-quantized",
     ),
+    "a format of nobody": (
+        _whole({"format": "zip"}),
+        r"quantization_config\.format is 'zip', supported are pack-q",
+    ),
+    "a slip": (_whole({"ignored": ["lm_head"]}), r"ignored is \['lm_head'\], .*: is 'ignore' meant"),
+    "a word": (
+        _group({"symmetric": "false"}, "weights"),
+        r"weights\.symmetric is 'false', must be true or false",
+    ),
+    "groups of a channel": (
+        _group({"strategy": "channel"}, "weights"),
+        r"weights\.group_size is 128, supported is null of 'channel'",
+    ),
     "fake quantized": (_group({"format": "dense"}), "format is 'dense'.*export the original"),
     "sparsity": (
         _whole({"sparsity_config": {"format": "sparse-24-bitmask"}}),

@@ -198,6 +198,9 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
         r"'model\.layers\.\d\..*has \d+ input channels, which group_size 80 does not divide",
     ),
     "other groups": ({"group_size": 64}, r"qzeros' has shape \[6, 16\], the config expects \[3, 16\]"),
+    "a slip": ({"groupsize": 64}, r"quantization_config\.groupsize is 64, .*: is 'group_size' meant"),
+    "a word": ({"sym": "false"}, r"quantization_config\.sym is 'false', must be true or false"),
+    "another word": ({"desc_act": 1}, r"quantization_config\.desc_act is 1, must be true or false"),
     "8 bits": ({"bits": 8}, r"qweight' has shape \[24, 128\], the config expects \[48, 128\]"),
 }
 

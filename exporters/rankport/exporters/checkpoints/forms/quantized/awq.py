@@ -24,6 +24,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     require_full_groups,
 )
 from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
@@ -35,6 +36,7 @@ _LAYOUT = "gemm"
 _LAYOUT_NAMES = ("version", "format", "checkpoint_format")  # AutoAWQ's, transformers' and GPT-QModel's
 _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Places of the output channels of a word, in their order, among its codes, the lowest bits first."""
+_READ = frozenset({"bits", "group_size", "zero_point", "pack_dtype", *_LAYOUT_NAMES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class AwqConfig:
     @classmethod
     def of(cls, raw: dict[str, Any]) -> "AwqConfig":
         """Raises CheckpointError naming the field and its value, and what to do."""
+        refuse_slips(raw, _READ, ("w_bit", "q_group_size"))
         bits, size = raw.get("bits", _BITS), raw.get("group_size", 128)
         _require(bits == _BITS, "bits", bits, "4")
         _require(isinstance(size, int) and (size == -1 or size > 0), "group_size", size, "-1 or above 0")
@@ -57,7 +60,7 @@ class AwqConfig:
         _require(raw.get("backend") != "llm-awq", "backend", raw.get("backend"), "'autoawq'")
         for key in ("activation", "rotation", "adapter", "w_bit", "q_group_size"):
             _require(not raw.get(key), key, raw.get(key), "null")
-        return cls(size, bool(raw.get("zero_point", True)))
+        return cls(size, stated_bool(raw, "zero_point", True))
 
 
 def matches(folder: CheckpointFolder) -> bool:

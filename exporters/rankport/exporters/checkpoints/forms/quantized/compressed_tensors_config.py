@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
 from rankport.exporters.quantization.activation import Kind
 from rankport.protos.errors import CheckpointError
 
@@ -105,12 +106,15 @@ class CompressedTensorsConfig:
                 raise CheckpointError(
                     f"config.json: {_FIELD}.{key} is {stated!r}: {reason}: {FULL_PRECISION}"
                 )
+        refuse_slips(raw, ("config_groups", "format", "ignore", *_UNSUPPORTED), ("moe_sparsity_config",))
         groups = raw.get("config_groups")
         if not isinstance(groups, dict) or not groups:
             raise CheckpointError(
                 f"config.json: {_FIELD}.config_groups is {groups!r}, must be an object of schemes"
             )
         file_format = str(raw.get("format"))
+        if raw.get("format") not in (None, MIXED, "dense", *get_args(Format)):
+            raise CheckpointError(_unknown_format(f"{_FIELD}.format", file_format))
         schemes = tuple(
             _scheme(f"{_FIELD}.config_groups.{name}", group, file_format) for name, group in groups.items()
         )
@@ -155,9 +159,7 @@ def _scheme(field: str, stated: Any, file_format: str) -> LayerScheme:
     form = stated.get("format") or file_format
     if form not in get_args(Format):
         where = f"{field}.format" if stated.get("format") else f"{_FIELD}.format"
-        raise CheckpointError(
-            f"config.json: {where} is {form!r}, supported are {', '.join(get_args(Format))}: {FULL_PRECISION}"
-        )
+        raise CheckpointError(_unknown_format(where, form))
     inputs = stated.get("input_activations")
     return LayerScheme(
         field=field,
@@ -166,6 +168,10 @@ def _scheme(field: str, stated: Any, file_format: str) -> LayerScheme:
         weights=_weights(f"{field}.weights", stated.get("weights"), form),
         inputs=None if inputs is None else _inputs(f"{field}.input_activations", inputs),
     )
+
+
+def _unknown_format(where: str, form: object) -> str:
+    return f"config.json: {where} is {form!r}, supported are {', '.join(get_args(Format))}: {FULL_PRECISION}"
 
 
 def _weights(field: str, stated: Any, form: str) -> WeightScheme:
@@ -178,14 +184,18 @@ def _weights(field: str, stated: Any, form: str) -> WeightScheme:
     _require(
         bits in ((4, 8) if kind == "int" else (8,)), f"{field}.num_bits", stated, "4 or 8 of int, 8 of float"
     )
-    _require(not stated.get("dynamic", False), f"{field}.dynamic", stated, "false")
+    _require(not stated_bool(stated, "dynamic", False, field), f"{field}.dynamic", stated, "false")
     strategy = _strategy(stated)
     _require(
         strategy in get_args(Strategy), f"{field}.strategy", stated, "'tensor', 'channel', 'group' or 'block'"
     )
-    symmetric = bool(stated.get("symmetric", True))
+    symmetric = stated_bool(stated, "symmetric", True, field)
     _require(symmetric or kind == "int", f"{field}.symmetric", stated, "true of float weights")
     size = stated.get("group_size") if strategy == "group" else None
+    if strategy in ("tensor", "channel"):
+        _require(
+            stated.get("group_size") in (None, -1), f"{field}.group_size", stated, f"null of {strategy!r}"
+        )
     if strategy == "group":
         _require(isinstance(size, int) and size > 0, f"{field}.group_size", stated, "a whole number above 0")
     block = None
@@ -220,7 +230,7 @@ def _whole_block(field: str, stated: dict[str, Any]) -> tuple[int, int]:
 
 def _inputs(field: str, stated: Any) -> InputScheme:
     _require_keys(field, stated, _ARGUMENT_KEYS)
-    _require(bool(stated.get("symmetric", True)), f"{field}.symmetric", stated, "true")
+    _require(stated_bool(stated, "symmetric", True, field), f"{field}.symmetric", stated, "true")
     dynamic = stated.get("dynamic", False)
     strategy = _strategy(stated)
     asked = (stated.get("type", "int"), stated.get("num_bits", 8), strategy, dynamic)

@@ -25,12 +25,14 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     require_full_groups,
 )
 from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
 
 METHOD = "gptq"
 _FIELD = "quantization_config"
+_READ = frozenset({"bits", "group_size", "sym", "desc_act", "checkpoint_format", "pack_dtype", "dynamic"})
 _LESS_ONE, _AS_IT_IS = "gptq", "gptq_v2"
 _ONE_EACH = {4: 0x11111111, 8: 0x01010101}
 """1 in every code of a word."""
@@ -49,6 +51,7 @@ class GptqConfig:
     @classmethod
     def of(cls, raw: dict[str, Any]) -> "GptqConfig":
         """Raises CheckpointError naming the field and its value, and what to do."""
+        refuse_slips(raw, _READ)
         form = raw.get("checkpoint_format", raw.get("format")) or _LESS_ONE
         if raw.get("is_marlin_format"):
             form = "marlin"
@@ -64,7 +67,9 @@ class GptqConfig:
         _require(
             all(str(rule).startswith("-") for rule in rules), "dynamic", rules, "rules that leave layers out"
         )
-        return cls(int(raw["bits"]), size, bool(raw.get("desc_act", False)), bool(raw.get("sym", True)), form)
+        return cls(
+            int(raw["bits"]), size, stated_bool(raw, "desc_act", False), stated_bool(raw, "sym", True), form
+        )
 
 
 def matches(folder: CheckpointFolder) -> bool:

@@ -1,4 +1,4 @@
-"""The proof of a list ranker crosses a window which its ordinary blocks do not reach the end of."""
+"""The proof of a list ranker crosses windows beyond its ordinary blocks, and has no block that fits no machine."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,15 @@ import pytest
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.list_ranker import graphs
+from rankport.exporters.kinds.list_ranker.proof import samples
 from rankport.exporters.proof import windows
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import ParityError
+from rankport.runtime.bundle.manifest import Limits
+from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.effort import full_effort
+from support.lists import drafts
 from support.lists.rankers import jina_checkpoint
 
 WINDOW = 680
@@ -61,3 +67,20 @@ def test_a_window_that_would_ask_for_too_long_a_block_is_told(
     assert parity is not None
     assert str(parity.reference).endswith("; not beyond the window of 680 tokens, which no sample crosses")
     assert "beyond_window" not in {mode.mode for mode in parity.modes}
+
+
+@pytest.mark.parametrize(("item", "least", "most"), [(3_000, 3_000, 4_200), (30_000, 100, 1_000)])
+def test_no_item_is_cut_at_a_limit_that_attention_would_fit_no_machine_for(
+    item: int, least: int, most: int
+) -> None:
+    lists = drafts.lists_of(max_tokens=40_960)
+    limits = Limits(max_prefix_tokens=500, max_item_tokens=item)
+    manifest: Any = drafts.draft(lists, limits=limits)
+    tokenizer = Tokenizer(drafts.raw_tokenizer())
+    drawn, prompt = samples.draw_samples(manifest, tokenizer), ListPrompt(manifest, tokenizer)
+    assert ("truncation" in [sample.mode for sample in drawn]) == (item == least)
+    lengths = [
+        prompt.encode(sample.fields, ItemColumns.of(sample.items), sample.truncation).runs.lengths.max()
+        for sample in drawn
+    ]
+    assert least <= max(lengths) <= most

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
-from rankport.exporters.proof.windows import BEYOND_WINDOW, tokens_across
+from rankport.exporters.proof.windows import BEYOND_WINDOW, LONGEST_WINDOW, tokens_across
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Item, Truncation
@@ -116,15 +116,13 @@ class _Drawn:
         return [shortest[index % len(shortest)] for index in range(count)]
 
     def awkward(self, block: Sequence[str]) -> Iterator[ListSample]:
-        """Yields a long item that is cut, markers in texts, ids and embedding tokens among texts."""
+        """Yields a long item that is cut, markers in texts, ids and embedding tokens among texts.
+
+        No item is cut at limits over which attention may fit no machine.
+        """
         few = list(block[: max(1, self._lists.max_items - 1)])
-        long = overlong_text(self.texts, self._limits.max_item_tokens)
-        query = overlong_text(self.texts, self._limits.max_prefix_tokens)
-        fields = dict.fromkeys(self._manifest.prompt.fields, query)
-        most = self._lists.max_items
-        alone = self._lists.join == "refuse"  # the long one may fill the one block
-        cut = [long, *few][:most] if alone else [*few[:1], long, *few[1:]][-most:]
-        yield ListSample("truncation", fields, cut, "truncate")
+        if self._limits.max_prefix_tokens + self._limits.max_item_tokens <= LONGEST_WINDOW:
+            yield self._cut(few)
         if self._lists.marker_ids:
             yield self._marked(few)
         runs = sample_runs(self._manifest.shape.vocab_size, min(self._limits.max_item_tokens, 24), count=4)
@@ -133,6 +131,16 @@ class _Drawn:
         yield self._mixed("token_ids", 1, few, [run for run in ids if len(run)])
         if self._manifest.embedding is not None:
             yield self._mixed("embeddings", 2, few, _embeddings(self._manifest.embedding))
+
+    def _cut(self, few: Sequence[str]) -> ListSample:
+        """Puts an item beyond its limit among others, behind a query beyond its own."""
+        long = overlong_text(self.texts, self._limits.max_item_tokens)
+        query = overlong_text(self.texts, self._limits.max_prefix_tokens)
+        fields = dict.fromkeys(self._manifest.prompt.fields, query)
+        most = self._lists.max_items
+        alone = self._lists.join == "refuse"  # the long one may fill the one block
+        items = [long, *few][:most] if alone else [*few[:1], long, *few[1:]][-most:]
+        return ListSample("truncation", fields, items, "truncate")
 
     def _mixed(self, mode: str, place: int, texts: Sequence[str], others: Sequence[Item]) -> ListSample:
         """Puts items of another form among texts, as far as one block holds them."""

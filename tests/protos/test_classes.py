@@ -106,3 +106,9 @@ def test_first_texts_are_as_many_as_second_ones() -> None:
     del request.first_texts.texts.values[1]
     with pytest.raises(InvalidRequest, match="there are 1 first texts and 2 texts: give one for each"):
         class_wire.classify_query(request)
+
+
+@pytest.mark.parametrize("wrong", [("a", "b", "c"), ["a"], (None, "a"), ("a", 3)])
+def test_what_looks_like_a_pair_and_is_none_is_shown(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match=r"^texts\[1\] is .*: give a text, token ids, or a pair of them"):
+        ClassTexts.of(["a", wrong])  # type: ignore[list-item]

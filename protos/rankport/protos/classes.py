@@ -39,6 +39,15 @@ class ClassTexts:
             return texts
         listed = checked_items(texts, "texts")
         paired = [_is_pair(text) for text in listed]
+        for place, (text, pair) in enumerate(zip(listed, paired, strict=True)):
+            if (
+                not pair
+                and isinstance(text, list | tuple)
+                and any(isinstance(part, str) for part in text[:2])
+            ):
+                raise InvalidRequest(
+                    f"texts[{place}] is {text!r:.60}: give a text, token ids, or a pair of them (first, second)"
+                )
         if not any(paired):
             return cls(_text_columns(listed, "texts"))
         if not all(paired):

@@ -184,6 +184,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "repeated layers": ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
     "newer peft": ({"use_tomorrow": True}, "'use_tomorrow' is unknown .* upgrade peft"),
     "no rank": ({"r": 0}, "r is 0, must be a number above 0"),
+    "a word": ({"use_rslora": "false"}, "use_rslora is 'false', must be true or false"),
     "no such modules": ({"target_modules": ["query_key_value"]}, "query_key_value.* not found in the base"),
     "modules of the wrong type": (
         {"target_modules": {"q_proj": 1}},

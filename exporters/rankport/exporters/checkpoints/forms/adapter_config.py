@@ -38,6 +38,8 @@ _REFUSED_FIELDS = {
     "use_qalora": f"is not supported: {_MERGE_YOURSELF}",
     "megatron_config": f"is not supported: {_MERGE_YOURSELF}",
 }
+# peft takes any text for true.
+_WORDS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "ensure_weight_tying")
 # These leave the base's weights as they are; the others (pissa, olora, corda, loftq, ...) subtract the initial product.
 _NEUTRAL_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 
@@ -63,6 +65,9 @@ class AdapterConfig:
         for name, reason in _REFUSED_FIELDS.items():
             if raw.get(name):
                 raise CheckpointError(f"{ADAPTER_CONFIG}: {name} {reason}")
+        for name in _WORDS:
+            if not isinstance(raw.get(name), bool | None):
+                raise CheckpointError(f"{ADAPTER_CONFIG}: {name} is {raw[name]!r:.60}, must be true or false")
         start = raw.get("init_lora_weights", True)
         if start not in _NEUTRAL_STARTS:
             raise CheckpointError(

@@ -4,9 +4,12 @@ Owns what a step does for any kind, which hands in an `ExportWork` for the rest.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from rankport.exporters.checkpoints.adapter_record import adapter_record
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -14,6 +17,7 @@ from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.passes.fp8_products import expand_fp8_products
+from rankport.exporters.graphs.passes.half_precision import BeyondHalfError
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.specs import axis_ranges, graph_specs
 from rankport.exporters.graphs.weights import write_graphs
@@ -207,6 +211,18 @@ def quantize_source(
     return dataclasses.replace(source, quantization=facts), record(facts, used)
 
 
+@contextmanager
+def _weights_named(model: nn.Module) -> Iterator[None]:
+    """Tells which weight a value of a graph is, by what it holds: traced graphs have names of their own."""
+    try:
+        yield
+    except BeyondHalfError as error:
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point() and weight.numel() and float(weight.abs().max()) == error.largest:
+                raise error.of_weight(name) from error
+        raise
+
+
 def trace_graphs(
     source: Checkpoint, plan: ExportPlan, options: ExportOptions, on_progress: Progress
 ) -> tuple[dict[str, RoleGraph], list[GraphSpec]]:
@@ -218,7 +234,9 @@ def trace_graphs(
     for target in options.targets:
         precision = options.precision_for(target)
         other = None if precision == options.precision_for(first) else precision
-        for stem, graph in plan.graphs(source, target, precision).items():
+        with _weights_named(source.model):
+            traced = plan.graphs(source, target, precision)
+        for stem, graph in traced.items():
             name = stem if target == first else f"{stem}.{target}"
             expand_fp8_products(graph.model)
             graphs[name] = graph

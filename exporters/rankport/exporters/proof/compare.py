@@ -73,7 +73,8 @@ def require_finite_results(
             )
         if not np.isfinite(bundle).all():
             raise ParityError(
-                f"{mode}: the bundle answers NaN or infinity on request {place}, its source does not"
+                f"{mode}: the bundle answers NaN or infinity on request {place}, its source does not: in fp16 values "
+                "beyond 65,504 do that, use --precision bf16 then"
             )
 
 

@@ -24,8 +24,20 @@ _STORED = table_input("")  # start of the names of inputs of stored rows
 _FP32_MAX = float(np.finfo(np.float32).max)
 
 
+class BeyondHalfError(CheckpointError):
+    """Value of a graph that half precision does not hold; which weight it is made of, only the model tells."""
+
+    def __init__(self, name: str | None, largest: float, wanted: ir.DataType) -> None:
+        super().__init__(f"{name} holds {largest:.3g}, beyond {wanted.name.lower()}: use --precision bf16")
+        self.largest, self.wanted = largest, wanted
+
+    def of_weight(self, name: str) -> "BeyondHalfError":
+        """Makes the same of a weight by its name."""
+        return BeyondHalfError(f"weight {name!r}", self.largest, self.wanted)
+
+
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:
-    """Rewrites the graph. Raises CheckpointError if a weight is beyond float16."""
+    """Rewrites the graph. Raises BeyondHalfError if a weight is beyond float16."""
     graph, half = model.graph, TYPES[precision]
     for value in graph.inputs:
         if value.dtype == ir.DataType.FLOAT and _comes_in_half(value.name or "", half):
@@ -99,9 +111,7 @@ class _Casts:
         with np.errstate(over="ignore"):
             small = array.astype(_NUMPY.get(wanted, np.dtype(np.float32)))
         if not np.isfinite(small).all() and np.isfinite(array).all():
-            raise CheckpointError(
-                f"{value.name} holds {np.abs(array).max():.3g}, beyond {wanted.name.lower()}: use --precision bf16"
-            )
+            raise BeyondHalfError(value.name, float(np.abs(array).max()), wanted)
         initializer = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(wanted))
         initializer.const_value = ir.Tensor(small, dtype=wanted, name=name)
         self._graph.initializers[name] = initializer

@@ -41,7 +41,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda c: (c / "config.json").unlink(), "no config.json"),
     "pickle only": (
         lambda c: (c / "model.safetensors").rename(c / "pytorch_model.bin"),
-        "pickled weights are never loaded",
+        r"pickled weights \(pytorch_model.bin\) are never loaded, convert them with save_pretrained",
+    ),
+    "llama.cpp's file only": (
+        lambda c: (c / "model.safetensors").rename(c / "model-q4.gguf"),
+        "model-q4.gguf is llama.cpp's: give the checkpoint that it was converted from",
+    ),
+    "no weights": (
+        lambda c: (c / "model.safetensors").unlink(),
+        "has no model.safetensors and no model.safetensors.index.json: copy its weights here too",
     ),
     "weights of another name": (
         lambda c: (c / "model.safetensors").rename(c / "gptq_model-4bit-128g.safetensors"),

@@ -74,6 +74,17 @@ def test_a_bundle_where_a_checkpoint_is_asked_for(encoder_bundle: Bundle, tmp_pa
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("given", ["model.gguf", "."])
+def test_a_file_of_llama_cpp_where_a_checkpoint_is_asked_for(given: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    run = rankport("export", tmp_path / given, "--kind", "ranker", "--out", tmp_path / "b")
+    assert run.returncode == 1
+    (line,) = run.stderr.strip().splitlines()
+    assert line.endswith("model.gguf is llama.cpp's: give the checkpoint that it was converted from")
+    assert ("is a file: " in line) == (given != ".")
+
+
 @pytest.mark.parametrize("kind", [(), ("--kind", "ranker", "--label-ids", "7,8")], ids=["no kind", "ranker"])
 def test_the_name_of_a_model_on_a_hub(kind: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("torch")

@@ -18,7 +18,7 @@ from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
 from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors, unread_graph
-from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
+from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors, of_llama_cpp
 from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.list_ranker.recipe import with_recipe
 from rankport.exporters.quantization.facts import QuantizationFacts
@@ -111,7 +111,18 @@ def require_checkpoint(path: Path) -> None:
             raise CheckpointError(
                 f"{str(path)!r} is a model's folder of a Hugging Face cache: give that of a revision, {str(revision)!r}"
             )
+        theirs = of_llama_cpp(path.glob("*"))
+        if theirs and not (path / "config.json").is_file():
+            raise CheckpointError(f"checkpoint {str(path)!r} has no config.json; {theirs}")
         return
+    if path.is_file():
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is a file: "
+            + (
+                of_llama_cpp([path])
+                or "give the folder of a Hugging Face checkpoint, config.json and safetensors"
+            )
+        )
     hub = ""
     if _HUB_ID.fullmatch(str(path)):
         hub = f"; if it is the name of a model on a hub, get it first: hf download {path} --local-dir {path.name}"

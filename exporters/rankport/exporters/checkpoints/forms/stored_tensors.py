@@ -3,7 +3,7 @@
 Owns what is stored where. What a tensor is for, the loaders know.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _OWN_READERS = frozenset({"crf.safetensors"})  # tensors of a head, which its kind reads
 
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -56,13 +57,9 @@ class StoredTensors:
         if (folder / INDEX).is_file():
             return cls._from_index(folder)
         if not (folder / WEIGHTS).is_file():
-            other = next((file.name for file in sorted(folder.glob("*.safetensors"))), None)
-            way_out = (
-                "pickled weights are never loaded, convert them with save_pretrained(safe_serialization=True)"
-                if other is None
-                else f"if {other!r} holds them all, rename it to {WEIGHTS}"
+            raise CheckpointError(
+                f"checkpoint {str(folder)!r} has no {WEIGHTS} and no {INDEX}: {_instead(folder)}"
             )
-            raise CheckpointError(f"checkpoint {str(folder)!r} has no {WEIGHTS} and no {INDEX}: {way_out}")
         return cls((folder / WEIGHTS,))
 
     @classmethod
@@ -152,3 +149,24 @@ class StoredTensors:
             self._shapes[name] = tuple(part.get_shape())
             self._dtypes[name] = str(part.get_dtype())
             self._open[name] = handle
+
+
+def of_llama_cpp(files: Iterable[Path]) -> str:
+    """Says what to do where one of the files is llama.cpp's; "" where none is."""
+    own = next((file for file in files if file.suffix == ".gguf"), None)
+    return f"{own.name} is llama.cpp's: give the checkpoint that it was converted from" if own else ""
+
+
+def _instead(folder: Path) -> str:
+    """Says what to do with a folder without weights in safetensors, by the files that are there."""
+    files = sorted(folder.glob("*"))
+    other = next((file.name for file in files if file.suffix == ".safetensors"), None)
+    if other is not None:
+        return f"if {other!r} holds them all, rename it to {WEIGHTS}"
+    pickled = next((file.name for file in files if file.suffix in _PICKLES), None)
+    if pickled is not None:
+        return (
+            f"pickled weights ({pickled}) are never loaded, convert them with "
+            "save_pretrained(safe_serialization=True)"
+        )
+    return of_llama_cpp(files) or "copy its weights here too"

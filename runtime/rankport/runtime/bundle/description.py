@@ -21,7 +21,8 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     takes_items = manifest.generation is None or score is not None
     forms = {
         "text": manifest.tokenizer is not None,
-        "token_ids": manifest.sets is None,  # a ranker of sets takes features
+        # A ranker of sets takes features, a tagger text alone, whose places it tells.
+        "token_ids": manifest.sets is None and manifest.tagging is None,
         "embeddings": takes_embeddings,
         "key": takes_embeddings and keys,
     }

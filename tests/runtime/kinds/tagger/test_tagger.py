@@ -38,6 +38,11 @@ def found(tagger: Tagger, text: str) -> list[tuple[str, str]]:
     return [(text[span.start : span.end], span.label) for span in tagger.tag([text]).spans(0)]
 
 
+def test_it_says_that_it_reads_text_alone(tmp_path: Path) -> None:
+    with tagging(tmp_path) as (tagger, _):
+        assert tagger.describe().item_forms == ("text",)
+
+
 def test_spans_are_at_their_characters(tmp_path: Path) -> None:
     text = "  sushi in\tNew  York, Ghent!"
     with tagging(tmp_path) as (tagger, _):

@@ -24,10 +24,21 @@ def test_names_say_the_scheme(names: list[str], scheme: str, types: tuple[str, .
     assert (read.scheme, read.types) == (scheme, types)
 
 
+def test_types_that_only_begin_alike_are_types() -> None:
+    for names in (["O", "b-city", "i-town"], ["I_city", "O"], ["b", "i", "o"], ["vitamin-b", "omega-3"]):
+        assert set(LabelScheme.of(names).types) == set(names) - {"O"}
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["LABEL_0", "LABEL_1"], "'LABEL_0' says nothing"),
+        (
+            ["o", "b-city", "i-city"],
+            "'b-city' and 'i-city' look like parts of a span: spell them B-city and I-city",
+        ),
+        (["O", "I_city", "B_city"], "'I_city' and 'B_city' look like parts of a span"),
+        (["O", "city-B", "city-I"], "'city-B' and 'city-I' look like parts of a span"),
         (["O"], "name no span"),
         (["O", "B-city", "I-city", "X"], "'X' is neither O nor prefixed as 'B-city' is"),
         (["O", "B-city", "E-city", "L-city"], "the prefixes .* are of no one scheme"),

@@ -15,6 +15,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 OUTSIDE = "O"
 _PREFIXED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
 _UNNAMED = re.compile(r"LABEL_\d+")
+_MISSPELLED = re.compile(
+    r"(?P<begin>[bi])[-_:./ ](?P<kind>.+)|(?P<type>.+)[-_:./ ](?P<end>[bi])", re.DOTALL | re.I
+)
 _SCHEMES: tuple[tuple[Scheme, frozenset[str]], ...] = (
     ("IO", frozenset("I")),
     ("BIO", frozenset("BI")),
@@ -22,6 +25,21 @@ _SCHEMES: tuple[tuple[Scheme, frozenset[str]], ...] = (
     ("BILOU", frozenset("BILU")),
 )
 _SINGLE, _LAST = {"BIOES": "S", "BILOU": "U"}, {"BIOES": "E", "BILOU": "L"}
+
+
+def _refuse_misspelled(names: Sequence[str]) -> None:
+    """Raises ValueError for b-city beside i-city, B_city beside I_city, city-B beside city-I: each would be a type."""
+    found = dict[tuple[str, str], str]()
+    for name in names:
+        if (match := _MISSPELLED.fullmatch(name)) is None:
+            continue
+        part, kind = (match["begin"] or match["end"]).upper(), match["kind"] or match["type"]
+        other = found.get(("I" if part == "B" else "B", kind))
+        if other is not None:
+            raise ValueError(
+                f"{other!r} and {name!r} look like parts of a span: spell them B-{kind} and I-{kind}"
+            )
+        found[part, kind] = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,7 @@ class LabelScheme:
             )
         parts = {name: match for name in inside if (match := _PREFIXED.fullmatch(name))}
         if not parts:
+            _refuse_misspelled(inside)
             return cls._plain(names)
         other = next((name for name in inside if name not in parts), None)
         if other is not None:

@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--order", choices=("kinds", "heads"), required=True, help="rows of _linear_uvqk")
     add_out(parser)
     given = parser.parse_args()
+    for name in ("config", "names"):
+        if not (file := getattr(given, name)).is_file():
+            parser.error(f"argument --{name}: no file {file}")
     try:
         config = SetRankerConfig.read(read_json_object(given.config), given.config)
         names = _names(given.names)

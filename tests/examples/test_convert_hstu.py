@@ -50,7 +50,7 @@ def test_a_folder_of_tensors_and_dumps_becomes_a_checkpoint_that_loads(
 @pytest.mark.parametrize(
     ("config", "names", "told"),
     [
-        (None, "{}", "has no config.json"),
+        (None, "{}", "argument --config: no file config.json"),
         ("{", "{}", "config.json is not readable JSON"),
         ("{}", "{}", "config.json: hidden_size: missing"),
         ("good", "[1]", "names.json holds a JSON list, must be an object"),

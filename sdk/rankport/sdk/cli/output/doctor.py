@@ -2,6 +2,7 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rankport.runtime.doctor import Diagnosis
 from rankport.runtime.self_test.self_test import Line
@@ -39,7 +40,7 @@ def print_self_test(console: Console, lines: tuple[Line, ...]) -> None:
             line.version,
             line.gpu,
             *("" if value is None else f"{value:.1e}" for value in (line.largest_difference, line.limit)),
-            f"[{_STYLES[line.verdict]}]{line.verdict}[/]" if _STYLES[line.verdict] else line.verdict,
+            Text(line.verdict, style=_STYLES[line.verdict]),
         )
     console.print(table)
     for line in lines:

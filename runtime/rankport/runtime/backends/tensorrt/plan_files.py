@@ -34,7 +34,7 @@ RECORD_NAME = "plan.json"
 PLAN_NAME = "plan.bin"
 MAX_RECORD_BYTES = 1024 * 1024
 
-_AGAIN = "build it again: rankport build --force"
+_AGAIN = "build it again: rankport build"
 
 
 class PlanFile(Strict):

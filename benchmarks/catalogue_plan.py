@@ -7,8 +7,10 @@ What is measured and what is assumed is told beside each input; docs/catalogues.
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 HOURS_S, DAY_S = 3600.0, 86_400.0
@@ -108,18 +110,29 @@ def _bytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
+def _number(text: str, *, zero: bool = False) -> float:
+    """Reads a finite number above 0, or from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number {'from 0 on' if zero else 'above 0'}")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--items", type=float, action="append", help="may be given again [default: 1e8 and 1e10]"
+        "--items", type=_number, action="append", help="may be given again [default: 1e8 and 1e10]"
     )
     parser.add_argument("--json", type=Path, help="write inputs and plans here")
     for each in fields(Inputs):
         parser.add_argument(
             f"--{each.name.replace('_', '-')}",
-            type=float,
+            type=partial(_number, zero=each.name == "changed"),
             default=each.default,
             help=each.metadata["source"] + " [default: %(default)g]",
         )

@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--form", nargs="*", choices=_FORMS, default=_FORMS, help="default: all")
     parser.add_argument("--model", nargs="*", help="names; default: all")
     given = parser.parse_args()
+    names = [workload.model.name for workload in scale_of(given.tiny).workloads]
+    if unknown := set(given.model or ()) - set(names):
+        parser.error(f"no model is called {', '.join(sorted(unknown))}: there are {', '.join(names)}")
     for workload in scale_of(given.tiny).workloads:
         model = workload.model
         if given.model and model.name not in given.model:

@@ -51,6 +51,11 @@ def main() -> None:
     parser.add_argument("--runtime", type=Path, nargs="*", default=[])
     parser.add_argument("--to", type=Path, default=Path(".gpu"))
     given = parser.parse_args()
+    if not any(given.skeletons.glob("*.skeleton")):
+        parser.error(f"no skeletons in {given.skeletons}: make them with python -m benchmarks.gpu.bundles")
+    for folder in given.runtime:
+        if not (folder / "unpack.py").is_file():
+            parser.error(f"{folder} is no slice of packed libraries: it has no unpack.py")
     given.to.mkdir(exist_ok=True)
     for name in ("skeletons", "runtime"):
         shutil.rmtree(given.to / name, ignore_errors=True)

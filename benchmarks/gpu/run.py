@@ -65,7 +65,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="*", help="parts by module or name, with what they need; default: all"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    try:
+        chosen(given.only or ())
+        engine_config(given.device, given.engine)
+    except ValueError as error:
+        parser.error(str(error))
+    return given
 
 
 class Run:

@@ -85,10 +85,15 @@ def arguments(description: str | None) -> Part:
 
 
 def engine_config(device: Device, knobs: list[str]) -> EngineConfig:
-    """Makes a config of NAME=VALUE pairs over the device's own defaults. A wrong name is an error."""
-    config = _defaults(device)
-    pairs = (pair.split("=", 1) for pair in knobs)
-    return dataclasses.replace(config, **{name: type(getattr(config, name))(value) for name, value in pairs})
+    """Makes a config of NAME=VALUE pairs over the device's own defaults. Raises ValueError for a wrong pair."""
+    config, values = _defaults(device), {}
+    for pair in knobs:
+        name, separator, value = pair.partition("=")
+        if not separator or not hasattr(config, name):
+            known = ", ".join(field.name for field in dataclasses.fields(config))
+            raise ValueError(f"{pair!r} is no knob of the engine: give NAME=VALUE, of {known}")
+        values[name] = type(getattr(config, name))(value)
+    return dataclasses.replace(config, **values)
 
 
 def engine_flags(config: EngineConfig) -> list[str]:

@@ -50,6 +50,7 @@ def check_requests(contents: RequestContents, form: RequestForm, store: StrPath 
         InvalidRequest: lines do not fit; all of them are named.
         PairingError, StoreError: the store is not the one of the ranker's encoder, or cannot be read.
     """
+    _check_texts(contents.judged_texts, form.draft)
     with ExitStack() as opened:
         tokens = None
         if store is not None:
@@ -94,6 +95,21 @@ class _Check:
         columns = ItemColumns.of(items)
         keyed = self.keys.resolve(columns.keys, "fail", columns.count)
         self.prompt.encode_items(columns, truncation, keyed)
+
+
+def _check_texts(judged: Sequence[JudgedText], draft: ManifestDraft) -> None:
+    """Holds the lines of judged texts to the bundle's labels, and to what it reads: a text, or two together."""
+    bad = BadLines(lines=len(judged))
+    names = () if draft.labels is None else draft.labels.names
+    for text in judged:
+        if isinstance(text.text, tuple) != (draft.pair is not None):
+            read = (
+                "one text is read: give text" if draft.pair is None else "two are read together: give texts"
+            )
+            bad.add(text.place, f"is {'one text' if isinstance(text.text, str) else 'a pair'}, and {read}")
+        elif unknown := [name for name in text.labels if name not in names]:
+            bad.add(text.place, f"label {unknown[0]!r} is none of {', '.join(names)}")
+    bad.raise_any()
 
 
 def _lines(reference: Reference | None) -> list[tuple[Prefix, Sequence[Item], str]]:

@@ -29,12 +29,18 @@ def read_judged_texts(path: Path) -> list[JudgedText]:
 def _parsed(row: object, place: str) -> JudgedText:
     match row:
         case {"text": str() as text, "label": label, **rest} if not rest:
-            return JudgedText(text, _labels(label), place)
+            return JudgedText(_filled(text), _labels(label), place)
         case {"texts": [str() as first, str() as second], "label": label, **rest} if not rest:
-            return JudgedText((first, second), _labels(label), place)
+            return JudgedText((_filled(first), _filled(second)), _labels(label), place)
     raise InvalidRequest(
         'needs exactly the keys text, or texts of two, and label: {"text": …, "label": …}' + keys_had(row)
     )
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise InvalidRequest(f"a text is {text!r:.20}: give one that is not blank, or leave the line out")
+    return text
 
 
 def _labels(label: object) -> tuple[str, ...]:

@@ -11,10 +11,13 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rankport.exporters.kinds.classifier.proof.judged import JudgedClasses
 from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
 from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
+from rankport.exporters.options.judged_texts import JudgedText
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.verify import verify
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, ParityError
 from rankport.protos.types import ItemStatus
@@ -201,6 +204,32 @@ def test_judged_texts_give_the_accuracy_of_source_and_bundle(
     file.write_text(json.dumps({"text": "cook"}) + "\n")
     with pytest.raises(InvalidRequest, match="line 1: needs exactly the keys text"):
         verify(bundle.path, levels, judged=file)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"text": "cook", "label": "none"}, "line 2: label 'none' is none of low, medium, high"),
+        ({"texts": ["a", "b"], "label": "low"}, "line 2: is a pair, and one text is read: give text"),
+        ({"text": " \t", "label": "low"}, r"line 2: a text is ' \\t': give one that is not blank"),
+    ],
+)
+def test_verify_names_a_bad_line_of_judged_texts_before_it_loads_the_checkpoint(
+    line: dict[str, object], message: str, bundle: Bundle, levels: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "judged.jsonl"
+    file.write_text(json.dumps({"text": "cook", "label": "low"}) + "\n" + json.dumps(line) + "\n")
+    steps: list[str] = []
+    with pytest.raises(InvalidRequest, match=message):
+        verify(bundle.path, levels, judged=file, on_progress=steps.append)
+    assert steps == []
+
+
+def test_a_judged_text_without_a_token_is_named_by_its_line(bundle: Bundle) -> None:
+    """Which texts have none is the tokenizer's: one of a zero-width space alone, of BERT's; here one of blanks."""
+    judged = [JudgedText("cook", ("low",), "f line 1"), JudgedText(" ", ("low",), "f line 2")]
+    with pytest.raises(InvalidRequest, match=r"^f line 2: text is empty"):
+        JudgedClasses.run(judged, bundle.manifest, Runnable(bundle, "cpu"), typed=True)
 
 
 def test_pairs_of_a_pooled_body_in_fine_int8(bert: Path, tmp_path: Path, exported: Exports) -> None:

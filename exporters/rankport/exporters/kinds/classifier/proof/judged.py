@@ -17,6 +17,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.metrics import ndcg
 from rankport.protos.classes import ClassText, ClassTexts
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.manifest import Manifest, Quality
 from rankport.runtime.kinds.classifier.encoder import ClassEncoder
 from rankport.runtime.kinds.classifier.text_classifier import TextClassifier
@@ -35,16 +36,22 @@ class JudgedClasses:
 
     @classmethod
     def run(cls, judged: Sequence[JudgedText], manifest: Manifest, place: Runnable, *, typed: bool) -> Self:
-        """Answers every text through the whole in-process runtime. Raises InvalidRequest for an unknown label."""
+        """Answers every text through the whole in-process runtime.
+
+        Raises InvalidRequest, with the line, for an unknown label and for a text without a token.
+        """
         assert manifest.labels is not None
         gains = np.stack([_gains(text, manifest.labels.names) for text in judged])
         asked: list[ClassText] = [text.text for text in judged]
+        with TextClassifier.load(place.bundle, config=place.config) as classifier:
+            result = classifier.submit_classify(asked, truncation="truncate").result()
+        if ItemStatus.FAILED in result.status:
+            failed = result.status.index(ItemStatus.FAILED)
+            raise InvalidRequest(f"{judged[failed].place}: {result.messages[failed]}")
         runs = (
             ClassEncoder.from_bundle(place.bundle).encode(ClassTexts.of(asked), None, "truncate").items.runs
         )
-        with TextClassifier.load(place.bundle, config=place.config) as classifier:
-            logits = classifier.submit_classify(asked, truncation="truncate").result().logits
-        return cls(sources_of(runs, typed=typed), gains, logits)
+        return cls(sources_of(runs, typed=typed), gains, result.logits)
 
     def quality(self, reference: HeadReference) -> Quality:
         """Computes NDCG of a source and of the bundle."""

@@ -1,5 +1,6 @@
 """Streams: those that are open are no work, and none stays open for ever."""
 
+import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.counts import Outcome
 from support.servers.serving import Serving, serving
 from support.servers.statuses import refusal
+from support.servers.supervised import eventually
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
 ADDED = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
@@ -128,3 +131,34 @@ def test_a_stop_ends_idle_streams_at_once_and_answers_what_was_read(stack: ExitS
     assert wire.stream_results(next(busy.answers))[0].id == "id"
     assert refusal(lambda: next(busy.answers)).name == "Unavailable"
     stopping.join()
+
+
+def unread_stream(stack: ExitStack, served: Serving) -> Any:
+    """A stream whose answers are larger than what its client takes unread, once the server has given it up."""
+    channel = stack.enter_context(
+        grpc.insecure_channel(served.address, [*ADDED, ("grpc.http2.bdp_probe", 0)])
+    )
+    large = wire.score_request("", "query", ["a"] * 20_000, "error", "skip")
+    requests = (pb.ScoreStreamRequest(id=str(number), request=large) for number in range(3))
+    answers = pb_grpc.ScoringStub(channel).ScoreStream(requests)
+    stack.callback(answers.cancel)
+    eventually(lambda: served.server.counts.snapshot()[Outcome.DEADLINE] == 1)
+    return answers
+
+
+def test_a_client_that_reads_late_is_told_that_its_stream_has_ended(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = unread_stream(stack, served_with(stack, stream_idle_s=0.2))
+    with pytest.raises(grpc.RpcError) as raised:
+        list(answers)
+    ended: Any = raised.value
+    assert ended.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "the client read nothing for 0.2 s (stream_idle_s)" in ended.details()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_stream_that_nobody_reads_holds_up_no_stop(stack: ExitStack) -> None:
+    served = served_with(stack, stream_idle_s=0.2, grace_s=1e6)
+    unread_stream(stack, served)
+    served.server.stop()

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import Message
 
-from rankport.protos.errors import status_code
+from rankport.protos.errors import DeadlineExceeded, status_code
 from rankport.protos.messages.request_size import Request, request_size
 from rankport.protos.priorities import Priority
 from rankport.runtime.server.core import Core
@@ -30,7 +30,7 @@ class OpenCall:
     Written out, as it is entered for every call: generators for it cost a tenth of a small one.
     """
 
-    __slots__ = ("_admitted_bytes", "_allowed_s", "_context", "_core", "_request", "_usual")
+    __slots__ = ("_admitted_bytes", "_allowed_s", "_context", "_core", "_request", "_usual", "_writing")
 
     def __init__(self, context: Context, core: Core, request: Request | None, usual: Priority) -> None:
         self._context = context
@@ -39,6 +39,7 @@ class OpenCall:
         self._usual = usual  # class of those that say none
         self._allowed_s: float | None = None
         self._admitted_bytes: int | None = None
+        self._writing: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> int:
         """Returns the bytes of the request; 0 where the call is none by itself."""
@@ -66,6 +67,21 @@ class OpenCall:
         elif isinstance(error, Exception):
             await self._fail(error)
 
+    async def write(self, message: Message) -> None:
+        """Sends a message of a stream. Raises `DeadlineExceeded` if the client does not read it in time."""
+        idle_s = self._core.config.stream_idle_s
+        self._writing = asyncio.ensure_future(self._context.write(message))
+        try:
+            await asyncio.wait((self._writing,), timeout=idle_s)
+        except asyncio.CancelledError:
+            self._writing.cancel()
+            raise
+        if not self._writing.done():
+            raise DeadlineExceeded(
+                f"the client read nothing for {idle_s:g} s (stream_idle_s): open a stream when there is work for it"
+            )
+        self._writing.result()
+
     def _admit(self, request: Request) -> int:
         nbytes, items = checked_size(self._core, request)
         self._core.admission.enter(nbytes)
@@ -75,7 +91,23 @@ class OpenCall:
 
     async def _fail(self, error: Exception) -> NoReturn:
         self._core.admission.failed(error)
+        await self._sent()
         await _abort(self._context, self._core, error)
+
+    async def _sent(self) -> None:
+        """Waits for what is on its way: gRPC ends no call before, and tells a client that reads on nothing at all.
+
+        Raises what an end does where the server stops meanwhile, and closes the connection.
+        """
+        if self._writing is None or self._writing.done():
+            return
+        stopping = asyncio.ensure_future(self._core.admission.stopping.wait())
+        try:
+            await asyncio.wait((self._writing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not self._writing.done():
+            raise grpc.aio.AbortError
 
 
 def seen(

@@ -74,14 +74,15 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> None:
         config = self._core.config
-        async with open_call(context, self._core, "background"):
+        call = open_call(context, self._core, "background")
+        async with call:
             self._core.admission.check_running()
             with self._open_streams.one_of(context.peer()):
                 messages = StreamMessages(requests, self._core, "encodes")
                 chunks = self._chunks(messages, context)
                 async with aclosing(in_order(chunks, config.stream_window)) as responses:
                     async for response in responses:
-                        await messages.read_in_time(context.write(fitting(response, self._core)))
+                        await call.write(fitting(response, self._core))
 
     async def _chunks(
         self, messages: StreamMessages[pb.EncodeStreamRequest], context: Context

@@ -24,7 +24,8 @@ class GenerationService(pb_grpc.GenerationServicer):
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        async with answering(context, self._core, request):
+        call = answering(context, self._core, request)
+        async with call:
             served = self._core.models.generator(request.model, request_id(context))
             parts = _Parts()
             with served:
@@ -32,11 +33,11 @@ class GenerationService(pb_grpc.GenerationServicer):
                 writing.add_done_callback(lambda _: parts.end())
                 try:
                     async for several in parts:
-                        await context.write(generate_wire.part_message(several))
+                        await call.write(generate_wire.part_message(several))
                     result = await writing
                 finally:
                     writing.cancel()
-            await context.write(generate_wire.last_message(result, served.description.fingerprint))
+            await call.write(generate_wire.last_message(result, served.description.fingerprint))
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
         async with answering(context, self._core, request):

@@ -41,7 +41,8 @@ class JobsService(pb_grpc.JobsServicer):
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def Watch(self, request: pb.WatchJobRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        async with open_call(context, self._core):
+        call = open_call(context, self._core)
+        async with call:
             jobs = self._jobs()
             with self._open_streams.one_of(context.peer()):
                 told, seen = None, -1
@@ -54,7 +55,7 @@ class JobsService(pb_grpc.JobsServicer):
                         seen = jobs.revision
                         job = jobs.get(request.id)
                         if job != told:
-                            await context.write(job_wire.job_message(job))
+                            await call.write(job_wire.job_message(job))
                             told = job
                             continue
                     await asyncio.sleep(_LOOK_S)

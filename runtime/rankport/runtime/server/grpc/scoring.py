@@ -54,14 +54,15 @@ class ScoringService(pb_grpc.ScoringServicer):
         self, requests: AsyncIterator[pb.ScoreStreamRequest], context: Context
     ) -> None:
         config = self._core.config
-        async with open_call(context, self._core):
+        call = open_call(context, self._core)
+        async with call:
             self._core.admission.check_running()
             with self._open_streams.one_of(context.peer()):
                 messages = StreamMessages(requests, self._core, "scores")
                 answers = self._answers(messages, context)
                 async with aclosing(as_done(answers, config.score_stream_window)) as responses:
                     async for response in responses:
-                        await messages.read_in_time(context.write(response))
+                        await call.write(response)
 
     async def _answers(
         self, messages: StreamMessages[pb.ScoreStreamRequest], context: Context

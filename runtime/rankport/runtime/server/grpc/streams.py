@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Generic, Literal, TypeVar
@@ -48,13 +48,6 @@ class StreamMessages(Generic[T]):
         finally:
             stopping.cancel()
 
-    async def read_in_time(self, written: Awaitable[None]) -> None:
-        """Waits until an answer is written. Raises `DeadlineExceeded` if the client does not read."""
-        try:
-            await asyncio.wait_for(written, self._idle_s)
-        except TimeoutError:
-            raise DeadlineExceeded(self._idle("read nothing")) from None
-
     async def _next(self, stopping: "asyncio.Future[Literal[True]]") -> T | None:
         await self._room()
         self._admission.check_running()
@@ -68,7 +61,10 @@ class StreamMessages(Generic[T]):
                     break
                 self._admission.check_running()
                 if not self._working:
-                    raise DeadlineExceeded(self._idle("sent nothing"))
+                    raise DeadlineExceeded(
+                        f"the client sent nothing for {self._idle_s:g} s (stream_idle_s): open a stream when there is "
+                        "work for it"
+                    )
             return reading.result()
         finally:
             reading.cancel()
@@ -91,9 +87,6 @@ class StreamMessages(Generic[T]):
         except Unavailable:  # which who reads on is told
             pass
         return False
-
-    def _idle(self, what: str) -> str:
-        return f"the client {what} for {self._idle_s:g} s (stream_idle_s): open a stream when there is work for it"
 
 
 class OpenStreams:

@@ -65,6 +65,7 @@ def test_it_answers_as_the_module_and_is_verified_against_it(tmp_path: Path) -> 
     assert bundle.manifest.parity is not None
     assert [mode.mode for mode in bundle.manifest.parity.modes][-1] == "one_by_one"
     assert verify_set_ranker(bundle.path, MeanSets(), tables={"item": ROWS}).failures == ()
+    assert verify_set_ranker(bundle.path, MeanSets(), tables={"item": ROWS.numpy()}).failures == ()
     with pytest.raises(CheckpointError, match="the bundle was exported from"):
         verify_set_ranker(bundle.path, MeanSets(), tables={"item": ROWS + 1})
 
@@ -124,6 +125,15 @@ def test_ids_go_with_a_table_of_keys(table: dict[str, Any], ids: Any, message: s
         ({"sets": SETS | {"tables": {}}}, "feature 'item' has table 'item', not in tables"),
         ({"heads": "click"}, r"heads is 'click': give a list of names, \['click'\]"),
         ({"score": "rank"}, "--score is 'rank': use probability or logit"),
+        ({"heads": []}, r"heads are \[\]: give each logit a name of its own"),
+        ({"heads": ["a", "a"]}, "give each logit a name of its own"),
+        ({"head_weights": {}}, "head_weights is {}: give a number for each head that counts"),
+        ({"head_weights": {"dwell": 1.0}}, "head_weights: 'dwell' is no head: there are click"),
+        ({"head_weights": {"click": float("nan")}}, r"head_weights\['click'\] is nan: give a finite number"),
+        ({"layers": 0}, "--layers is 0: must be a whole number from 1 on"),
+        ({"head_dim": 0}, "--head-dim is 0: must be a whole number from 1 on"),
+        ({"sets": None}, "sets is a NoneType: give a mapping"),
+        ({"sets": [1]}, "sets is a list: give a mapping"),
         ({"base": "folder"}, "base is of a checkpoint's folder, and a module is given"),
         ({"module": nn.Linear(2, 2)}, "module is a Linear; give a torch.nn.Module with the methods history"),
         ({"module": set_model(set_config())}, "module is a SetRankerModel"),

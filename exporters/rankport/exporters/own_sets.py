@@ -1,11 +1,15 @@
 """`export_set_ranker` and `verify_set_ranker`: a ranker of sets of one's own, a module in memory, through the steps."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -17,7 +21,13 @@ from rankport.exporters.export import run_export
 from rankport.exporters.kinds.set_ranker.facts import OwnSets, SetFacts
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.table import options_of
-from rankport.exporters.options.options import StrPath, refuse_for_modules, require_choice, require_names
+from rankport.exporters.options.options import (
+    StrPath,
+    refuse_for_modules,
+    require_choice,
+    require_count,
+    require_names,
+)
 from rankport.exporters.options.proof_options import verify_options
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
@@ -27,6 +37,8 @@ from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.kinds.table import open_bundle
 
+Rows = Tensor | NDArray[np.floating]
+"""Rows of a table, [rows, width]."""
 HeadScore = Literal["probability", "logit"]
 _SCORES: dict[HeadScore, Score] = {
     "probability": Score(kind="probability", transform="sigmoid"),
@@ -43,7 +55,7 @@ def export_set_ranker(
     layers: int,
     attention_heads: int,
     head_dim: int,
-    tables: Mapping[str, Tensor] | None = None,
+    tables: Mapping[str, Rows] | None = None,
     ids: Mapping[str, OwnersIds] | None = None,
     score: HeadScore = "probability",
     head_weights: Mapping[str, float] | None = None,
@@ -82,11 +94,15 @@ def export_set_ranker(
     refuse_for_modules(options)
     require_names("heads", heads)
     require_choice("score", score, tuple(_SCORES))
+    for count, value in (("layers", layers), ("attention_heads", attention_heads), ("head_dim", head_dim)):
+        require_count(count, value, least=1)
     schema, names = _schema(sets), tuple(heads)
-    weights = dict(head_weights) if head_weights is not None else dict.fromkeys(names, 1.0)
+    if not names or len(set(names)) < len(names):
+        raise InvalidRequest(f"heads are {list(names)}: give each logit a name of its own")
+    weights = _weights(head_weights, names)
     state = (LayerKV(kv_heads=attention_heads, head_dim=head_dim),) * layers
     facts = SetFacts(schema, names, weights, _SCORES[score], state, attention_heads * head_dim)
-    load = partial(_source, module, facts, tables or {}, ids or {})
+    load = partial(_source, module, facts, _tensors(tables), ids or {})
     made = options_of(SET_RANKER, options)
     return run_export(type(module).__name__, out, SET_RANKER, made, on_progress, load=load)
 
@@ -95,7 +111,7 @@ def verify_set_ranker(
     bundle: StrPath,
     module: nn.Module,
     *,
-    tables: Mapping[str, Tensor] | None = None,
+    tables: Mapping[str, Rows] | None = None,
     ids: Mapping[str, OwnersIds] | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
     **options: Any,
@@ -104,7 +120,7 @@ def verify_set_ranker(
 
     Raises CheckpointError for another module, or the same with other weights; else as `verify`.
     """
-    load = partial(_source, module, _facts_of(open_bundle(bundle).manifest), tables or {}, ids or {})
+    load = partial(_source, module, _facts_of(open_bundle(bundle).manifest), _tensors(tables), ids or {})
     refuse_for_modules(options)
     made = verify_options("verify_set_ranker", options)
     return run_verify(bundle, type(module).__name__, made, on_progress, load=load)
@@ -135,9 +151,29 @@ def _source(
     )
 
 
+def _tensors(tables: Mapping[str, Rows] | None) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(rows) for name, rows in (tables or {}).items()}
+
+
+def _weights(given: Mapping[str, float] | None, heads: Sequence[str]) -> dict[str, float]:
+    """Takes the weights of a combination, 1 each by default. Raises InvalidRequest for what is no head or number."""
+    if given is None:
+        return dict.fromkeys(heads, 1.0)
+    if not given:
+        raise InvalidRequest("head_weights is {}: give a number for each head that counts, or leave it out")
+    for name, weight in given.items():
+        if name not in heads:
+            raise InvalidRequest(f"head_weights: {name!r} is no head: there are {', '.join(heads)}")
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
+            raise InvalidRequest(f"head_weights[{name!r}] is {weight!r:.40}: give a finite number")
+    return {name: float(weight) for name, weight in given.items()}
+
+
 def _schema(sets: SetSchema | Mapping[str, object]) -> SetSchema:
     if isinstance(sets, SetSchema):
         return sets
+    if not isinstance(sets, Mapping):
+        raise InvalidRequest(f"sets is a {type(sets).__name__}: give a mapping, as sets of a config.json")
     try:
         return SetSchema.model_validate(dict(sets))
     except ValidationError as error:

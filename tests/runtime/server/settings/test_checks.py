@@ -86,6 +86,14 @@ def test_what_a_start_refuses_is_found_before_it(
         pass
 
 
+def test_a_store_is_told_without_its_password() -> None:
+    found = checks([], "redis://user:secret@127.0.0.1:1/0?retry_s=0.1", ServerConfig(port=0))
+    (store,) = (check for check in found if check.what.startswith("store"))
+    assert store.what == "store redis://user:***@127.0.0.1:1/0?retry_s=0.1"
+    assert "no answer of Redis" in store.error
+    assert "secret" not in store.error
+
+
 def test_each_front_has_a_socket_that_can_be(tmp_path: Path) -> None:
     longest = f"unix:{tmp_path}/".ljust(len("unix:") + 107, "a")
     assert errors_of(ServerConfig(host=longest)) == []

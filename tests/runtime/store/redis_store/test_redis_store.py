@@ -269,6 +269,12 @@ def test_replica_that_is_only_read_is_told(server: RedisServer, namespace: Token
         ("redis:///0", "give redis://HOST"),
         ("s3://bucket", "give redis://HOST"),
         ("redis://", "store redis://: give redis://HOST"),
+        ("redis://h/prod", "database 'prod': give a number from 0 on"),
+        ("redis://h/0&frozen", "database '0&frozen'"),
+        ("redis://h?db=-1", "database '-1'"),
+        ("redis://h/1?db=2", "database 1 in the path and 2 in db: leave one out"),
+        ("redis://h/0#1", "in a password write %23"),
+        ("redis://u:sec/ret@h/0", r"store redis://u:\*\*\*@h"),
         ("redis://u:secret@h?timeout_s=0", r"redis://u:\*\*\*@h.*timeout_s '0'"),
     ],
 )
@@ -276,3 +282,4 @@ def test_url_that_is_wrong_is_told(given: str, told: str) -> None:
     with pytest.raises(InvalidRequest, match=told) as error:
         open_store(given)
     assert "secret" not in str(error.value)
+    assert "sec/ret" not in str(error.value)

@@ -28,6 +28,7 @@ from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.server.settings.addresses import check_addresses, check_reachable
 from rankport.runtime.store.keyed_items import paired_tokens
 from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.redis_store.location import without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ def checks(
     if engine.device_tokens_bytes:
         yield _checked("tokens on the device", lambda: check_device_tokens(engine, opened, kinds))
     if store is not None:
-        yield _checked(f"store {store}", lambda: _check_store(store, frozen, write_back, opened.values()))
+        yield _checked(
+            f"store {without_password(store)}",
+            lambda: _check_store(store, frozen, write_back, opened.values()),
+        )
     for root in server.model_roots:
         yield _checked(f"model root {root}", partial(check_folder, "model root", root))
     for root in server.job_roots:

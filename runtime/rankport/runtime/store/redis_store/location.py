@@ -43,7 +43,7 @@ class RedisLocation:
     @classmethod
     def parse(cls, location: str, what: str = STORE) -> "RedisLocation":
         """Reads a URL of `what`, by which messages call it. Raises `InvalidRequest`, which names what is wrong."""
-        name = _without_password(location)
+        name = without_password(location)
         told = f"{what} {name}"
         try:
             parts = urlsplit(location)
@@ -58,6 +58,9 @@ class RedisLocation:
             raise InvalidRequest(f"{told} has {amiss}: there are {', '.join((*_OWN, *_CLIENTS))}")
         if parts.scheme not in SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
             raise InvalidRequest(f"{told}: give redis://HOST:PORT/DATABASE or unix:///SOCKET")
+        if parts.fragment:
+            raise InvalidRequest(f"{told}: what is behind '#' says nothing here; in a password write %23")
+        _check_database(told, parts.scheme, parts.path, options.get("db"))
         clients = urlencode({key: value for key, value in options.items() if key in _CLIENTS})
         return cls(
             url=f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{clients}" if clients else ""),
@@ -71,12 +74,26 @@ class RedisLocation:
         )
 
 
-def _without_password(location: str) -> str:
+def without_password(location: str) -> str:
+    """Words a location for messages: a URL without its password, even if that has a slash that is not escaped."""
     scheme, mark, rest = location.rpartition("://")
-    authority, slash, path = rest.partition("/")
-    login, at, host = authority.rpartition("@")
+    if not mark:
+        return location
+    login, at, host = rest.rpartition("@")
     user, colon, _ = login.partition(":")
-    return f"{scheme}{mark}{user}{colon and ':***'}{at}{host}{slash}{path}"
+    return f"{scheme}{mark}{user}{colon and ':***'}{at}{host}"
+
+
+def _check_database(told: str, scheme: str, path: str, db: str | None) -> None:
+    """Raises `InvalidRequest` for a database that is no number, or said twice: the client library would take 0."""
+    in_path = "" if scheme == "unix" else path.removeprefix("/")
+    for given in filter(None, (in_path, db)):
+        if not given.isdecimal():
+            raise InvalidRequest(
+                f"{told}: database {given!r}: give a number from 0 on, as redis://HOST:PORT/0"
+            )
+    if in_path and db:
+        raise InvalidRequest(f"{told}: database {in_path} in the path and {db} in db: leave one out")
 
 
 def _prefix(told: str, value: str) -> str:

@@ -25,6 +25,7 @@ from support.cli import rankport
 from support.servers.deterministic_models import DeterministicEncoder
 from support.servers.redis_server import RedisServer, free_port, redis_server
 from support.servers.serving import RANKPORT, serve, serving
+from support.token_samples import SPEC, entry
 
 T = TypeVar("T")
 TEXTS = {f"i{number}": f"senior nurse {number}" for number in range(40)}
@@ -45,6 +46,23 @@ def check_stored(server: RedisServer, encoder: ItemEncoder | DeterministicEncode
         assert sorted(namespace.keys()) == sorted(TEXTS)
         made = encoder.encode(list(TEXTS.values()))
         np.testing.assert_allclose(namespace.read(list(TEXTS)).tokens, made, atol=1e-3)
+
+
+def test_no_command_shows_the_password_of_a_store(server: RedisServer, tmp_path: Path) -> None:
+    server.client().config_set("requirepass", "secret")
+    url = f"redis://:secret@127.0.0.1:{server.port}/0"
+    with open_store(url, create=True) as store:
+        store.namespace("e" * 64, SPEC, create=True).put_many([entry("a"), entry("b")])
+    lines = [
+        rankport("store", "inspect", url, "--check"),
+        rankport("store", "copy", url, str(tmp_path / "hot.snapshot")),
+        rankport("store", "diff", url, str(tmp_path / "hot.snapshot")),
+        rankport("store", "copy", str(tmp_path / "hot.snapshot"), f"{url}?prefix=other"),
+        rankport("store", "drop", "e" * 64, "--store", f"{url}?prefix=other"),
+    ]
+    assert [(done.returncode, done.stderr) for done in lines] == [(0, "")] * 5
+    assert lines[-1].stdout.endswith("2 items of encoder " + "e" * 64 + " are dropped\n")
+    assert not any("secret" in done.stdout for done in lines)
 
 
 def test_a_store_in_redis_is_encoded_scored_and_served_over_its_restart(

@@ -162,10 +162,11 @@ def drop(fingerprint: Fingerprint, store: Store) -> None:
     Rankers that are paired with it can read none from then on.
     """
     from rankport.runtime.store.lmdb_store.store import LmdbStore
-    from rankport.sdk.store_copies import open_to_drop
+    from rankport.sdk.store_copies import open_to_drop, shown
 
     with open_to_drop(store) as tokens:
         count = len(tokens.namespace(fingerprint, filling=True))
         tokens.drop(fingerprint)
     room = "; `store compact` frees the room" if isinstance(tokens, LmdbStore) else ""
-    typer.echo(f"{store}: {counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} dropped{room}")
+    told = f"{counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} dropped"
+    typer.echo(f"{shown(store)}: {told}{room}")

@@ -1,5 +1,7 @@
 """Clients that keep connections, or take for ever to send: they end, or give way, and others are answered."""
 
+import json
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -137,3 +139,25 @@ def test_handshakes_that_never_end_give_way_the_oldest_first(tmp_path: Path) -> 
         begun[5].settimeout(0.2)
         with pytest.raises(TimeoutError):
             begun[5].recv(1)
+
+
+def established(port: int) -> bool:
+    """Says whether a server has a connection at a port, as the kernel lists them."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
+
+
+def test_a_connection_whose_answer_nobody_reads_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"prefix": "a", "items": ["b"] * 100_000}).encode()
+    head = b"POST /v1/rankport/score HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with (
+        serving(ServerConfig(port=0, http_port=0, grace_s=5.0, stream_idle_s=0.5)) as served,
+        socket.socket() as connection,
+    ):
+        host, port = served.server.http_address.rsplit(":", 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.sendall(head + body)
+        eventually(lambda: "a client did not read its answer and is cut off" in caplog.text)
+        eventually(lambda: not established(int(port)))
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

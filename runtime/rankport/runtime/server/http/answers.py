@@ -11,6 +11,10 @@ JSON = "application/json"
 _PART_BYTES = 2**20
 
 
+class UnreadError(Exception):
+    """Answer that its client does not read: what ends its connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Status, body and headers of a response."""
@@ -31,7 +35,7 @@ class Answer:
         return replace(self, headers={**self.headers, name: value})
 
     async def send(self, send: Send, idle_s: float) -> None:
-        """Sends it. Raises `TimeoutError` if the client reads nothing for so long."""
+        """Sends it. Raises `UnreadError` if the client reads nothing for so long."""
         said = {"content-type": self.media_type, "content-length": str(len(self.content)), **self.headers}
         headers = [(name.encode(), value.encode("latin-1")) for name, value in said.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -39,4 +43,7 @@ class Answer:
             part = self.content[start : start + _PART_BYTES]
             more = start + _PART_BYTES < len(self.content)
             message = {"type": "http.response.body", "body": part, "more_body": more}
-            await asyncio.wait_for(send(message), idle_s)
+            try:
+                await asyncio.wait_for(send(message), idle_s)
+            except TimeoutError:
+                raise UnreadError from None

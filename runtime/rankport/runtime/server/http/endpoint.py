@@ -1,6 +1,5 @@
 """Endpoint: the life of a request that has a JSON body, from its arrival to its answer or refusal."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +25,6 @@ from rankport.runtime.server.http.forms import has_field, read_form
 from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
 from rankport.runtime.server.observing.call import Call as SeenCall
 from rankport.runtime.server.security.guard import AUTHORIZATION
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,6 @@ class Endpoint:
             if _has_two_lengths(headers):  # a proxy may take the one, and what follows for another request
                 answer = answer.with_header("connection", "close")
             await answer.send(send, self._core.config.stream_idle_s)
-        except TimeoutError:
-            _log.warning("a client did not read its answer and is cut off")
         finally:
             admission.closed()
 

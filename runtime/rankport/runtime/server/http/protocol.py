@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import sys
 import time
@@ -11,9 +12,12 @@ from functools import cached_property
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from rankport.runtime.server.http.answers import Answer
+from rankport.runtime.server.http.answers import Answer, UnreadError
+
+_log = logging.getLogger(__name__)
 
 _HANDSHAKE_S = 10.0
 _COLLECTED = 100  # handshakes that came to nothing, at 300 kB each
@@ -77,9 +81,11 @@ def protocol_of(
 
         _overdue: asyncio.TimerHandle | None = None
         idle_since_s = 0.0
+        _application: ASGIApp
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._application, self.app = self.app, self._run
             made(transport.get_extra_info("socket").fileno())
             self.idle_since_s = self.loop.time()
             if not self._has_room():
@@ -90,6 +96,16 @@ def protocol_of(
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._watch()
+
+        async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+            """Runs the application, and ends a connection whose client reads nothing, with what it was to read."""
+            cycle: Any = self.cycle  # of this request
+            try:
+                await self._application(scope, receive, send)
+            except UnreadError:
+                _log.warning("a client did not read its answer and is cut off")
+                cycle.disconnected = True
+                self.transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)

@@ -87,7 +87,11 @@ class ServerConfig:
     max_message_bytes: int = field(
         default=128 * 2**20,
         metadata=flag(
-            "Largest message in or out, in bytes or as 64MiB.", least=1, metavar="SIZE", form="size"
+            "Largest message in or out, in bytes or as 64MiB.",
+            least=1,
+            most=2**31 - 1,  # of protobuf
+            metavar="SIZE",
+            form="size",
         ),
     )
     # A round trip is nothing to a client nearby, and much to one far away.

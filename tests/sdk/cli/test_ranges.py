@@ -64,7 +64,10 @@ def test_variables_and_files_tell_it_as_flags_do(
         (("rank", "f", "--top-k", "1.5"), "--top-k is '1.5': Input should be a valid integer"),
         (("serve", "b", "--device", "abacus"), "--device is 'abacus': 'abacus' is not one of 'cpu', 'cuda'"),
         (("serve", "b", "--grace-s", "nan"), "--grace-s is 'nan': it must be at least 0"),
-        (("serve", "b", "--max-message-bytes", "4GiB"), "max_message_bytes is 4294967296: it must be from 1 to"),
+        (
+            ("serve", "b", "--max-message-bytes", "4GiB"),
+            "max_message_bytes is 4294967296: it must be from 1 to",
+        ),
     ],
 )
 def test_a_value_of_another_type_is_told_too(words: tuple[str, ...], told: str) -> None:

@@ -143,6 +143,11 @@ class Versions:
         version.enter(ModelState.FAILED)
         self._failed.append(version.told(reason))
 
+    def forget_failed(self, model: str) -> None:
+        """Forgets that a version was not loaded."""
+        left = [failed for failed in self._failed if f"{failed.name}@{failed.version}" != model]
+        self._failed = deque(left, maxlen=_FAILED_KEPT)
+
     def ready(self, model: str) -> Version:
         """Finds the version that NAME@VERSION means. Raises `NotFound` if it is not there, or not ready."""
         version = self._all.get(model)

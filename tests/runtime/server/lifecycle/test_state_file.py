@@ -133,6 +133,7 @@ def test_a_bundle_of_the_state_that_is_bad_stops_no_other(
     assert place.written == before  # for a start at which it can be had
     with place.served() as running:
         assert running.admin.unload("jobs@2").state is ModelState.FAILED
+        assert "jobs@2" not in models(running)
         running.admin.remove_alias("prod")
     assert [saved["version"] for saved in place.written["versions"]] == ["3"]
     assert [saved["alias"] for saved in place.written["aliases"]] == ["next", "both"]

@@ -122,6 +122,7 @@ class Lifecycle:
             Unavailable: the state file cannot be written.
         """
         if model not in self._models.versions and (saved := self._memory.drop_version(model)) is not None:
+            self._models.versions.forget_failed(model)
             return _never_ready(saved)
         version = self._models.versions.ready(model)
         naming = self._models.aliases.naming(model)

@@ -136,6 +136,7 @@ def test_a_stranger_is_nobody_who_is_audited() -> None:
         {"text_columns": ["title"]},
         {"separator": "; "},
         {"file_format": "csv"},
+        {"max_row_length": 9},
         {"device": "cuda"},
         {"device_id": 1},
         {"side": "item"},

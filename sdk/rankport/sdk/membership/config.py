@@ -5,7 +5,7 @@ from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
-from rankport.runtime.jobs.config import FileFormat
+from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.options import check_ranges
 
 Distance = Literal["cosine", "euclidean"]
@@ -29,6 +29,13 @@ class UserColumns:
     file_format: FileFormat | None = field(
         default=None, metadata=flag("Format of the files, if their names do not tell.", name="--format")
     )
+    max_row_length: int = field(
+        default=FileColumns().max_row_length,
+        metadata=flag("Longest row of a CSV, in characters, or of a JSONL, in bytes.", least=1),
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

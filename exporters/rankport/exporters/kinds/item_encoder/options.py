@@ -27,7 +27,9 @@ class ItemEncoderOptions(ExportOptions):
         ),
     )
     tokens: int | None = field(default=None, metadata=flag("k of last-k pooling. [default: 1]"))
-    normalize: bool | None = field(default=None, metadata=flag("Unit length for each token."))
+    normalize: bool | None = field(
+        default=None, metadata=flag("Unit length for each token. [default: as the folder says, else not]")
+    )
     output_dtype: Literal["float16", "float32"] | None = field(
         default=None, metadata=flag("float16 or float32 tokens. [default: float16]", metavar="DTYPE")
     )

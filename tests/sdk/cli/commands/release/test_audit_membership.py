@@ -54,6 +54,9 @@ def test_what_is_asked_wrong_exits_2_with_its_place(encoder_bundle: Bundle, tmp_
     refused = rankport(*command, empty, *FAST)
     assert refused.returncode == 2
     assert "line 3" in refused.stderr
+    long = rankport(*command, ours, "--max-row-length", 10, *FAST)
+    assert long.returncode == 2
+    assert "over 10 characters: raise max_row_length (--max-row-length)" in long.stderr
     column = rankport(*command, ours, "--user-column", "who")
     assert column.returncode == 2
     assert "who" in column.stderr

@@ -120,6 +120,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "pooling_mode 'attention' cannot be exported",
     ),
     "an unknown pooling key": (sets(POOLING, temperature=2.0), "temperature 2.0 is not known here"),
+    "a pooling that is not there": (
+        lambda folder: (folder / POOLING).unlink(),
+        "1_Pooling' has no config.json",
+    ),
     "a pooling of no width": (
         lambda folder: folders.write(folder, POOLING, {}),
         "embedding_dimension None must be",

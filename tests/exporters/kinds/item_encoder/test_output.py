@@ -7,7 +7,7 @@ import pytest
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints, sentence_folders
 
 
@@ -32,6 +32,16 @@ def test_options_win_over_the_folder(tmp_path: Path) -> None:
     assert (form.poolings, form.tokens, form.normalize, form.hidden_size) == (("last-k",), 3, False, 32)
     with pytest.raises(InvalidRequest, match=r"--tokens goes with --pooling last-k; cls \+ mean makes one"):
         output_form(source, ItemEncoderOptions(tokens=2))
+
+
+@pytest.mark.parametrize("name", ["word_embedding_dimension", "embedding_dimension"])
+def test_a_pooling_of_another_width_is_refused(name: str, tmp_path: Path) -> None:
+    folder = sentence_folders.pooled(checkpoints.body(tmp_path / "base", "bert"), tmp_path / "c", ["mean"])
+    sentence_folders.change(folder, "1_Pooling/config.json", **{name: 999})
+    with pytest.raises(
+        CheckpointError, match=f"1_Pooling/config.json: {name} is 999, and the hidden states have 32"
+    ):
+        output_form(load_checkpoint(folder, head="none"), ItemEncoderOptions())
 
 
 def test_an_unknown_pooling_is_refused_before_anything_is_read() -> None:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from rankport.exporters.checkpoints.forms.folder import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
+from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Pooling
 
 _MODES: MappingProxyType[str, Pooling] = MappingProxyType(
@@ -35,15 +37,30 @@ class PoolingSettings:
 
     modes: tuple[Pooling, ...]  # at least one
     include_prompt: bool
+    widths: tuple[tuple[str, int], ...]  # of the hidden states, by the names that state it
+    where: str  # file that says so
+
+    def require_width(self, width: int) -> None:
+        """Raises CheckpointError where the hidden states have another width than is stated."""
+        for name, stated in self.widths:
+            if stated != width:
+                raise CheckpointError(
+                    f"{self.where}: {name} is {stated}, and the hidden states have {width} values: is it the Pooling "
+                    "of another model?"
+                )
 
 
 def pooling_settings(folder: Path) -> PoolingSettings:
     """Reads a Pooling module. Raises CheckpointError for a mode or setting that is unknown."""
-    settings = Settings.read(folder / "config.json")
+    file = folder / "config.json"
+    settings = Settings(str(file), read_json_object(file))
     # The transformer's width, in any case; sentence-transformers does not load a module without it.
-    if settings.count("word_embedding_dimension") is None and settings.count("embedding_dimension") is None:
+    stated_widths = [
+        (name, settings.count(name)) for name in ("word_embedding_dimension", "embedding_dimension")
+    ]
+    widths = tuple((name, width) for name, width in stated_widths if width is not None)
+    if not widths:
         raise settings.error("embedding_dimension", None, "must be the width of the hidden states")
-    settings.ignore("embedding_dimension")
     flagged = [mode for name, mode in _FLAGS.items() if settings.flag(name, False)]
     stated = settings.value("pooling_mode")  # how newer releases write it
     names = flagged if stated is None else stated if isinstance(stated, list) else [stated]
@@ -53,4 +70,4 @@ def pooling_settings(folder: Path) -> PoolingSettings:
             raise settings.error("pooling_mode", name, f"cannot be exported: there are {', '.join(_MODES)}")
     include_prompt = settings.flag("include_prompt", True)
     settings.finish()
-    return PoolingSettings(tuple(_MODES[name] for name in chosen), include_prompt)
+    return PoolingSettings(tuple(_MODES[name] for name in chosen), include_prompt, widths, settings.where)

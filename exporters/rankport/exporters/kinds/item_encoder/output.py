@@ -39,7 +39,10 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
             f"--tokens {options.tokens}: the pooling leaves the prompt out, and makes one token"
         )
     layers = () if folder is None else folder.dense
-    width = require_chained(layers, states_width(source.model, source.hidden_size) * len(chosen))
+    states = states_width(source.model, source.hidden_size)
+    if folder is not None:
+        folder.pooling.require_width(states)
+    width = require_chained(layers, states * len(chosen))
     cut = None if folder is None else folder.truncate_dim
     return Embedding(
         tokens=options.tokens or 1,

@@ -28,9 +28,9 @@ def pooled_head(source: Checkpoint, *, named: bool) -> tuple[tuple[str, ...], Cl
         InvalidRequest: nothing names the outputs.
     """
     folder = _folder(source)
-    outputs = require_chained(
-        folder.dense, states_width(source.model, source.hidden_size) * len(folder.pooling.modes)
-    )
+    states = states_width(source.model, source.hidden_size)
+    folder.pooling.require_width(states)
+    outputs = require_chained(folder.dense, states * len(folder.pooling.modes))
     stated = _folder_names(source, folder, outputs, wanted=not named)
     head = ClassHead(
         exclusive=are_exclusive(source, outputs),

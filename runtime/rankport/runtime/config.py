@@ -169,11 +169,15 @@ class EngineConfig:
             most=64,
         ),
     )
-    # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
-    # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
-    # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
+    # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them: in fp32 those in 8
+    # bits whose inputs are not rounded to integers. "footprint" leaves them in the page cache, shared by graphs and
+    # processes, and dequantizes those in each pass. Weights whose inputs are rounded in blocks (`--quantize int4`) are
+    # packed in any case: their kernel computes something else without.
     prepacking: Prepacking = field(
-        default="throughput", metadata=flag("Pack weights for speed, or share them in memory.")
+        default="throughput",
+        metadata=flag(
+            "Pack weights for speed, in fp32 those in 8 bits that the CPU has no product for, or share them in memory."
+        ),
     )
 
     # Sockets of the processes that drive the devices, one for each of `device_ids`; none: this process does.

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from rankport.exporters.graphs.trace import trace
-from rankport.exporters.quantization.activation import FINE, FP8_MAX, Activation
+from rankport.exporters.quantization.activation import FINE, FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.kernels.select import graph_kernels, kernel_of
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
@@ -24,6 +24,7 @@ from rankport.exporters.quantization.rounding import (
     round_with_compensation,
 )
 from rankport.exporters.quantization.weight import QuantizedWeight
+from support.gpu.qdq import fp4_weight
 
 IN, OUT = 256, 96
 
@@ -59,7 +60,14 @@ LAYERS: dict[str, tuple[QuantizedWeight, Activation | None, str]] = {
         "DequantizeKernel",
     ),
     "int4, int8 activations": (random_weight(4, 2), Activation("int8-block", block=128), "NBitsKernel"),
-    "int8 weights alone": (random_weight(8, 1), None, "NBitsKernel"),
+    "int8 weights alone": (random_weight(8, 1), None, "DequantizeKernel"),
+    "int8 in groups, asymmetric": (random_weight(8, 4, zeros=True), None, "DequantizeKernel"),
+    "int8 act-order": (random_weight(8, 4, zeros=True, shuffled=True), None, "DequantizeKernel"),
+    "fp4, fp4 per block": (
+        fp4_weight(),
+        Activation("fp4-block", FP4_MAX, scale=0.002, block=16),
+        "DequantizeKernel",
+    ),
     "int8, int8 activations in blocks": (
         random_weight(8, 1),
         Activation("int8-block", block=256),
@@ -91,10 +99,41 @@ def test_a_kernel_computes_the_maths_of_its_layer(name: str, tmp_path: Path) -> 
         graph = trace(layer, {"x": x}, {"x": [1, "tokens", IN]}, ["y"])
     assert layer.kernel is None
     ir.save(graph, tmp_path / "layer.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "layer.onnx", providers=["CPUExecutionProvider"])
-    actual = session.run(None, {"x": x.numpy()})[0]
     expected = layer(x).numpy()
-    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) <= 1e-5
+    for setting in (
+        "session.disable_quant_qdq",
+        "session.qdq_matmulnbits_accuracy_level",
+    ):  # as backends open them
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry(setting, "1")
+        session = onnxruntime.InferenceSession(
+            tmp_path / "layer.onnx", options, providers=["CPUExecutionProvider"]
+        )
+        actual = session.run(None, {"x": x.numpy()})[0]
+        assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) <= 1e-5, setting
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, _, kernel) in LAYERS.items() if kernel == "DequantizeKernel"]
+)
+def test_weights_that_no_product_takes_are_dequantized_once_at_load(name: str, tmp_path: Path) -> None:
+    layer = QuantizedLinear(LAYERS[name][0], None, LAYERS[name][1])
+    with graph_kernels(layer):
+        graph = trace(layer, {"x": torch.zeros(1, 33, IN)}, {"x": [1, "tokens", IN]}, ["y"])
+    assert "DequantizeLinear" in {node.op_type for node in all_nodes(graph)}
+    ir.save(graph, tmp_path / "layer.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # as "throughput" opens it
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(tmp_path / "layer.onnx", options, providers=["CPUExecutionProvider"])
+    assert "DequantizeLinear" not in {node.op_type for node in all_nodes(ir.load(tmp_path / "loaded.onnx"))}
+
+
+def all_nodes(model: ir.Model) -> list[ir.Node]:
+    """Lists nodes of a graph and of its functions."""
+    functions = [node for function in model.functions.values() for node in function]
+    return [*model.graph, *functions]
 
 
 def test_low_bit_weights_are_stored_in_low_bits() -> None:
@@ -169,7 +208,7 @@ def test_a_head_that_is_the_table_is_read_row_by_row_from_the_same_codes(groups:
     right = weight.dequantized()[ids]
     assert torch.equal(table(ids), right)
     assert torch.allclose(kernel(ids), right, atol=1e-6)
-    product = kernel_of(QuantizedLinear(weight, None, None))
+    product = kernel_of(QuantizedLinear(weight, None, Activation("int8-block", block=IN // groups)))
     assert product is not None
     assert torch.equal(product.packed, kernel.packed)
 

@@ -93,7 +93,9 @@ def _product_of(weight: QuantizedWeight, activation: Activation | None, target: 
         return QdqKernel(weight, activation)
     if target == "onnx-cuda":
         return _on_cuda(weight, activation)
-    if NBitsKernel.fits(weight, activation):
+    # Of 8 bits against inputs that are not rounded ONNX Runtime has no product: it would dequantize in each pass.
+    in_low_bits = weight.bits == 4 or activation is not None
+    if in_low_bits and NBitsKernel.fits(weight, activation):
         return NBitsKernel(weight, activation)
     if IntegerKernel.fits(weight, activation):
         return IntegerKernel(weight, activation)

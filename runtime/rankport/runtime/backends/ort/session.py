@@ -189,8 +189,10 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
     if not _has_byte_products():
         # Sums of unsigned by signed bytes would saturate: unsigned weights are exact, slower and a copy.
         options.add_session_config_entry("session.x64quantprecision", "1")
-    if graph.target == "tensorrt":
-        # Fused, Q/DQ pairs of 4-bit weights would round activations, and those of float8 be no valid graph.
+    low_bits = bundle.manifest.quantization is not None
+    if graph.target == "tensorrt" or (low_bits and config.prepacking == "throughput"):
+        # Weights that no product takes in low bits are then dequantized once, here, and not in each pass. Of graphs
+        # for TensorRT fused Q/DQ pairs would round activations, or be no valid graph.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Left to itself it would round the inputs of a dequantized 4-bit product, for speed.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from rankport.protos.errors import StoreError
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemRow
@@ -40,3 +42,19 @@ def test_tokens_are_kept_in_the_dtype_asked_for_and_what_has_no_room_in_it_is_a_
     ]
     exact = encoder.encode(["small"]).astype(np.float16)
     np.testing.assert_array_equal(namespace.read(["a"]).tokens, namespace.spec.as_read(exact))
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "way"),
+    [
+        ("int8", None, r"are \[2, 8\] int8, not \[2, 8\] float16: write them so \(--token-dtype int8\)"),
+        (None, "int8", r"are \[2, 8\] float16, not \[2, 8\] int8: write them so \(--token-dtype float16\)"),
+    ],
+)
+def test_another_dtype_than_the_store_has_is_told_with_the_way_out(
+    store: TokenStore, kept: str | None, asked: str | None, way: str
+) -> None:
+    encoder = HashEncoder("one", 2, 8)
+    namespace_of(store, encoder, kept)
+    with pytest.raises(StoreError, match=way):
+        namespace_of(store, encoder, asked)

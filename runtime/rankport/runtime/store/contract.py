@@ -143,11 +143,10 @@ class TokenNamespace(ABC):
             given = f"{len(entry.content_hash)} bytes, not {CONTENT_HASH_BYTES}"
             raise InvalidRequest(f"content hash of {entry.key!r} has {given}")
 
-    def corrupt(self, key: str, error: ValueError) -> StoreError:
-        """Words the error of a value that does not hold what its layout says."""
+    def corrupt(self, key: str, error: ValueError, mend: str = "encode the item again") -> StoreError:
+        """Words the error of a value that does not hold what its layout says, and how to `mend` it."""
         return StoreError(
-            f"the stored value of item {key!r} of encoder {self.fingerprint} is corrupt: {error}; "
-            "encode the item again"
+            f"the stored value of item {key!r} of encoder {self.fingerprint} is corrupt: {error}; {mend}"
         )
 
 

@@ -15,6 +15,7 @@ from rankport.runtime.store.snapshot.snapshot_file import SnapshotFile
 from rankport.runtime.store.watched_file import FileState
 
 _KEYS_PER_PAGE = 4096
+_MEND = "write the snapshot anew (`rankport store copy`)"
 
 
 class SnapshotNamespace(TokenNamespace):
@@ -41,7 +42,7 @@ class SnapshotNamespace(TokenNamespace):
         if not taken.whole.all():
             if not skip_corrupt:
                 key = keys[int(places[~taken.whole][0])]
-                raise self.corrupt(key, LayoutError("its sum does not match"))
+                raise self.corrupt(key, LayoutError("its sum does not match"), _MEND)
             places, packed = places[taken.whole], packed[taken.whole]
         tokens = self.spec.unpack(packed)
         tokens.setflags(write=False)
@@ -56,7 +57,7 @@ class SnapshotNamespace(TokenNamespace):
             try:
                 infos[place] = EntryInfo(content_hash, datetime.fromtimestamp(written_us / 1e6, UTC))
             except (ValueError, OverflowError, OSError) as error:
-                raise self.corrupt(keys[place], LayoutError(f"written at {written_us}")) from error
+                raise self.corrupt(keys[place], LayoutError(f"written at {written_us}"), _MEND) from error
         return infos
 
     def content_hashes(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -129,7 +129,7 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
             ray.init(
                 config.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
             )
-        lack = config.lack(ray.cluster_resources())
+        lack = config.lack(ray.cluster_resources())  # type: ignore[no-untyped-call]
         if lack and own and config.address is None:
             raise InvalidRequest(lack)
         if lack:

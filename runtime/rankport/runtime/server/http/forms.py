@@ -57,8 +57,8 @@ def _require_distinct_names(body: bytes) -> None:
 
 def _first_fault(error: ValidationError, form: type[Form]) -> str:
     faults: list[Any] = error.errors(include_url=False, include_context=False)
-    # Of a value that may have several types, the fault in the one that it has.
-    fault = min(faults, key=lambda fault: fault["type"].endswith("_type"))
+    # Of a value that may have several types, the fault in the one that it has: the one that lies deepest inside it.
+    fault = min(faults, key=_otherness)
     if fault["type"] == "json_invalid":
         return f"the body is no JSON: {fault['msg'].removeprefix('Invalid JSON: ')}"
     place = _place(fault["loc"])
@@ -77,6 +77,12 @@ def _first_fault(error: ValidationError, form: type[Form]) -> str:
             dict.fromkeys([said[0], *(each.removeprefix("Input should be ") for each in said[1:])])
         )
     return f"{place}{_value(fault['input'])}: {message}" if place else message
+
+
+def _otherness(fault: Any) -> tuple[bool, int]:
+    """Sorts faults: those of a value behind those of its type, and of these the outer ones behind the inner ones."""
+    of_type = fault["type"].endswith("_type")
+    return of_type, -len(re.findall(r"[.\[]", _place(fault["loc"]))) if of_type else 0
 
 
 def _value(value: object) -> str:

@@ -1,5 +1,6 @@
 """`rankport encode` with a real exported bundle."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,22 @@ def test_what_does_not_go_together_is_told(
     done = rankport("encode", "--bundle", str(encoder_bundle.path), "--items", str(items), *options)
     assert done.returncode == 2
     assert error in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "says"),
+    [
+        ("a.csv.gz", gzip.compress(b"id,text\n" + b"1,one\n" * 9)[:-9], 2, "breaks off after row"),
+        ("a.parquet", b"PAR1", 2, "cannot be read as Parquet"),
+        ("a.csv", b'id,text\n1,"one\n', 2, "is never closed"),
+        ("a.csv", None, 1, "no items file"),
+    ],
+)
+def test_a_file_that_is_damaged_is_told_apart_from_one_that_is_not_there(
+    encoder_bundle: Bundle, tmp_path: Path, name: str, content: bytes | None, code: int, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    store = ("--store", str(tmp_path / "tokens"))
+    done = rankport("encode", "--bundle", str(encoder_bundle.path), "--items", str(tmp_path / name), *store)
+    assert (done.returncode, says in done.stderr) == (code, True)

@@ -91,8 +91,8 @@ def encode(
     its text, ends it: nobody knows which lines behind it are rows.
 
     Exit codes: 0 done, bad rows included unless --max-bad-rows says otherwise; 1 no row could be used, too many bad
-    rows, or the bundle or the store failed, or a file that is not there or refused; 2 what was asked is wrong, such as a
-    column that is not there, or a file that is damaged.
+    rows, the bundle or the store failed, or a file is not there or refused; 2 what was asked is wrong, such as a column
+    that is not there, or a file that is damaged.
     """
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.history import JobHistory

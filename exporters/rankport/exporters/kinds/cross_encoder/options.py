@@ -26,7 +26,7 @@ class CrossEncoderOptions(ExportOptions):
         ),
     )
     label_ids: tuple[int, ...] | None = field(
-        default=None, metadata=flag("The same as token ids: 1176,6136. For checkpoints without a tokenizer.")
+        default=None, metadata=flag("The same as token ids: 9,17. For checkpoints without a tokenizer.")
     )
     positive: str | None = field(
         default=None,

@@ -22,7 +22,8 @@ class ItemEncoderOptions(ExportOptions):
     pooling: Pooling | None = field(
         default=None,
         metadata=flag(
-            "Hidden states that become tokens: last-k, cls, mean, max, mean-sqrt-len or weighted-mean.",
+            "Hidden states that become tokens: last-k, cls, mean, max, mean-sqrt-len or weighted-mean. [default: as "
+            "the folder says]",
             metavar="HOW",
         ),
     )

@@ -35,14 +35,21 @@ def flags_of(
     panel: str | None = None,
     only: Container[str] | None = None,
     elsewhere: Mapping[str, Any] = MappingProxyType({}),
+    more: str = "",
 ) -> list[inspect.Parameter]:
-    """Makes the flags of a dataclass, or of some of its fields. `panel` heads them in the help.
+    """Makes the flags of a dataclass, or of some of its fields. `panel` heads them in the help, `more` ends each.
 
     `elsewhere` has instances with other defaults, by where those hold: the help of a flag whose default depends says
     both, and the flag is None where it is not given.
     """
     return [
-        _flag(field, kind, panel, {where: getattr(other, field.name) for where, other in elsewhere.items()})
+        _flag(
+            field,
+            kind,
+            panel,
+            {where: getattr(other, field.name) for where, other in elsewhere.items()},
+            more,
+        )
         for field, kind in _fields(options)
         if only is None or field.name in only
     ]
@@ -105,13 +112,13 @@ def _fields(options: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 
 
 def _flag(
-    field: dataclasses.Field[Any], kind: Any, panel: str | None, others: Mapping[str, object]
+    field: dataclasses.Field[Any], kind: Any, panel: str | None, others: Mapping[str, object], more: str
 ) -> inspect.Parameter:
     words = field.metadata
     depends = any(other != field.default for other in others.values())
     option = typer.Option(
         *([words["name"]] if "name" in words else []),
-        help=words["help"] + (_defaults_in_words(field, others) if depends else ""),
+        help=words["help"] + (_defaults_in_words(field, others) if depends else "") + more,
         metavar=words.get("metavar"),
         min=words.get("least") if _is_number(field) else None,
         max=words.get("most") if _is_number(field) else None,

@@ -75,3 +75,14 @@ def test_inspect_prints_json_of_an_intact_bundle_only(mix_bundle: Bundle, tmp_pa
     broken = rankport("inspect", tmp_path)
     assert broken.returncode == 1
     assert "BundleError" in broken.stderr
+
+
+def test_help_says_what_a_flag_is_for_each_kind_that_has_it() -> None:
+    words = " ".join(rankport("export", "--help").stdout.replace("│", " ").split())
+    assert (
+        "float16 or float32 tokens. [default: float16] For two-tower: float16 or float32 representations."
+        in words
+    )
+    assert "For classifier: Names of the head's outputs, in order, comma-separated." in words
+    assert 'For classifier: JSONL of judged texts: {"text":…, "label":…}' in words
+    assert words.count("Embedding tokens an item, if --item-encoder is a fingerprint.") == 1

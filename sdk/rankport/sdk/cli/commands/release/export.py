@@ -1,5 +1,6 @@
 """`rankport export`."""
 
+from dataclasses import fields
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +24,24 @@ def _flags() -> list[Parameter]:
             if option not in seen:
                 seen.add(option)
                 panel = f"Only --kind {' or '.join(kinds_with(option))}"
-                flags += flags_of(kind.options, panel=panel, only={option})
+                flags += flags_of(
+                    kind.options, panel=panel, only={option}, more=_of_other_kinds(option, kind)
+                )
     return flags
+
+
+def _of_other_kinds(option: str, first: ExportKind) -> str:
+    """Says what an option is of the kinds that have other words for it than the first one."""
+    told = {_help(option, first): [first.name]}
+    for kind in EXPORT_KINDS:
+        if kind.name != first.name and option in option_names(kind.options):
+            told.setdefault(_help(option, kind), []).append(kind.name)
+    return "".join(f" For {' and '.join(names)}: {words}" for words, names in list(told.items())[1:])
+
+
+def _help(option: str, kind: ExportKind) -> str:
+    (words,) = [described.metadata["help"] for described in fields(kind.options) if described.name == option]
+    return str(words)
 
 
 def _kind(name: str) -> ExportKind:

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.sdk import MembershipReport, audit_membership
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.sdk import ItemEncoder, MembershipReport, audit_membership
 
 Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
 FAST = {"resamples": 100, "null_rounds": 4, "repeats": 1}
@@ -172,3 +173,11 @@ def test_users_left_out_are_told(leaking: MembershipReport) -> None:
     names, rows = drawn(61, 1.0, 1, samples=2)
     report = audit_membership(None, (names[:-1], rows[:-1]), drawn(60, 1.0, 2), **FAST)
     assert report.notes[-1].startswith("1 user of members with fewer than 2 texts is left out: ")
+
+
+def test_a_device_beside_an_encoder_that_is_loaded_is_refused(encoder_bundle: Bundle) -> None:
+    with (
+        ItemEncoder.load(encoder_bundle) as encoder,
+        pytest.raises(InvalidRequest, match="device is 'cuda': the encoder is loaded already; leave it out"),
+    ):
+        audit_membership(encoder, "members.csv", "others.csv", device="cuda")

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from rankport.protos.errors import MissingExtra
+from rankport.protos.errors import InvalidRequest, MissingExtra
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 
 
@@ -28,6 +28,17 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
         ItemRow(3, "9", "three"),
     ]
     assert file.count() == 3
+
+
+def test_a_page_that_its_checksum_does_not_fit_ends_the_reading(tmp_path: Path) -> None:
+    table = pyarrow.table({"id": ["a", "b"], "text": ["a plain text", "another"]})
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    parquet.write_table(table, tmp_path / "x.parquet", write_statistics=False, **options)
+    content = (tmp_path / "x.parquet").read_bytes()
+    assert content.count(b"a plain text") == 1
+    (tmp_path / "x.parquet").write_bytes(content.replace(b"a plain text", b"a plain test"))
+    with pytest.raises(InvalidRequest, match=r"x\.parquet .*(CRC|checksum)"):
+        list(open_items(tmp_path / "x.parquet").rows())
 
 
 def test_parquet_bytes_are_read_as_utf8(tmp_path: Path) -> None:

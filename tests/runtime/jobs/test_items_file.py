@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -255,6 +256,23 @@ def test_row_length_has_a_range(write: Write) -> None:
 def test_known_id_of_a_bad_row_is_told(write: Write) -> None:
     [row] = rows_of(write("x.jsonl", b'{"id": "x", "text": 3}'))
     assert row == BadRow(1, "text is of type int, not text", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PAR1\x15\x04", "it is Parquet: name it so, or give its format"),
+        (b"ARROW1\x00\x00", "it is Arrow: name it so"),
+        (b"PK\x03\x04\x14\x00", "it is a zip archive: unpack it first"),
+        (b"\x28\xb5\x2f\xfd\x24\x00", "it is compressed by zstd: unpack it first"),
+        (b"\xfd7zXZ\x00\x00", "it is compressed by xz"),
+        (b"BZh91AY&SY\x00", "it is compressed by bzip2"),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_what_is_no_text_is_told_by_what_it_is(write: Write, name: str, content: bytes, what: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"{re.escape(name)} is no text, {what}"):
+        open_items(write(name, content + b"\n" + content))
 
 
 def test_gzip_that_breaks_off_is_an_error_that_names_the_last_row(write: Write) -> None:

@@ -209,7 +209,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except pyarrow.ArrowException as error:
         raise InvalidRequest(f"{path} cannot be read as Parquet: {error}") from error

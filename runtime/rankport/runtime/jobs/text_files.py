@@ -23,6 +23,17 @@ _MARKS = (  # the longer first: that of UTF-32 starts as that of UTF-16
     (b"\xfe\xff", "UTF-16"),
 )
 
+_SEE = "name it so, or give its format (--format)"
+_UNPACK = "unpack it first; of compressed text gzip alone is read"
+_OTHERS = {  # how files that are no text begin: what they are, and what to do
+    b"PAR1": ("Parquet", _SEE),
+    b"ARROW1": ("Arrow", _SEE),
+    b"PK\x03\x04": ("a zip archive", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", _UNPACK),
+    b"\xfd7zXZ\x00": ("compressed by xz", _UNPACK),
+    b"BZh91AY&SY": ("compressed by bzip2", _UNPACK),
+}
+
 
 def open_bytes(path: Path) -> BinaryIO:
     """Opens a file, unpacked where it is gzip."""
@@ -42,9 +53,15 @@ def open_text(path: Path) -> Iterator[TextIOWrapper]:
 
 
 def check_encoding(path: Path) -> None:
-    """Raises `InvalidRequest` for a file in UTF-16 or UTF-32, told by its mark or by the zeros of its first line."""
+    """Raises `InvalidRequest` for a file that is no text, and for one in UTF-16 or UTF-32.
+
+    The former is told by how it begins, the latter by its mark or by the zeros of its first line.
+    """
     with open_bytes(path) as stream:
         start = stream.read(_SAMPLED_BYTES)
+    for magic, (what, way) in _OTHERS.items():
+        if start.startswith(magic):
+            raise InvalidRequest(f"{path} is no text, it is {what}: {way}")
     named = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     name = named or ("UTF-16" if b"\0" in start.partition(b"\n")[0] else None)
     if name:

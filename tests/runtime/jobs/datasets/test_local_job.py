@@ -130,6 +130,17 @@ def test_parts_are_plain_parquet_with_whose_tokens_they_are(tmp_path: Path) -> N
         schema_of("e", TokenSpec(1, 2, "int8"))
 
 
+def test_a_part_with_a_bit_that_flipped_is_not_read(tmp_path: Path) -> None:
+    run_dataset_job(HashEncoder(), target(tmp_path / "out"), write_files(tmp_path, 1))
+    path = min((tmp_path / "out").glob("part-*"))
+    token = read_part(path)["tokens"].combine_chunks().flatten().to_numpy()[:16].tobytes()
+    content = path.read_bytes()
+    assert content.count(token) == 1
+    path.write_bytes(content.replace(token, bytes([token[0] ^ 1]) + token[1:]))
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_part(path)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"dataset .*file/out cannot be made"):

@@ -46,12 +46,8 @@ class ParquetFiles:
 
     def write(self, path: Path, table: pa.Table) -> None:
         # Vectors hardly compress; dictionaries of them cost time and gain nothing.
-        write_durably(
-            path,
-            lambda stream: pq.write_table(
-                table, stream, compression="none", use_dictionary=False, write_statistics=["id"]
-            ),
-        )
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": ["id"]}
+        write_durably(path, lambda stream: pq.write_table(table, stream, write_page_checksum=True, **options))
 
     def is_whole(self, path: Path) -> bool:
         return path.is_file()
@@ -63,7 +59,7 @@ class ParquetFiles:
         return int(pq.read_metadata(path).num_rows)
 
     def batches(self, path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(rows)
 
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:

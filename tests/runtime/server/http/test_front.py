@@ -87,6 +87,7 @@ def test_a_stop_finishes_what_is_worked_on_and_refuses_the_rest(ranker: Determin
         while (refused := ask(address, "/rerank", BODY | {"texts": []})).status == 200:
             pass
         assert (refused.status, refused.headers["rankport-error"]) == (503, "Unavailable")
+        assert refused.headers["connection"] == "close"  # else the next request would meet its end
         ranker.worker.gate.set()
         assert working.result().status == 200
         stopping.join()

@@ -51,7 +51,9 @@ class Endpoint:
             with WorkingFor(self._core.observer.begin("http", scope["path"], headers.items())) as seen:
                 answer = await self._answer(headers, seen, receive)
             answer = answer.with_header(REQUEST_ID, seen.request_id)
-            if _has_two_lengths(headers):  # a proxy may take the one, and what follows for another request
+            # Of two lengths a proxy may take the one, and what follows for another request; and a connection that is
+            # kept would end, as the port closes, with a request on its way.
+            if admission.leaving or _has_two_lengths(headers):
                 answer = answer.with_header("connection", "close")
             await answer.send(send, self._core.config.stream_idle_s)
         finally:

@@ -20,6 +20,7 @@ from rankport.runtime.server.http.answers import Answer, UnreadError
 _log = logging.getLogger(__name__)
 
 _HANDSHAKE_S = 10.0
+_FIRST_REQUEST_S = 0.25  # less than the front's farewell
 _COLLECTED = 100  # handshakes that came to nothing, at 300 kB each
 
 
@@ -110,6 +111,17 @@ def protocol_of(
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             self._unwatch()
+
+        def shutdown(self) -> None:
+            """Closes as the server stops; a new connection, whose first request may be on its way, a moment later."""
+            if self.cycle is None:
+                self.loop.call_later(_FIRST_REQUEST_S, self._close_unless_busy)
+            else:
+                super().shutdown()
+
+        def _close_unless_busy(self) -> None:
+            if not self.busy and not self.transport.is_closing():
+                super().shutdown()
 
         def on_response_complete(self) -> None:
             self.idle_since_s = self.loop.time()

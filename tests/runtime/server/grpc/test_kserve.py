@@ -22,6 +22,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.types import Key
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.grpc.kserve.tasks import TASKS
 from rankport.runtime.server.grpc.kserve.tensors import Tensors
 from rankport.runtime.server.observing.config import ObservingConfig
 from support.effort import scale
@@ -264,6 +265,14 @@ def test_what_kserves_client_says_of_raw_contents_must_be_so(served: Serving, in
     assert (
         refused.message == "input 'items': parameter 'binary_data_size' is 4, and its raw content has 5 bytes"
     )
+
+
+def test_first_texts_are_told_of_a_classifier_that_reads_pairs_alone(served: Serving) -> None:
+    single, pairs = served.encoder.describe(), served.ranker.describe()
+    assert (single.prompt_fields, bool(pairs.prompt_fields)) == ((), True)
+    inputs = TASKS["classifies"].inputs
+    assert [spec.name for spec in inputs(single)] == ["texts"]
+    assert [spec.name for spec in inputs(pairs)] == ["texts", "first_texts", "prefix", "prefix_fields"]
 
 
 def test_statistics_count_what_was_inferred(served: Serving, client: Any) -> None:

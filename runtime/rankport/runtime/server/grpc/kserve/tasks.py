@@ -143,6 +143,12 @@ def _score_inputs(model: ModelDescription) -> tuple[Spec, ...]:
     return (*_PREFIXES, *(spec for form, spec in forms.items() if form in model.item_forms), *features)
 
 
+def _class_inputs(model: ModelDescription) -> tuple[Spec, ...]:
+    """Lists the texts, and of a model that reads pairs the first ones."""
+    pairs = (Spec("first_texts", BYTES, (-1,)), *_PREFIXES) if model.prompt_fields else ()
+    return (_TEXTS, *pairs)
+
+
 def _embeddings(model: ModelDescription) -> tuple[Spec, ...]:
     datatype = "FP16" if model.embedding_dtype == "float16" else "FP32"
     return (Spec("embeddings", datatype, (-1, model.embedding_tokens, model.hidden_size)),)
@@ -187,7 +193,7 @@ TASKS: Mapping[Capability, Task] = {
         usage=lambda rows: None,
     ),
     "classifies": Task(
-        inputs=lambda model: (_TEXTS, Spec("first_texts", BYTES, (-1,)), *_PREFIXES),
+        inputs=_class_inputs,
         outputs=_rows("probabilities", "logits"),
         options={"truncation": _CUTS},
         rows=("texts", "first_texts"),

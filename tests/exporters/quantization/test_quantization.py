@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from rankport.exporters.graphs.trace import trace
-from rankport.exporters.quantization.activation import FINE, FP4_MAX, FP8_MAX, Activation
+from rankport.exporters.quantization.activation import FINE, FP4_MAX, FP8_MAX, Activation, fp8_by_sums
 from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.kernels.select import graph_kernels, kernel_of
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
@@ -144,6 +144,29 @@ def test_low_bit_weights_are_stored_in_low_bits() -> None:
     assert bytes_of("int4 in groups of 128") <= IN * OUT / 2 * 1.1
     assert bytes_of("int8, int8 per token") <= IN * OUT * 1.1
     assert bytes_of("fp8, fp8 per token") <= IN * OUT * 1.1
+
+
+def test_sums_round_to_fp8_as_a_cast_does() -> None:
+    """Every significand of one binade, which all others equal by a power of two, and those below the normal numbers."""
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).to(torch.float32)
+    grid = codes[codes.isfinite()].unique()
+    middles = (grid[1:] + grid[:-1]) / 2
+    binade = torch.arange(0x3F800000, 0x40000001, dtype=torch.int32).view(torch.float32)
+    small = torch.arange(0x3B000000, 0x3C800001, 7, dtype=torch.int32).view(
+        torch.float32
+    )  # 2 ** -9 to 2 ** -6
+    for values in (
+        grid,
+        middles,
+        middles.nextafter(grid[1:]),
+        middles.nextafter(grid[:-1]),
+        binade,
+        small,
+        small / 4,
+    ):
+        expected = values.to(torch.float8_e4m3fn).to(torch.float32)
+        assert torch.equal(fp8_by_sums(values), expected)
+        assert torch.equal(fp8_by_sums(-values), -expected)
 
 
 def test_the_rounding_of_a_token_does_not_depend_on_its_neighbours() -> None:

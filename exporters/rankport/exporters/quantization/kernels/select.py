@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -99,7 +100,8 @@ def _product_of(weight: QuantizedWeight, activation: Activation | None, target: 
         return NBitsKernel(weight, activation)
     if IntegerKernel.fits(weight, activation):
         return IntegerKernel(weight, activation)
-    return DequantizeKernel(weight, activation)
+    # ONNX Runtime's casts to fp8 take several times as long on a CPU.
+    return DequantizeKernel(weight, None if activation is None else replace(activation, by_sums=True))
 
 
 def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Module:

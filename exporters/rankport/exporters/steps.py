@@ -217,10 +217,13 @@ def _weights_named(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except BeyondHalfError as error:
-        for name, weight in model.named_parameters():
-            if weight.is_floating_point() and weight.numel() and float(weight.abs().max()) == error.largest:
-                raise error.of_weight(name) from error
-        raise
+        held = (
+            f"weight {name!r}"
+            for name, weight in model.named_parameters()
+            if weight.is_floating_point() and weight.numel() and float(weight.abs().max()) == error.largest
+        )
+        name = next(held, None)
+        raise CheckpointError(str(error) if name is None else error.told(name)) from error
 
 
 def trace_graphs(

@@ -13,7 +13,6 @@ import onnx_ir.passes.common as passes
 
 from rankport.exporters.graphs.passes.exact_nodes import PAST_RECURRENT, exact_nodes
 from rankport.exporters.graphs.passes.fusions.matching import made_by
-from rankport.protos.errors import CheckpointError
 from rankport.runtime.backends.layouts.sets import table_input
 from rankport.runtime.bundle.manifest import Precision
 
@@ -24,16 +23,16 @@ _STORED = table_input("")  # start of the names of inputs of stored rows
 _FP32_MAX = float(np.finfo(np.float32).max)
 
 
-class BeyondHalfError(CheckpointError):
+class BeyondHalfError(ValueError):
     """Value of a graph that half precision does not hold; which weight it is made of, only the model tells."""
 
     def __init__(self, name: str | None, largest: float, wanted: ir.DataType) -> None:
-        super().__init__(f"{name} holds {largest:.3g}, beyond {wanted.name.lower()}: use --precision bf16")
-        self.largest, self.wanted = largest, wanted
+        self.largest, self._wanted = largest, wanted
+        super().__init__(self.told(str(name)))
 
-    def of_weight(self, name: str) -> "BeyondHalfError":
-        """Makes the same of a weight by its name."""
-        return BeyondHalfError(f"weight {name!r}", self.largest, self.wanted)
+    def told(self, name: str) -> str:
+        """Says it of a value, or a weight, by its name."""
+        return f"{name} holds {self.largest:.3g}, beyond {self._wanted.name.lower()}: use --precision bf16"
 
 
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:

@@ -109,7 +109,7 @@ def fp8_by_sums(values: Tensor) -> Tensor:
     """Rounds values of at most `FP8_MAX` to those of float8 e4m3fn as a cast does, by sums that fp32 rounds one by one.
 
     What is left of x after c = (2 ** 20 + 1) x is added and taken away are 4 bits, those that e4m3 has (Veltkamp's
-    splitting: Dekker, 1971, section 5). Below 2 ** -6 values of e4m3 lie 2 ** -9 apart, as those of fp32 near 2 ** 14 do.
+    splitting: Dekker, 1971, section 5). Below 2 ** -6 values of e4m3 lie 2 ** -9 apart, as do those of fp32 at 2 ** 14.
     """
     spread = values * (2.0**20 + 1)
     shift = 1.5 * 2.0**14

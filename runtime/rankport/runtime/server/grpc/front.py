@@ -15,9 +15,9 @@ from rankport.runtime.server.grpc.admin import add_admin
 from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.generation import GenerationService
+from rankport.runtime.server.grpc.guarded import NoMethod
 from rankport.runtime.server.grpc.kserve import service as kserve
 from rankport.runtime.server.grpc.models import ModelsService
-from rankport.runtime.server.grpc.no_method import NoMethod
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.reflection import add_reflection
 from rankport.runtime.server.grpc.scoring import ScoringService

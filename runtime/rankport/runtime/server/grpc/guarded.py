@@ -1,4 +1,7 @@
-"""Handlers that callers without the right never reach: they are refused before a message of theirs is read."""
+"""Ends of calls that reach no method: their callers have not the right, or there is no such method.
+
+Nothing of their messages is read.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,7 +10,9 @@ import grpc
 
 from rankport.protos.errors import PermissionDenied, Unauthenticated
 from rankport.runtime.server.core import Core
+from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
+from rankport.runtime.server.observing.call import REQUEST_ID
 from rankport.runtime.server.security.guard import AUTHORIZATION, Caller
 from rankport.runtime.server.security.tokens import Right
 
@@ -48,3 +53,21 @@ def _refusing(core: Core, method: str, error: Exception) -> Any:
                 raise error
 
     return refuse
+
+
+class NoMethod(grpc.GenericRpcHandler):
+    """Handler of whatever no service before it has; the last one of a server."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Finds the handler of a call: a refusal, whose message is the one that gRPC's servers have."""
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    async def _refuse(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        with seen(context, self._core, "") as call:
+            self._core.admission.counts.add(Outcome.INVALID)
+            self._core.observer.end(call, "UNIMPLEMENTED")
+        named = ((REQUEST_ID, call.request_id),)
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", named)

@@ -9,10 +9,9 @@ import uvicorn
 
 from rankport.protos.errors import Unavailable
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.http.app import app_of
+from rankport.runtime.server.http.app import MAX_HEAD_BYTES, app_of, malformed
 from rankport.runtime.server.http.health import Health
 from rankport.runtime.server.http.protocol import Listener, protocol_of
-from rankport.runtime.server.http.refusals import MAX_HEAD_BYTES, malformed
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, which would send into a connection that is gone

@@ -230,14 +230,14 @@ def _reader(path: Path, file_format: str | None, max_row_length: int) -> RowRead
             return CsvReader(path, max_row_length)
         case "jsonl":
             return JsonlReader(path, max_row_length)
+        case "dead-letters":
+            return DeadLettersReader(path, max_row_length)
         case "parquet":
             return ParquetReader(path)
         case "arrow":
             return ArrowReader(path)
         case "lance":
             return LanceReader(path)
-        case "dead-letters":
-            return DeadLettersReader(path, max_row_length)
         case None:
             raise InvalidRequest(
                 f"{path}: its name tells no format; give it with file_format (--format), one of {', '.join(FORMATS)}"
@@ -263,12 +263,9 @@ def _item_id(name: str, value: object) -> str:
 
 
 def _exact_text(value: object) -> str:
-    match value:
-        case Moment():
-            return value.text
-        case Decimal():
-            return format(value, "f")
-    return str(value)
+    if isinstance(value, Moment):
+        return value.text
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 def _text(name: str, value: object) -> str:

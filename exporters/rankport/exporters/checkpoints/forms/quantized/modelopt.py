@@ -184,10 +184,7 @@ def _activation(
         return Activation("fp8-token", FP8_MAX), ()
     if not any(other.endswith(".input_scale") for other in folder.tensors):
         return None, ()
-    scale = read_scales(folder, name)
-    if scale.numel() != 1:
-        raise CheckpointError(f"tensor {name!r} must hold one scale, it has shape {list(scale.shape)}")
-    return Activation("fp8-tensor", FP8_MAX, scale=scale.item()), (name,)
+    return Activation("fp8-tensor", FP8_MAX, scale=read_one_scale(folder, name)), (name,)
 
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:

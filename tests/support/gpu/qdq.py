@@ -106,7 +106,7 @@ ONNX_LAYERS = QDQ_LAYERS | {
     "fp4, fp4 per block": (fp4_weight(), Activation("fp4-block", FP4_MAX, scale=0.002, block=16)),
     "fp4, fp8 per block": (fp4_weight(), Activation("fp8-block", FP8_MAX, block=128)),
 }
-"""Those and such as TensorRT has no form for, or no need of one."""
+"""Layers of `QDQ_LAYERS`, and such as TensorRT has no form for, or no need of one."""
 
 
 def qdq_layer(name: str) -> QuantizedLinear:

@@ -1,4 +1,4 @@
-"""What reaches no endpoint: no HTTP, no path, no method. It is told why and counted, and no traceback is logged."""
+"""Requests that reach no endpoint: no HTTP, no path, no method. Each is told why, and counted, without a traceback."""
 
 import logging
 import socket

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
-from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, require_known, stated_bool
 from rankport.exporters.quantization.activation import Kind
 from rankport.protos.errors import CheckpointError
 
@@ -265,9 +265,7 @@ def _strategy(stated: dict[str, Any]) -> Any:
 def _require_keys(field: str, stated: Any, known: tuple[str, ...]) -> None:
     if not isinstance(stated, dict):
         raise CheckpointError(f"config.json: {field} is {stated!r}, must be an object")
-    unknown = next((key for key in stated if key not in known), None)
-    if unknown is not None:
-        raise CheckpointError(f"config.json: {field}.{unknown} is unknown: {FULL_PRECISION}")
+    require_known(stated, known, field)
 
 
 def _require(holds: bool, field: str, stated: dict[str, Any], expected: str) -> None:

@@ -24,6 +24,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     read_scales,
     read_tensor,
 )
+from rankport.exporters.checkpoints.forms.quantized.stated import require_known
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
@@ -58,9 +59,7 @@ class FineGrainedConfig:
     @classmethod
     def of(cls, raw: dict[str, Any]) -> "FineGrainedConfig":
         """Raises CheckpointError naming the field and its value, and what to do."""
-        unknown = next((key for key in raw if key not in _KNOWN), None)
-        if unknown is not None:
-            raise CheckpointError(f"config.json: {_FIELD}.{unknown} is unknown: {FULL_PRECISION}")
+        require_known(raw, _KNOWN)
         scheme = raw.get("activation_scheme", "dynamic")
         _require(scheme in ("dynamic", "static"), "activation_scheme", scheme, "'dynamic' or 'static'")
         for key, only in (("fmt", "e4m3"), ("scale_fmt", "float"), ("expert_dtype", "fp8")):

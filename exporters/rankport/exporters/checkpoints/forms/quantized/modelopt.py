@@ -28,6 +28,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     require_full_groups,
 )
 from rankport.exporters.checkpoints.forms.quantized.packing import unpack_fp4
+from rankport.exporters.checkpoints.forms.quantized.stated import require_known
 from rankport.exporters.quantization.activation import FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
@@ -65,9 +66,7 @@ class ModelOptConfig:
             _require(
                 raw.get("group_size") in (None, _BLOCK), "group_size", raw.get("group_size"), str(_BLOCK)
             )
-        unknown = next((key for key in raw if key not in _KNOWN), None)
-        if unknown is not None:
-            raise CheckpointError(f"config.json: {_FIELD}.{unknown} is unknown: {FULL_PRECISION}")
+        require_known(raw, _KNOWN)
         excluded = raw.get("exclude_modules") or raw.get("ignore") or []
         if not isinstance(excluded, list) or not all(isinstance(name, str) for name in excluded):
             raise CheckpointError(f"config.json: {_FIELD}: {excluded!r} must be a list of module names")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, refuse_full_precision
+from rankport.exporters.checkpoints.forms.quantized.low_bit import refuse_full_precision
 from rankport.exporters.checkpoints.forms.quantized.packing import powers_of_two, unpack_fp4
 from rankport.exporters.checkpoints.forms.quantized.stands_for import StandsFor, load_in_full
+from rankport.exporters.checkpoints.forms.quantized.stated import require_known
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
 
@@ -32,9 +33,7 @@ def matches(folder: CheckpointFolder) -> bool:
 
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
-    unknown = next((key for key in folder.raw[_FIELD] if key not in _KNOWN), None)
-    if unknown is not None:
-        raise CheckpointError(f"config.json: {_FIELD}.{unknown} is unknown: {FULL_PRECISION}")
+    require_known(folder.raw[_FIELD], _KNOWN)
     stored = folder.tensors
     names = [name.removesuffix(_BLOCKS) for name in stored if name.endswith(_BLOCKS)]
     if not names:

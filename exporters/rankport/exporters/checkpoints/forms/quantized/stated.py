@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
 from rankport.protos.errors import CheckpointError
 
 _FIELD = "quantization_config"
@@ -19,6 +20,13 @@ def stated_bool(stated: Mapping[str, Any], key: str, default: bool, where: str =
     if value is not None and not isinstance(value, bool):
         raise CheckpointError(f"config.json: {where}.{key} is {value!r:.60}, must be true or false")
     return default if value is None else value
+
+
+def require_known(stated: Mapping[str, Any], known: Collection[str], where: str = _FIELD) -> None:
+    """Raises CheckpointError for the first field that is not `known`."""
+    unknown = next((key for key in stated if key not in known), None)
+    if unknown is not None:
+        raise CheckpointError(f"config.json: {where}.{unknown} is unknown: {FULL_PRECISION}")
 
 
 def refuse_slips(stated: Mapping[str, Any], read: Collection[str], others: Collection[str] = ()) -> None:

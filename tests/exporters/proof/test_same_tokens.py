@@ -30,3 +30,14 @@ def test_a_class_that_does_not_fit_the_file_is_refused_with_the_way_out(tmp_path
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer"}))
     with pytest.raises(CheckpointError, match=r"transformers cannot load this tokenizer: .* tokenizer_class"):
         owner_encode(tmp_path / "tokenizer.json")
+
+
+def test_fields_of_a_model_that_transformers_does_not_know_are_not_the_tokenizers(tmp_path: Path) -> None:
+    tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    model = {"model_type": "causallmexpansion", "max_position_embeddings": 128, "rope_theta": 5e5}
+    model["rope_scaling"] = scaling | {"original_max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(model))
+    assert owner_encode(tmp_path / "tokenizer.json")(["senior data engineer", "nurse"]) == [[14, 16, 8], [9]]

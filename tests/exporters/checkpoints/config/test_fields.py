@@ -16,7 +16,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "distilbert": {"tie_weights_": True, "output_past": True, "finetuning_task": "sst-2"},
     "albert": {"down_scale_factor": 1, "gap_size": 0, "net_structure_type": 0, "num_memory_blocks": 0},
     "modernbert": {"position_embedding_type": "absolute", "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
-    | {"layer_norm_eps": 1e-05, "norm_eps": 1e-05, "reference_compile": None, "repad_logits_with_grad": False},
+    | {"layer_norm_eps": 1e-05, "norm_eps": 1e-05, "reference_compile": None, "repad_logits_with_grad": False}
+    | {"global_attn_every_n_layers": 3, "initializer_cutoff_factor": 2.0, "classifier_pooling": "mean"},
+    "modernbert-decoder": {"global_attn_every_n_layers": 3, "position_embedding_type": "sans_pos", "causal_mask": True}
+    | {"classifier_pooling": "mean", "global_rope_theta": 160000.0, "local_rope_theta": 160000.0},
+    "eurobert": {"bos_token": "<|begin_of_text|>", "mask_token": "<|mask|>", "clf_pooling": "late"},
+    "gte": {"layer_norm_type": "layer_norm", "logn_attention_clip1": False, "logn_attention_scale": False}
+    | {"pack_qkv": True, "position_embedding_type": "rope", "use_memory_efficient_attention": True},
     "deberta-v2": {"attention_head_size": 64, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3, "conv_act": "gelu"},
     "gpt2": {"n_ctx": 1024, "n_positions": 1024, "task_specific_params": {"text-generation": {"max_length": 50}}},
     "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.25},
@@ -26,7 +32,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "mistral": {"rope_theta": 10000.0, "sliding_window": 4096},
     "qwen2": {"rope_theta": 1000000.0, "use_sliding_window": False, "max_window_layers": 28, "use_mrope": False},
     "qwen3": {"rope_theta": 1000000, "rope_scaling": None, "sliding_window": None, "max_window_layers": 28},
-    "qwen3_moe": {"num_experts": 8, "head_dim": 128, "mlp_only_layers": [], "decoder_sparse_step": 1},
+    "qwen3_moe": {"num_experts": 8, "head_dim": 128, "max_window_layers": 48, "use_sliding_window": False}
+    | { "mlp_only_layers": [], "decoder_sparse_step": 1},
     "gemma2": {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh"}
     | {"cache_implementation": "hybrid", "sliding_window": 4096, "sliding_window_size": 4096},
     "gemma3_text": {"rope_local_base_freq": 10000, "rope_theta": 1000000, "sliding_window_pattern": 6},
@@ -36,7 +43,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "ernie4_5": {"compression_ratio": 1.0, "rope_theta": 500000},
     "hunyuan_v1_dense": {"attention_head_dim": 128, "head_dim": 128, "cla_share_factor": 2, "use_cla": False}
     | {"class_num": 0, "norm_type": "rms", "use_qk_norm": True, "use_rotary_pos_emb": True, "im_start_id": 4},
-    "smollm3": {"transformers.js_config": {"dtype": "q4"}, "_attn_implementation_autoset": True, "mlp_bias": False},
+    "cohere2": {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first", "sliding_window_pattern": 4}
+    | {"position_embedding_type": "rope_gptj", "rotary_pct": 1.0, "use_gated_activation": True, "logit_scale": 0.25},
+    "gpt_oss": {"experts_per_token": 4, "num_experts_per_tok": 4, "initial_context_length": 4096, "rope_theta": 150000}
+    | {"rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096}
+    | {"rope_type": "yarn", "truncate": False}, "swiglu_limit": 7.0},
+    "falcon_h1": {"mamba_use_mlp": True, "mlp_expansion_factor": 8, "rope_theta": 100000000000.0},
+    "deepseek_v2": {"aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "softmax"}
+    | {"seq_aux": True, "rope_theta": 10000},
+    "smollm3": {"max_window_layers": 28, "use_sliding_window": False}
+    | {"transformers.js_config": {"dtype": "q4"}, "_attn_implementation_autoset": True, "mlp_bias": False},
     "deepseek_v3": {"rope_theta": 10000, "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0}
     | {"mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}},
     "ministral": {"rope_scaling": {"factor": 16.0, "finetuned": True, "original_max_position_embeddings": 4096}
@@ -68,6 +84,31 @@ def test_what_transformers_writes_passes(family: str) -> None:
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "positions by a table, of a family without": (
+        "modernbert",
+        {"position_embedding_type": "relative_key"},
+        r"'relative_key', which modernbert .* \(it knows 'absolute' or 'sans_pos' only\)",
+    ),
+    "another's value": (
+        "bert",
+        {"position_embedding_type": "sans_pos"},
+        r"'sans_pos', which bert .* \(it knows 'absolute' only\)",
+    ),
+    "another number of experts a token": (
+        "gpt_oss",
+        {"experts_per_token": 8, "num_experts_per_tok": 4},
+        r"'experts_per_token' is 8, which gpt_oss .* does not read",
+    ),
+    "windows of some layers, of a family that does not choose": (
+        "qwen3_moe",
+        {"max_window_layers": 12, "use_sliding_window": True, "sliding_window": 64},
+        r"'max_window_layers' is 12, which qwen3_moe .* does not read",
+    ),
+    "a pooling of a decoder's head": (
+        "modernbert-decoder",
+        {"classifier_pooling": "mean", "architectures": ["ModernBertDecoderForSequenceClassification"]},
+        r"'classifier_pooling' is 'mean', which modernbert-decoder .* does not read",
+    ),
     "a misspelled field": (
         "qwen3",
         {"rms_norm_epsilon": 1e-5},

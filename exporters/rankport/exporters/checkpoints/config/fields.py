@@ -16,7 +16,7 @@ from typing import Any
 import transformers
 from transformers import PreTrainedConfig
 
-from rankport.exporters.checkpoints.config.harmless import ONE_VALUE, is_harmless
+from rankport.exporters.checkpoints.config.harmless import harmless_values, is_harmless
 from rankport.protos.errors import CheckpointError
 
 # `config.field`, `getattr(config, "field"`, whatever the config is called.
@@ -24,6 +24,8 @@ _READ = re.compile(r"""config\w*(?:\.get_text_config\([^)]*\))?(?:\.|\s*,\s*["']
 _SHARED_READERS = ("modeling_layers", "modeling_rope_utils")
 _ROPE = ("rope_parameters", "rope_scaling")
 _UNREAD_ROPE = frozenset({"finetuned"})  # in YaRN's first checkpoints: a word on how they were trained
+# `kwargs.get("field"` in a config: a name of earlier releases that another field is made of.
+_TAKEN = re.compile(r"""kwargs\.(?:get|pop)\(\s*["']([a-zA-Z_]\w*)["']""")
 _QUOTED = re.compile(r"""["']([a-zA-Z_]\w*)["']""")
 
 
@@ -67,7 +69,13 @@ def _text_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
 
 def _is_honoured(field: str, config: PreTrainedConfig, names: frozenset[str]) -> bool:
     # A field that is no attribute was taken in under another name: rope_theta, say.
-    return field in names or field not in vars(config) or field in _read_by_model(type(config).__module__)
+    own = type(config).__module__
+    return (
+        field in names
+        or field not in vars(config)
+        or field in _read_by_model(own)
+        or field in _taken_by_config(own)
+    )
 
 
 def _is_off(field: str, value: object, names: frozenset[str]) -> bool:
@@ -80,8 +88,8 @@ def _unknown(field: str, value: object, config: PreTrainedConfig, names: frozens
     shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
     near = difflib.get_close_matches(field, sorted(names), 1, 0.75)
     meant = f" (is {near[0]!r} meant?)" if near else ""
-    if field in ONE_VALUE:
-        meant = f" (it knows {' or '.join(map(repr, ONE_VALUE[field]))} only)"
+    if one := harmless_values(field, config):
+        meant = f" (it knows {' or '.join(map(repr, one))} only)"
     return (
         f"field {field!r} is {shown}, which {config.model_type} of transformers {transformers.__version__} does not "
         f"read{meant}: correct the name, or remove the field if the model was trained without it"
@@ -109,6 +117,12 @@ def _read_by_model(config_module: str) -> frozenset[str]:
     own = config_module.replace(".configuration_", ".modeling_")
     modules = (own, *(f"transformers.{name}" for name in _SHARED_READERS))
     return frozenset(name for module in modules for name in _READ.findall(_source(module)))
+
+
+@cache
+def _taken_by_config(config_module: str) -> frozenset[str]:
+    """Lists the fields that the family's own config makes others of: `global_attn_every_n_layers` of ModernBERT."""
+    return frozenset(_TAKEN.findall(_source(config_module)))
 
 
 def _source(module: str) -> str:

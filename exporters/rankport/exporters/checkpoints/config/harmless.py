@@ -25,9 +25,11 @@ ANY_VALUE = frozenset(
         "sbert_ce_default_activation_function",
         # what the tensors show: one without a place, or a place without one, is an error by itself
         *("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "bias", "lm_head_bias", "add_bias_linear"),
-        *("add_qkv_bias", "use_qk_norm", "qk_layernorm", "org_vocab_size"),
+        *("add_qkv_bias", "use_qk_norm", "qk_layernorm", "org_vocab_size", "pack_qkv"),
+        *("mamba_use_mlp", "mlp_expansion_factor"),
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
+        *("aux_loss_alpha", "seq_aux", "ep_size"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
         *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
         *("block_use_xavier_init", "conv_use_xavier_init"),
@@ -65,6 +67,8 @@ _PATTERNS = (
     re.compile(r".*(dropout|pdrop|drop_prob|drop_rate|dropout_prob)"),
     # Ids of tokens are the tokenizer's business, and the model classes that read one declare it.
     re.compile(r"(.*_)?ids?"),
+    # Nor does a model read their texts (EuroBERT).
+    re.compile(r"(bos|eos|pad|mask|unk|cls|sep)_token"),
 )
 ONE_VALUE: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
@@ -83,9 +87,28 @@ ONE_VALUE: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "compression_ratio": (1.0,),
         "block_use_swiglu": (True,),
         "use_pos_enc": (True,),
+        "layer_norm_type": ("layer_norm",),
+        "moe_layer_freq": (1,),
+        "rotary_pct": (1.0,),
+        "use_embedding_sharing": (True,),
+        "use_gated_activation": (True,),
     }
 )
 """Fields that say nothing new at these values, and something that no model here does at others."""
+
+OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
+    {
+        ("modernbert", "position_embedding_type"): ("sans_pos",),  # mmBERT, Ettin: rotary, no table
+        ("modernbert-decoder", "position_embedding_type"): ("sans_pos",),
+        ("modernbert-decoder", "causal_mask"): (True,),
+        ("gte", "position_embedding_type"): ("rope",),
+        ("cohere2", "position_embedding_type"): ("rope_gptj",),
+        ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
+        ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
+        ("deepseek_v2", "scoring_func"): ("softmax",),
+    }
+)
+"""The same of one family, whose model does at these values what another's would not."""
 
 TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -108,6 +131,8 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "num_layers": ("num_hidden_layers",),
         "n_layer": ("num_hidden_layers",),
         "num_heads": ("num_attention_heads",),
+        "experts_per_token": ("num_experts_per_tok",),
+        "clf_pooling": ("classifier_pooling",),
     }
 )
 """Second names that some writers give a field beside the one that counts: both must say the same."""
@@ -116,15 +141,30 @@ LENGTHS = ("n_ctx", "n_positions", "seq_length", "max_seq_length", "max_seq_len"
 """Lengths that a text may have: no less than those of the model's positions."""
 
 
+def harmless_values(field: str, config: object) -> tuple[object, ...]:
+    """Lists the values at which a field changes nothing and others would, for the family of `config`."""
+    family = str(getattr(config, "model_type", ""))
+    return (*ONE_VALUE.get(field, ()), *OF_FAMILY.get((family, field), ()))
+
+
 def is_harmless(field: str, value: object, config: object) -> bool:
     """Tells whether a field that `config` does not declare, and no model reads, changes nothing at this value."""
     if field in ANY_VALUE or any(pattern.fullmatch(field) for pattern in _PATTERNS):
         return True
-    if field in ONE_VALUE and value in ONE_VALUE[field]:
+    if value in harmless_values(field, config):
         return True
     if field in LENGTHS:
         positions = getattr(config, "max_position_embeddings", None)
         return not isinstance(positions, int) or (isinstance(value, int) and value >= positions)
+    rope = getattr(config, "rope_parameters", None) or {}
     if field == "theta":
-        return value == (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
+        return bool(value == rope.get("rope_theta"))
+    if field == "initial_context_length":  # of gpt-oss
+        return bool(value == rope.get("original_max_position_embeddings"))
+    if field == "max_window_layers":  # of families whose layers Qwen's windows do not choose
+        return not getattr(config, "use_sliding_window", False)
+    if field == "classifier_pooling":  # of ModernBERT's decoder, whose head reads the last token
+        return not any(
+            "ForSequenceClassification" in name for name in getattr(config, "architectures", None) or ()
+        )
     return any(value is not None and getattr(config, twin, None) == value for twin in TWINS.get(field, ()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.runtime.server.logs import JsonFormatter, UnblockedHandler
+from rankport.runtime.server.logs import JsonFormatter, PlainFormatter, UnblockedHandler
 
 
 def record(message: str, *args: object, error: bool = False) -> dict[str, str]:
@@ -36,6 +36,22 @@ def test_an_error_has_its_traceback() -> None:
     except ZeroDivisionError:
         entry = record("failed", error=True)
     assert entry["traceback"].endswith("ZeroDivisionError: by zero")
+
+
+def test_text_of_a_client_makes_no_line_of_its_own() -> None:
+    path = "naïve\n2026-01-01 INFO all is well\r\x1b[2K\u2028"
+    made = logging.LogRecord("rankport.x", logging.ERROR, "file", 1, "%s was not loaded", (path,), None)
+    line = PlainFormatter("%(levelname)s %(message)s").format(made)
+    assert line == r"ERROR naïve\n2026-01-01 INFO all is well\r\x1b[2K\u2028 was not loaded"
+
+
+def test_a_plain_record_has_its_traceback_in_lines() -> None:
+    try:
+        raise ZeroDivisionError("by zero")
+    except ZeroDivisionError:
+        made = logging.LogRecord("x", logging.ERROR, "file", 1, "failed", (), sys.exc_info())
+    first, *rest = PlainFormatter("%(message)s").format(made).splitlines()
+    assert (first, rest[-1]) == ("failed", "ZeroDivisionError: by zero")
 
 
 def test_lines_that_nobody_reads_are_lost_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
 from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
-from rankport.runtime.server.observing.call import current_call
+from rankport.runtime.server.observing.call import current_call, said_model
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
 from rankport.runtime.server.observing.state import KnownScores, ServerState
@@ -110,7 +110,7 @@ class Core:
         if not may_be_known:  # else it may need no room
             call = current_call()
             priority: Priority = "interactive" if call is None else call.priority
-            self.models.check_room(capability, "" if call is None else call.said_model, timeout_s, priority)
+            self.models.check_room(capability, said_model(), timeout_s, priority)
 
     async def close_jobs(self) -> None:
         """Breaks off the job that runs, behind its batch, to go on after the next start. Twice does nothing."""

@@ -24,7 +24,7 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
     """
     handler = UnblockedHandler()
     own = f" [{process}]" if process else ""
-    plain = logging.Formatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
+    plain = PlainFormatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter(process) if json_log else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     with suppress(
@@ -90,6 +90,17 @@ class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
         return True
 
 
+class PlainFormatter(logging.Formatter):
+    """A line a record, and the traceback of an error behind it.
+
+    A message may have what a client wrote, whose breaks would look like lines of the server's own.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(map(_shown, line))
+
+
 class JsonFormatter(logging.Formatter):
     """Time in UTC, level, logger, message, the request, a record's own `fields`, and the traceback of an error."""
 
@@ -116,3 +127,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]

@@ -1,7 +1,8 @@
 """Models of a server by name: versions, and the aliases that requests find them by. Does not own them.
 
 A name finds what an alias of it says, else the version of that name which was loaded first of those that are ready;
-NAME@VERSION finds that version and no other.
+NAME@VERSION finds that version and no other. A request that has no name means the one in its call's `x-model`, if that
+has one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult
-from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersions
+from rankport.protos.versions import MODEL_KEY, AliasTarget, ModelAlias, ModelVersions
 from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,
@@ -27,7 +28,7 @@ from rankport.runtime.kinds.kind import (
     TaggingModel,
 )
 from rankport.runtime.server.aliases import Aliases
-from rankport.runtime.server.observing.call import current_call
+from rankport.runtime.server.observing.call import current_call, said_model
 from rankport.runtime.server.versions import Served, Version, Versions, able, check_room
 from rankport.runtime.store.hot_tokens import HotTokens
 
@@ -92,20 +93,20 @@ class ServedModels:
 
     def any(self, name: str, request_id: str = "") -> Served[Model]:
         """Finds the model of that name, or the only one if `name` is empty; else `NotFound`."""
-        name = name or self._only_name("model")
+        name = name or said_model() or self._only_name("model")
         version = self._pick(name, request_id)
         if version is None:
             raise self._unknown(name)
-        return _found(version)
+        return self._found(version, name)
 
     def version(self, name: str, version: str) -> Served[Model] | None:
         """Finds a version that is ready by the two parts of its name."""
         ready = [found for found in self.versions.of_name(name) if found.version == version]
-        return _found(ready[0]) if ready else None
+        return self._found(ready[0], f"{name}@{version}") if ready else None
 
     def description(self, name: str) -> ModelDescription:
         """Describes the model of that name, of several the one with the most weight; or the only one."""
-        name = name or self._only_name("model")
+        name = name or said_model() or self._only_name("model")
         targets = self.targets(name)
         if not targets:
             raise self._unknown(name)
@@ -208,11 +209,25 @@ class ServedModels:
 
     def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
         what = f"model that {capability.replace('_', ' ')}"
-        name = name or self._only_name(what, capability)
+        name = name or said_model() or self._only_name(what, capability)
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
             raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
-        return _found(version)
+        return self._found(version, name)
+
+    def _found(self, version: Version, name: str) -> Served[Any]:
+        """Returns the model found for a call, which is seen to be of this model from now on.
+
+        Raises `InvalidRequest` where the call's `x-model` stands for others.
+        """
+        said = said_model()
+        if said and version.model not in {target.model for target in self.targets(said)}:
+            raise InvalidRequest(
+                f"{MODEL_KEY} is {said!r:.80}, and the request names {name!r}: name one of them"
+            )
+        if (call := current_call()) is not None:
+            call.model = version.model
+        return _served(version)
 
     def _pick(self, name: str, request_id: str) -> Version | None:
         alias = self.aliases.get(name)
@@ -279,13 +294,6 @@ def submit_score(
         options["features"] = query.features
     prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
     return served.model.submit(prefix, query.items, timeout_s, **options)
-
-
-def _found(version: Version) -> Served[Any]:
-    """Returns the model found for a call, which is seen to be of this model from now on."""
-    if (call := current_call()) is not None:
-        call.model = version.model
-    return _served(version)
 
 
 def _served(version: Version) -> Served[Any]:

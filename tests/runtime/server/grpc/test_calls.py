@@ -263,9 +263,17 @@ def test_a_message_over_the_limit_is_refused() -> None:
         assert len(wire.score_result(stub.Score(request())).scores) == 2
 
 
-@pytest.mark.parametrize("name", ["x-priority", "x-request-id", "x-model", "authorization"])
-def test_metadata_that_says_two_things_is_refused(name: str, stub: pb_grpc.ScoringStub) -> None:
-    twice = ((name, "background"), (name, "interactive"))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-priority", "background"),
+        ("x-request-id", "mine"),
+        ("x-model", "ranker"),
+        ("authorization", "Bearer mine"),
+    ],
+)
+def test_metadata_that_says_two_things_is_refused(name: str, value: str, stub: pb_grpc.ScoringStub) -> None:
+    twice = ((name, value), (name, "interactive"))
     code, message, error = failure(lambda: stub.Score(request(), metadata=twice))
     assert (code, error) == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest")
     assert message == f"{name} is given twice, with two values: give it once"

@@ -1,13 +1,15 @@
 """Dialects of reranking: each gives what the model gives in process, in its own words."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from support.servers.deterministic_models import value
 from support.servers.http import Answer, ask
-from support.servers.serving import Serving
+from support.servers.serving import HTTP, Serving, serving
 
 QUERY, TEXTS = "nurse", ["welder", "nurse", "ab"]
 SCORES = {index: value(QUERY) + value(text) for index, text in enumerate(TEXTS)}
@@ -100,6 +102,21 @@ def test_vllm_score(address: str, sides: dict[str, object], pairs: list[str]) ->
     assert (reply["object"], reply["model"]) == ("list", "ranker")
 
 
+def test_pairs_of_more_queries_than_the_queue_takes_are_all_scored() -> None:
+    """An idle server that refused them, as overloaded, would refuse them again for ever."""
+    queries = [chr(ord("a") + place % 26) * (1 + place // 26) for place in range(200)]
+    with serving(replace(HTTP, score_stream_window=2), max_queued=2) as served:
+        served.ranker.worker.gate.clear()
+        with ThreadPoolExecutor() as threads:
+            body = {"text_1": queries, "text_2": ["b"] * len(queries)}
+            asked = threads.submit(answered, served.server.http_address, "/score", body)
+            for _ in range(2):
+                assert served.ranker.worker.arrived.acquire(timeout=10)
+            served.ranker.worker.gate.set()
+            reply = asked.result()
+    assert [entry["score"] for entry in reply["data"]] == [value(f"{query}b") for query in queries]
+
+
 def test_the_body_tells_the_dialects_of_one_path_apart(address: str) -> None:
     assert isinstance(answered(address, "/rerank", {"query": '"documents":', "texts": ["a"]}), list)
     assert isinstance(answered(address, "/rerank", {"query": '"texts":', "documents": ["a"]}), dict)
@@ -110,7 +127,11 @@ def test_the_body_tells_the_dialects_of_one_path_apart(address: str) -> None:
 @pytest.mark.parametrize(
     ("path", "change", "says"),
     [
-        ("/v2/rerank", {"priority": 5}, "priority is 5, which this server cannot do"),
+        (
+            "/v2/rerank",
+            {"priority": 5},
+            "priority is 5, which this server cannot do: leave it out, header x-priority",
+        ),
         (
             "/v2/rerank",
             {"max_tokens_per_doc": 10},

@@ -118,7 +118,8 @@ class OneOf(Form):
 
     @model_validator(mode="after")
     def _one(self) -> "OneOf":
-        if len(self.model_fields_set) != 1 and self.model_fields_set != self.together:
+        given = self.model_fields_set
+        if len(given) != 1 and not (given and given == self.together):
             raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         return self
 

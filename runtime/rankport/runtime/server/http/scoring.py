@@ -66,6 +66,13 @@ async def score_texts(
     Raises `InvalidRequest` where the prompt has several, and for a text that got no score: dialects cannot say so.
     """
     call.check_size(len(texts))
+    return await score_counted_texts(call, served, query, texts, truncation)
+
+
+async def score_counted_texts(
+    call: Call, served: Served[ScoringModel], query: str, texts: Sequence[str], truncation: Truncation
+) -> Scored:
+    """Scores as `score_texts` texts that `check_size` has counted, as part of a request with several queries."""
     check_fields(served.description)
     return without_failures(
         await score(call, served, ScoreQuery(query, ItemColumns.of(texts), truncation, "skip"))

@@ -21,7 +21,7 @@ class VllmOptions(Form):
 
     def truncation(self, call: Call) -> Truncation:
         """Tells what becomes of long texts. Raises `InvalidRequest` for options that cannot be honoured."""
-        refuse("priority", self.priority or None, "leave it out, requests are answered in their order")
+        refuse("priority", self.priority or None, "leave it out, header x-priority has two classes")
         refuse(
             "truncation_side", self.truncation_side, "leave it out, the model's bundle says which end is kept"
         )

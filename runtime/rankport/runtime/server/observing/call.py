@@ -91,6 +91,12 @@ def current_call() -> Call | None:
     return _CURRENT.get()
 
 
+def said_model() -> str:
+    """Returns the name that the current call's metadata or headers have for its model; "" where they have none."""
+    call = _CURRENT.get()
+    return "" if call is None else call.said_model
+
+
 class WorkingFor:
     """Context in which the running code works for a call. Written out: it is entered for every call."""
 

@@ -24,7 +24,7 @@ class CohereRerank(Form):
 
 
 async def _rerank(call: Call, form: CohereRerank) -> Reply:
-    refuse("priority", form.priority or None, "leave it out, requests are answered in their order")
+    refuse("priority", form.priority or None, "leave it out, header x-priority has two classes")
     with call.scorer(form.model) as served:
         _check_doc_limit(form, served.description.max_item_tokens)
         scored = await score_texts(call, served, form.query, form.documents, "truncate")

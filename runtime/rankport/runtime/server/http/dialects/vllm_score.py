@@ -13,7 +13,7 @@ from rankport.protos.wording import counted
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import Texts
-from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_texts, scores_as
+from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_counted_texts, scores_as
 from rankport.runtime.server.http.vllm_options import VllmOptions
 
 _ITEM = re.compile(r"^item (\d+)\b")
@@ -55,11 +55,16 @@ async def _score(call: Call, form: VllmScore) -> Reply:
     places: dict[str, list[int]] = defaultdict(list)  # by query, whose items share a prefix
     for place, (query, _) in enumerate(pairs):
         places[query].append(place)
+    # A queue has room for so many requests, of all callers: all queries at once would never find it on their own.
+    room = asyncio.Semaphore(call.core.config.score_stream_window)
     with call.scorer(form.model) as served:
-        results = await _all_or_none(
-            _placed(score_texts(call, served, query, [pairs[place][1] for place in own], truncation), own)
-            for query, own in (places or {"": []}).items()
-        )
+
+        async def placed(query: str, own: Sequence[int]) -> Scored:
+            texts = [pairs[place][1] for place in own]
+            async with room:
+                return await _placed(score_counted_texts(call, served, query, texts, truncation), own)
+
+        results = await _all_or_none(placed(query, own) for query, own in (places or {"": []}).items())
     scores = {
         place: float(score)
         for own, scored in zip(places.values(), results, strict=False)

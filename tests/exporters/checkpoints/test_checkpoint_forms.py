@@ -18,7 +18,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from support import checkpoints
-from support.forms import adapters
+from support.forms import adapters, pruned
 
 INDEX = "model.safetensors.index.json"
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -93,8 +93,26 @@ def test_a_tensor_that_the_index_lists_and_no_shard_holds_is_named(tmp_path: Pat
     tensors = load_file(folder / places[NORM])
     del tensors[NORM]
     save_file(tensors, folder / places[NORM], metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=f"names tensor '{NORM}', which {places[NORM]} lacks"):
+    with pytest.raises(CheckpointError, match=f"names tensor '{NORM}', which {places[NORM]} lacks: copy"):
         load_checkpoint(folder)
+
+
+def test_a_head_that_the_index_lists_and_no_shard_holds_is_noted_where_it_is_tied(tmp_path: Path) -> None:
+    folder = sharded(whole(tmp_path), tmp_path / "shards")
+    head = "lm_head.weight"
+    file = folder / json.loads((folder / INDEX).read_text())["weight_map"][head]
+    save_file(
+        {name: tensor for name, tensor in load_file(file).items() if name != head},
+        file,
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(CheckpointError, match=f"lacks tensor '{head}'"):
+        load_checkpoint(folder)
+    pruned.edit_config(folder, tie_word_embeddings=True)
+    loaded = load_checkpoint(folder)
+    assert loaded.notes == (f"{INDEX} names {head}, which no file holds",)
+    model: Any = loaded.model
+    assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 def test_a_shard_outside_the_folder_is_refused(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class CheckpointFolder:
         if graph is not None:
             return cls(path, raw, graph, notes)
         tensors = StoredTensors.open(path)
-        return cls(path, raw, tensors, (*notes, *tensors.unread(), *unread_graph(path)))
+        return cls(path, raw, tensors, (*notes, *tensors.notes(), *unread_graph(path)))
 
     @property
     def architecture(self) -> str:

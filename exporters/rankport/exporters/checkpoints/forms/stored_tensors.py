@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.protos.errors import CheckpointError
 from rankport.protos.files.json_text import json_of_text
 from rankport.protos.reasons import reason_of
@@ -39,9 +40,13 @@ _DTYPES = {
 class StoredTensors:
     """Every tensor of the files given, by name. Files are memory-mapped: a tensor costs memory once it is touched."""
 
-    def __init__(self, files: tuple[Path, ...]) -> None:
-        """Raises CheckpointError for a file that is no safetensors, or a name that two files hold."""
+    def __init__(self, files: tuple[Path, ...], notes: tuple[str, ...] = ()) -> None:
+        """Raises CheckpointError for a file that is no safetensors, or a name that two files hold.
+
+        `notes` are of the index that names the files.
+        """
         self.files = files
+        self._notes = notes
         self._open: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, str] = {}
@@ -84,18 +89,24 @@ class StoredTensors:
             raise CheckpointError(
                 f"{folder / INDEX} names shard {missing!r}, which is not there: copy it again"
             )
-        stored = cls(tuple(folder / shard for shard in shards))
-        for name in places:
-            if name not in stored:
-                raise CheckpointError(f"{folder / INDEX} names tensor {name!r}, which {places[name]} lacks")
-        return stored
+        files = tuple(folder / shard for shard in shards)
+        stored = cls(files)
+        absent = [name for name in places if name not in stored]
+        # A head that is tied, or that a body leaves behind, needs no tensor; of any other the loaders find none.
+        needed = next((name for name in absent if head_name(name) is None), None)
+        if needed is not None:
+            raise CheckpointError(
+                f"{folder / INDEX} names tensor {needed!r}, which {places[needed]} lacks: copy that file again"
+            )
+        return cls(files, (f"{INDEX} names {', '.join(absent)}, which no file holds",)) if absent else stored
 
-    def unread(self) -> tuple[str, ...]:
-        """Notes files of weights that lie beside those that are read."""
+    def notes(self) -> tuple[str, ...]:
+        """Notes names of the index that no file holds, and files of weights that lie beside those that are read."""
         read = {file.name for file in self.files} | _OWN_READERS
         beside = sorted({file.name for file in self.files[0].parent.glob("*.safetensors")} - read)
         why = INDEX if (self.files[0].parent / INDEX).is_file() else WEIGHTS
-        return (f"not read: {', '.join(beside)}, beside {why}",) if beside else ()
+        unread = (f"not read: {', '.join(beside)}, beside {why}",) if beside else ()
+        return self._notes + unread
 
     def __contains__(self, name: object) -> bool:
         return name in self._shapes

@@ -1,6 +1,6 @@
 """Answers of a bundle with a head over whole texts, mode by mode, beside those of its source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -11,11 +11,15 @@ from rankport.exporters.proof.compare import Logits, RankValues, compare, worst_
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.prove import Progress
+from rankport.exporters.proof.windows import LONGEST_WINDOW, tokens_across
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.manifest import ModeParity, Role
 
 _ALONE = 1
+PASS_TOKENS = 2 * tokens_across(LONGEST_WINDOW, 2 * LONGEST_WINDOW)
+"""Tokens of a pass of several texts, padding included: two that cross the longest window. Attention matrices of more,
+each by the square of the longest text, would not fit an ordinary machine."""
 
 Answers = Mapping[str, Mapping[int, Logits]]
 """Logits [pairs, labels] by mode, and by how many pairs shared a pass; the largest is all of them."""
@@ -36,9 +40,21 @@ def answers_of(
 
 
 def _in_passes(backend: TextBackend, part: SampledTexts, size: int) -> Logits:
-    starts = range(0, len(part.runs), size)
-    passes = [backend.compute(part.runs.part(start, min(start + size, len(part.runs)))) for start in starts]
+    passes = [
+        backend.compute(part.runs.part(start, end)) for start, end in passes_of(part.runs.lengths, size)
+    ]
     return np.concatenate(passes).astype(np.float32)
+
+
+def passes_of(lengths: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
+    """Cuts texts of these lengths, in their order, into passes of at most `size`, with room for each: first, end."""
+    start, longest = 0, 0
+    for place, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if place > start and (place - start == size or (place - start + 1) * longest > PASS_TOKENS):
+            yield start, place
+            start, longest = place, length
+    yield start, len(lengths)
 
 
 def modes_of(

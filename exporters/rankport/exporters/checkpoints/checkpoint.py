@@ -27,6 +27,7 @@ from rankport.exporters.checkpoints.stated import (
     has_class_labels,
     head_of,
     makes_embeddings,
+    speaking_folders,
     tokenizer_of_folder,
 )
 from rankport.exporters.quantization.facts import QuantizationFacts
@@ -76,12 +77,18 @@ class Checkpoint:
     ] = ()  # code of its own that was not run, as `CheckpointFolder.own_code` has it
     adapter: "AdapterMerge | None" = None
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that say what it is, the adapter's before its base's."""
+        return speaking_folders(self.path, None if self.adapter is None else self.adapter.base)
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterMerge:
     """The adapter that a checkpoint is, and the base that it was merged into."""
 
     facts: AdapterFacts
+    base: Path
     base_sha256: str
 
 
@@ -122,7 +129,7 @@ def load_checkpoint(
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
         tokenizer_file=tokenizer_of_folder(path) or below.tokenizer_file,
         vocab_size=_vocab_size(model),
-        adapter=AdapterMerge(facts, below.sha256),
+        adapter=AdapterMerge(facts, folder, below.sha256),
         ignored_code=(*below.ignored_code, *code),
         notes=(*below.notes, *facts.notes),
     )

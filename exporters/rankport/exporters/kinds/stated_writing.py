@@ -4,14 +4,12 @@ Owns generation_config.json: what is read of it, what changes no text, and the r
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 from transformers import GenerationConfig
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
-from rankport.exporters.checkpoints.stated import speaking_folders
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Manifest
 
@@ -66,9 +64,9 @@ def own_ends(manifest: Manifest) -> list[int] | None:
     return manifest.generation.stop_ids if OWN_ENDS in manifest.source.overrides else None
 
 
-def stated_fields(checkpoint: Path) -> Mapping[str, object] | None:
+def stated_fields(source: Checkpoint) -> Mapping[str, object] | None:
     """Reads generation_config.json; None where there is none."""
-    for folder in speaking_folders(checkpoint, None):
+    for folder in source.folders:
         if (folder / FILE).is_file():
             return read_json_object(folder / FILE)
     return None

@@ -20,7 +20,7 @@ def stated_generation(source: Checkpoint, stop_ids: Sequence[int] | None) -> Gen
 
     Raises CheckpointError naming a field that says how to write in a way that bundles cannot.
     """
-    fields = stated_fields(source.path) or {}
+    fields = stated_fields(source) or {}
     refuse_others(fields, SAMPLING)
     ends = token_ids(fields.get("eos_token_id")) or token_ids(model_config(source).get("eos_token_id"))
     return Generation.model_validate(

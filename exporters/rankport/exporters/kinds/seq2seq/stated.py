@@ -10,7 +10,6 @@ from transformers import GenerationConfig
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
-from rankport.exporters.checkpoints.stated import speaking_folders
 from rankport.exporters.kinds.stated_writing import (
     FILE,
     SAMPLING,
@@ -80,11 +79,11 @@ def stated_max_tokens(source: Checkpoint) -> int | None:
 
 def _fields(source: Checkpoint) -> tuple[str, Mapping[str, object]]:
     """Gives the fields that say how to write, and the file that has them."""
-    stated = stated_fields(source.path)
+    stated = stated_fields(source)
     if stated is not None:
         return FILE, stated
     known = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
-    for folder in speaking_folders(source.path, None):
+    for folder in source.folders:
         if (folder / _CONFIG).is_file():
             raw = read_json_object(folder / _CONFIG)
             return _CONFIG, {name: value for name, value in raw.items() if name in known}

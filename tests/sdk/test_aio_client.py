@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rankport.protos import errors
-from rankport.sdk import AsyncClient, Client, Key
+from rankport.sdk import AsyncClient, Client, Key, ScoreCall
 from support.servers.serving import Serving, serving
 
 
@@ -161,6 +161,47 @@ def test_a_closed_client_says_so(served: Serving) -> None:
         await client.close()
         with pytest.raises(errors.Unavailable, match="is closed"):
             await client.score("q", ["a"])
+
+    run(served, body)
+
+
+def test_calls_in_progress_are_cancelled_as_it_closes(served: Serving) -> None:
+    served.ranker.worker.gate.clear()
+    served.encoder.worker.gate.clear()
+
+    async def body(client: AsyncClient) -> None:
+        async def first(answers: AsyncIterator[Any]) -> Any:
+            return await anext(answers)
+
+        calls = [
+            client.score("q", ["a"]),
+            first(client.score_stream([ScoreCall("1", "q", ["a"])])),
+            first(client.encode_stream([("1", "a")])),
+        ]
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        for _ in range(2):
+            assert await asyncio.to_thread(served.ranker.worker.arrived.acquire, timeout=10)
+        assert await asyncio.to_thread(served.encoder.worker.arrived.acquire, timeout=10)
+        await client.close()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, errors.RequestCancelled)
+            assert "its client was closed" in str(ended)
+
+    run(served, body)
+
+
+def test_a_task_that_is_cancelled_ends_as_cancelled(served: Serving) -> None:
+    served.ranker.worker.gate.clear()
+
+    async def body(client: AsyncClient) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.score("q", ["a"]), 0.05)
+        task = asyncio.ensure_future(client.score("q", ["a"]))
+        for _ in range(2):
+            assert await asyncio.to_thread(served.ranker.worker.arrived.acquire, timeout=10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     run(served, body)
 

@@ -280,3 +280,6 @@ def test_a_stream_whose_server_fails_raises_its_error(served: Serving, client: C
         list(lost.encode_stream([("1", "a")]))
     with pytest.raises(errors.InvalidRequest, match="chunk_texts is 0"):
         list(client.encode_stream([("1", "a")], chunk_texts=0))
+    for pair in ("ab", ("1", "a", "b"), 5):
+        with pytest.raises(errors.InvalidRequest, match=r"texts has .*; give pairs of an id and a text"):
+            list(client.encode_stream([pair]))  # type: ignore[list-item]

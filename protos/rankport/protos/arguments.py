@@ -60,6 +60,13 @@ def checked_top_k(top_k: object) -> int | None:
     return min(int(top_k), INT64.max)
 
 
+def checked_count(count: object, name: str) -> int:
+    """Takes a whole number, 1 or more. Raises `InvalidRequest` otherwise."""
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise InvalidRequest(f"{name} is {count!r:.40}: it must be a whole number, at least 1")
+    return int(count)
+
+
 def number_array(values: Any) -> NDArray[Any]:
     """Makes an array. Whole numbers stay whole where one needs all 64 bits: numpy alone makes floats of them.
 

@@ -1,5 +1,6 @@
 """Parts that the blocking and the asyncio client share: errors, and the messages of a stream."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,12 +8,14 @@ from typing import cast
 
 import grpc
 
+from rankport.protos.arguments import checked_count
 from rankport.protos.errors import (
     ERROR_METADATA_KEY,
     InvalidRequest,
     LimitExceeded,
     Overloaded,
     RankportError,
+    RequestCancelled,
     Unavailable,
     from_status,
 )
@@ -43,6 +46,11 @@ def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise error_of(cast(grpc.Call, error), address, timeout_s) from error
+    except asyncio.CancelledError as error:
+        # Of a call that its caller cancels the task is cancelled: else the channel was closed under it.
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise RequestCancelled(f"the call to {address} was cancelled: its client was closed") from error
     except (ValueError, grpc.aio.UsageError) as error:  # what the two kinds of closed channels raise
         if isinstance(error, RankportError):
             raise
@@ -121,12 +129,10 @@ class ChunkRequests:
     def __init__(
         self, model: str, truncation: Truncation, chunk_texts: int, side: Side | None = None
     ) -> None:
-        if chunk_texts < 1:
-            raise InvalidRequest(f"chunk_texts is {chunk_texts}: it must be at least 1")
         self._model = model
         self._truncation = truncation
         self._side = side
-        self._chunk_texts = chunk_texts
+        self._chunk_texts = checked_count(chunk_texts, "chunk_texts")
         self._chunk: list[tuple[str, Text]] = []
         self._error: Exception | None = None
 
@@ -161,7 +167,9 @@ class ChunkRequests:
             self._error = error
 
     def _add(self, pair: tuple[str, Text]) -> Iterator[pb.EncodeStreamRequest]:
-        self._chunk.append(pair)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidRequest(f"texts has {pair!r:.60}; give pairs of an id and a text")
+        self._chunk.append((pair[0], pair[1]))
         if len(self._chunk) >= self._chunk_texts:
             yield from self._rest()
 

@@ -33,7 +33,7 @@ from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.reading import ReadsInLoops
 from rankport.sdk.score_stream import AsyncScoreRequests
 from rankport.sdk.set_ranking import RanksSetsInLoops
-from rankport.sdk.transport.access import Tls, Token, credentials_of
+from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
 from rankport.sdk.transport.retries import RetryBudget
@@ -69,7 +69,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         self._address = self._target.told
         self._model = checked_text(model, "model")
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._token = token
+        self._token = checked_token(token)
         self._credentials = credentials_of(tls, credentials)
         self._options = self._target.options(options, secure=self._credentials is not None, retry=retry)
         self._retries = RetryBudget(enabled=retry)

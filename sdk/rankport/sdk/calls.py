@@ -8,13 +8,14 @@ import grpc
 import grpc.aio
 
 from rankport.protos.priorities import Priority
+from rankport.protos.processes.own_process import StaysInProcess
 from rankport.sdk.transport.connections import AsyncConnection, Connection
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Calls(ABC):
+class Calls(StaysInProcess, ABC):
     """Base of the parts of the client that blocks."""
 
     _model: str
@@ -34,7 +35,7 @@ class Calls(ABC):
         """Gives a call's timeout, or the client's."""
 
 
-class CallsInLoops(ABC):
+class CallsInLoops(StaysInProcess, ABC):
     """Base of the parts of the asyncio client."""
 
     _model: str

@@ -37,7 +37,7 @@ from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.server_jobs import ServerJobs
 from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.submitted import submitted
-from rankport.sdk.transport.access import Tls, Token, credentials_of
+from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import Connection, responses_of
 from rankport.sdk.transport.retries import RetryBudget
@@ -90,7 +90,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         self._timeout_s = checked_timeout_s(timeout_s)
         secured = credentials_of(tls, credentials)
         opened = self._target.options(options, secure=secured is not None, retry=retry)
-        self._connecting = (self._target.uri, secured, opened, token)
+        self._connecting = (self._target.uri, secured, opened, checked_token(token))
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
         self._connection: Connection | None = None

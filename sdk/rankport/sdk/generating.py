@@ -10,7 +10,7 @@ from rankport.protos.errors import Unavailable
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.priorities import Priority
-from rankport.protos.processes.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess, StaysInProcess
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
@@ -19,7 +19,7 @@ from rankport.sdk.calls import Calls, CallsInLoops
 AS_THE_BUNDLE_SAYS = Sampling()
 
 
-class WrittenText:
+class WrittenText(StaysInProcess):
     """Parts of a text as a server writes them; closing it, or leaving its `with`, ends the text."""
 
     def __init__(

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from uuid import uuid4
 
+from rankport.protos.arguments import checked_count
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore, answer_value, call_message
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -13,17 +14,16 @@ from rankport.protos.v1 import rankport_pb2 as pb
 class ScoreRequests:
     """Messages of one stream, at most `window` of them without their answer.
 
-    A call that does not fit the wire has failed alone. An error of the source ends the stream in good order and waits
-    in `raise_error`: raised inside gRPC's own reader it would only be logged.
+    A call that does not fit the wire has failed alone. In its place goes an empty message, whose answer stands for it:
+    who reads may wait for nothing else, and the source for who reads. An error of the source ends the stream in good
+    order and waits in `raise_error`: raised inside gRPC's own reader it would only be logged.
     """
 
     def __init__(self, model: str, window: int) -> None:
-        if window < 1:
-            raise InvalidRequest(f"window is {window}: it must be at least 1")
-        self._model, self._window = model, window
-        self._answered = threading.Semaphore(window)
+        self._model, self._window = model, checked_count(window, "window")
+        self._answered = threading.Semaphore(self._window)
         self._ended = False
-        self._failed: deque[StreamedScore] = deque()
+        self._unsent: dict[str, StreamedScore] = {}  # calls that failed here, by the id of what went for each
         self._error: Exception | None = None
 
     def drawn(self, calls: Iterable[ScoreCall]) -> Iterator[pb.ScoreStreamRequest]:
@@ -31,8 +31,6 @@ class ScoreRequests:
         try:
             for call in calls:
                 message = self._message(call)
-                if message is None:
-                    continue
                 self._answered.acquire()
                 if self._ended:
                     return
@@ -44,9 +42,7 @@ class ScoreRequests:
         """Yields the answer of each call, those that never left among them."""
         for response in responses:
             self._answered.release()
-            yield answer_value(response)
-            yield from self._failures()
-        yield from self._failures()
+            yield self._answer(response)
 
     def end(self) -> None:
         """Ends the drawing: nobody reads any more."""
@@ -58,16 +54,18 @@ class ScoreRequests:
         if self._error is not None:
             raise self._error
 
-    def _message(self, call: ScoreCall) -> pb.ScoreStreamRequest | None:
+    def _message(self, call: ScoreCall) -> pb.ScoreStreamRequest:
+        if not isinstance(call, ScoreCall):
+            raise InvalidRequest(f"calls has {call!r:.60}; give each as a ScoreCall")
         try:
             return call_message(self._model, call)
         except InvalidRequest as error:
-            self._failed.append(StreamedScore(str(call.id), None, error))
-            return None
+            id = f"unsent {uuid4()}"
+            self._unsent[id] = StreamedScore(str(call.id), None, error)
+            return pb.ScoreStreamRequest(id=id)
 
-    def _failures(self) -> Iterator[StreamedScore]:
-        while self._failed:
-            yield self._failed.popleft()
+    def _answer(self, response: pb.ScoreStreamResponse) -> StreamedScore:
+        return self._unsent.pop(response.id, None) or answer_value(response)
 
 
 class AsyncScoreRequests(ScoreRequests):
@@ -75,7 +73,7 @@ class AsyncScoreRequests(ScoreRequests):
 
     def __init__(self, model: str, window: int) -> None:
         super().__init__(model, window)
-        self._room = asyncio.Semaphore(window)
+        self._room = asyncio.Semaphore(self._window)
 
     async def drawn_async(
         self, calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall]
@@ -85,9 +83,8 @@ class AsyncScoreRequests(ScoreRequests):
         try:
             async for call in source:
                 message = self._message(call)
-                if message is not None:
-                    await self._room.acquire()
-                    yield message
+                await self._room.acquire()
+                yield message
         except Exception as error:
             self._error = error
 
@@ -97,11 +94,7 @@ class AsyncScoreRequests(ScoreRequests):
         """Yields the answer of each call, those that never left among them."""
         async for response in responses:
             self._room.release()
-            yield answer_value(response)
-            for failure in self._failures():
-                yield failure
-        for failure in self._failures():
-            yield failure
+            yield self._answer(response)
 
 
 async def _drawn_in_loop(calls: Iterable[ScoreCall]) -> AsyncIterator[ScoreCall]:

@@ -1,10 +1,13 @@
 """Models that were loaded before a fork say so in the child at once, whatever they are asked; the parent goes on."""
 
+import copy
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,16 @@ def test_a_future_of_the_parent(ranker: Ranker) -> None:
     assert in_forked_child(pending.cancel) == "False"
     assert in_forked_child(lambda: float(done.result().scores[0])) == repr(score)
     assert not pending.cancelled()
+
+
+@pytest.mark.parametrize("send", [ForkingPickler.dumps, copy.copy, copy.deepcopy])
+def test_what_stays_in_its_process_says_so_to_who_sends_it(
+    ranker: Ranker, send: Callable[[object], object]
+) -> None:
+    for sent in (ranker, Scorer(ranker, ExitStack()), ranker.submit("nurse", ["teacher"])):
+        with pytest.raises(TypeError, match=f"{type(sent).__name__} is not sent to another process"):
+            send(sent)
+    assert send(ranker.score("nurse", ["teacher"]))
 
 
 def test_closing_in_the_child_returns_and_leaves_the_parents(ranker: Ranker) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from rankport.protos.processes.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess, StaysInProcess
 
 T = TypeVar("T")
 
 
-class OwnFuture(Future[T]):
+class OwnFuture(StaysInProcess, Future[T]):
     """Future whose result comes from a thread of the process that it is made in.
 
     In a child that `fork()` made it raises `Unavailable` where it would wait, unless its result was there before. A

@@ -1,8 +1,11 @@
-"""`OwnProcess`: the process that made an object whose threads, locks or connections a fork does not bring along."""
+"""`OwnProcess`: the process that made an object whose threads, locks or connections a fork does not bring along.
+
+`StaysInProcess` is such an object that says so to who would send it to another one.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import NoReturn, SupportsIndex, TypeVar
 
 from rankport.protos.errors import Unavailable
 
@@ -62,3 +65,16 @@ class OwnProcess:
             except StopIteration:
                 return
             yield step
+
+
+class StaysInProcess:
+    """Base of what threads, locks or connections hold in the process that made it: neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raises TypeError, which pickle and copy pass on, as spawned processes, Ray and Spark do."""
+        raise TypeError(
+            f"{type(self).__name__} is not sent to another process, and not copied: it has threads, locks or "
+            "connections of this one; make it there"
+        )

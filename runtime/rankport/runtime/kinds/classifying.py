@@ -10,6 +10,7 @@ from typing import Self, cast
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.processes.own_process import StaysInProcess
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -18,7 +19,7 @@ from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 
 
-class Classifier:
+class Classifier(StaysInProcess):
     """A loaded bundle that classifies, whatever its kind. Any thread may call it; a context manager.
 
     >>> with Classifier.load("intents.bundle") as classifier:

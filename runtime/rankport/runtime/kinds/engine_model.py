@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rankport.protos.priorities import Priority
+from rankport.protos.processes.own_process import StaysInProcess
 
 
 class Engines(Protocol):
@@ -18,7 +19,7 @@ class Engines(Protocol):
     def close(self, grace_s: float, /) -> None: ...
 
 
-class EngineModel:
+class EngineModel(StaysInProcess):
     """Base of a loaded model. A context manager."""
 
     def __init__(self, engines: Engines, on_close: Callable[[], None] = lambda: None) -> None:

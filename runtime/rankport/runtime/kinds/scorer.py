@@ -11,6 +11,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
+from rankport.protos.processes.own_process import StaysInProcess
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import (
     Features,
@@ -31,7 +32,7 @@ from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import given_or_opened
 
 
-class Scorer(WeighingRanks):
+class Scorer(StaysInProcess, WeighingRanks):
     """A loaded bundle that scores, whatever its kind. Any thread may call it; a context manager.
 
     >>> with Scorer.load("model.bundle") as scorer:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.processes.own_process import StaysInProcess
 from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
 from rankport.runtime.store.refusals import not_published
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
@@ -150,7 +151,7 @@ class TokenNamespace(ABC):
         )
 
 
-class TokenStore(ABC):
+class TokenStore(StaysInProcess, ABC):
     """Namespaces of embedding tokens, one for each encoder; a context manager."""
 
     can_hide = False  # tokens until they are published

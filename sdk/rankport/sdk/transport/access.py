@@ -47,11 +47,20 @@ def credentials_of(
     tls: Tls | bool, credentials: grpc.ChannelCredentials | None
 ) -> grpc.ChannelCredentials | None:
     """Makes what a channel checks; None for one in clear. Raises `InvalidRequest` where both are given."""
+    if not isinstance(tls, Tls | bool):
+        raise InvalidRequest(f"tls is {tls!r:.60}; give True, False or Tls(ca=FILE)")
     if not tls:
         return credentials
     if credentials is not None:
         raise InvalidRequest("tls and credentials are given: give one of the two")
     return (Tls() if tls is True else tls).credentials()
+
+
+def checked_token(token: Token | None) -> Token | None:
+    """Takes text, or a function. Raises `InvalidRequest` otherwise, and for text that a header does not take."""
+    if token is None or callable(token):
+        return token
+    return _checked_text(token)
 
 
 def authorized(channel: ChannelT, token: Token | None) -> ChannelT:
@@ -88,10 +97,18 @@ class _Method:
         return self._method.future(*requests, metadata=self._with_token(metadata), **more)
 
     def _with_token(self, metadata: _METADATA | None) -> _METADATA:
-        token = self._token if isinstance(self._token, str) else self._token()
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise InvalidRequest("token has characters that a header does not take: give it as it was made")
+        token = self._token if isinstance(self._token, str) else _checked_text(self._token())
         return (*(metadata or ()), ("authorization", f"Bearer {token}"))
+
+
+def _checked_text(token: object) -> str:
+    if not isinstance(token, str):
+        raise InvalidRequest(
+            f"token is of type {type(token).__name__}; give text, or a function that returns it"
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidRequest("token has characters that a header does not take: give it as it was made")
+    return token
 
 
 def _contents(file: str | None) -> bytes | None:

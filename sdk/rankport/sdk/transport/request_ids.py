@@ -22,7 +22,7 @@ def request_id(id: str) -> Iterator[None]:
     Holds for the thread or task, as context variables do. Raises `InvalidRequest` for what is no 1 to 128 printable
     characters of ASCII, without spaces.
     """
-    if not _NAMED.fullmatch(id):
+    if not isinstance(id, str) or not _NAMED.fullmatch(id):
         raise InvalidRequest(f"id is {id!r:.60}: give 1 to 128 printable characters of ASCII, without spaces")
     token = _CURRENT.set(id)
     try:

@@ -1,9 +1,10 @@
 """ScoreStream: answers as they come, under their ids; what fails one request fails it alone."""
 
 import asyncio
+import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,41 @@ def test_a_bad_message_fails_alone_with_the_error_of_its_own_call(served: Servin
     for name, (_, error, says) in bad.items():
         with pytest.raises(error, match=says):
             answers[name].value()
+
+
+def test_a_source_may_wait_for_the_answer_of_each_call_bad_ones_too(served: Serving) -> None:
+    calls = [replace(CALLS[place], items=items) for place, items in enumerate(([1.5], ["a"], [None], [2.5]))]
+    answered, ids = queue.SimpleQueue[str](), [call.id for call in calls]
+
+    def asked() -> Iterator[ScoreCall]:
+        for call in calls:
+            yield call
+            assert answered.get(timeout=10.0) == call.id
+
+    with Client(served.address, "ranker") as client:
+        errors = []
+        for answer in client.score_stream(asked(), timeout_s=20.0):
+            errors.append(answer.error is not None)
+            answered.put(answer.id)
+    assert errors == [True, False, True, True]
+
+    async def stream() -> list[str]:
+        turn = asyncio.Event()
+
+        async def asked() -> AsyncIterator[ScoreCall]:
+            for call in calls:
+                yield call
+                await turn.wait()
+                turn.clear()
+
+        told = []
+        async with AsyncClient(served.address, "ranker") as client:
+            async for answer in client.score_stream(asked(), timeout_s=20.0):
+                told.append(answer.id)
+                turn.set()
+        return told
+
+    assert asyncio.run(stream()) == ids
 
 
 def test_what_the_server_refuses_it_refuses_by_message(served: Serving) -> None:
@@ -171,4 +207,6 @@ def test_an_error_of_the_source_comes_after_the_answers(served: Serving) -> None
             answers.extend(client.score_stream(broken()))
         with pytest.raises(InvalidRequest, match="window is 0"):
             next(client.score_stream(CALLS, window=0))
+        with pytest.raises(InvalidRequest, match="calls has 'query'; give each as a ScoreCall"):
+            next(client.score_stream(["query"]))  # type: ignore[list-item]
         assert next(client.score_stream([ScoreCall("k", "query", [Key("abc")])])).value().scores.shape == (1,)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling, SearchResult
-from rankport.protos.processes.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess, StaysInProcess
 from rankport.runtime.kinds.generator.searches import Found
 from rankport.runtime.kinds.generator.texts import Written
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
@@ -30,7 +30,7 @@ class FoundItems:
     compute_s: float
 
 
-class TextStream:
+class TextStream(StaysInProcess):
     """Parts of a text as they come; closing it, or leaving its `with`, ends the text."""
 
     def __init__(self, parts: "SimpleQueue[GeneratedPart | None]", future: "Future[GenerateResult]") -> None:

@@ -15,6 +15,7 @@ from rankport.exporters.checkpoints.adapter_record import adapter_record
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
+from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.passes.fp8_products import expand_fp8_products
 from rankport.exporters.graphs.passes.half_precision import BeyondHalfError
@@ -66,6 +67,9 @@ def stage(
     source = load()
     _require_own_target(source, options)
     prompt = work.prompt(source, options)
+    if source.tokenizer_file is not None and (rebuilt := reads_otherwise(source.tokenizer_file)):
+        prompt = dataclasses.replace(prompt, notes=(*prompt.notes, rebuilt))
+        on_progress(f"warning: {rebuilt}")
     for warning in prompt.warnings:
         on_progress(f"warning: {warning}")
     plan = work.plan(source, prompt, options)

@@ -1,13 +1,18 @@
 """The tokenizer of a checkpoint folder as its owner loads it: by transformers."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import transformers
 
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.protos.errors import CheckpointError
+
+_TEXTS = ("½ ﬁ １", "a job", " a  b\tc\n", "Café & Söhne", "東京", "e\u0301", "don't")
+"""Texts that one pipeline reads otherwise than another: compatibility forms, white space, accents, apostrophes."""
 
 
 def own_tokenizer(file: Path) -> Any:
@@ -28,6 +33,30 @@ def own_tokenizer(file: Path) -> Any:
             f"{file.parent}: transformers cannot load this tokenizer: {reason:.200}: correct tokenizer_class in "
             "tokenizer_config.json, or remove that file if tokenizer.json alone is right"
         ) from error
+
+
+def reads_otherwise(file: Path) -> str | None:
+    """Says how transformers' class reads a text that tokenizer.json, which a bundle has, reads otherwise; None: none.
+
+    The class builds its own pipeline around the file's vocabulary: DebertaV2Tokenizer leaves compatibility forms as
+    they are, which the files of published checkpoints take apart. None too where transformers cannot load it.
+    """
+    with suppress(CheckpointError):
+        own, alone = own_tokenizer(file), tokenizers.Tokenizer.from_file(str(file))
+        alone.no_padding()
+        alone.no_truncation()
+        for text in _TEXTS:
+            ours = alone.encode(text, add_special_tokens=False)
+            theirs = own(text, add_special_tokens=False)["input_ids"]
+            if ours.ids != theirs:
+                read = f"{text!r} as {own.convert_ids_to_tokens(theirs)}"
+                return (
+                    f"tokenizer: transformers' {type(own).__name__} reads {read}, and tokenizer.json, which the bundle "
+                    f"has, as {ours.tokens}: if the model was trained by the file, set tokenizer_class to "
+                    "PreTrainedTokenizerFast in tokenizer_config.json; if by that class, write the file anew with "
+                    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+                )
+    return None
 
 
 def _unknown_config(folder: Path) -> transformers.PreTrainedConfig | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
 from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
 from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
@@ -88,7 +89,7 @@ def _of_texts(
     for place, item in enumerate(items):
         ids, types = owner.encode(first, item, pair.max_tokens, pair.cut)
         made = runs.part(place, place + 1)
-        _require_same(mode, first, item, made, ids, types if typed else None)
+        _require_same(mode, first, item, made, ids, types if typed else None, owner)
         source.append(
             PairIds(np.array(ids, np.int64), np.array(types, np.int64) if typed and types else None)
         )
@@ -96,7 +97,13 @@ def _of_texts(
 
 
 def _require_same(
-    mode: str, first: str, item: str, made: TokenRuns, ids: list[int], types: list[int] | None
+    mode: str,
+    first: str,
+    item: str,
+    made: TokenRuns,
+    ids: list[int],
+    types: list[int] | None,
+    owner: PairTokenizer,
 ) -> None:
     """Raises ParityError where the runtime's pair is not the tokenizer's."""
     shown = f"{mode}: the pair {first[:30]!r}, {item[:30]!r}"
@@ -106,8 +113,11 @@ def _require_same(
         place = next((place for place in range(shared) if ours[place] != ids[place]), shared)
         raise ParityError(
             f"{shown} is {len(ours)} tokens in the bundle and {len(ids)} by the checkpoint's tokenizer, from token "
-            f"{place} on {ours[place : place + 3]} and {ids[place : place + 3]}: prompt, pair.max_tokens or pair.cut "
-            "of the bundle are other ones"
+            f"{place} on {ours[place : place + 3]} and {ids[place : place + 3]}: "
+            + (
+                reads_otherwise(owner.file)
+                or "prompt, pair.max_tokens or pair.cut of the bundle are other ones"
+            )
         )
     if types is not None and made.seconds is not None:
         ours = [int(place >= made.seconds[0]) for place in range(len(ids))]

@@ -1,0 +1,75 @@
+"""A tokenizer that transformers' class rebuilds is told from the one of the file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
+from rankport.exporters.export import export
+from rankport.protos.errors import ParityError
+from support.reading import pair_encoders
+
+_SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+
+
+def deberta_tokenizer(folder: Path) -> Path:
+    """Writes the files of a DeBERTa-v3 as it is published: compatibility forms are taken apart by tokenizer.json."""
+    pieces = [*_SPECIAL, "▁", *"abcdefghijklmnopqrstuvwxyzN12⁄"]
+    tokenizer = Tokenizer(
+        models.Unigram([(piece, 0.0 if piece in _SPECIAL else -1.0) for piece in pieces], 3)
+    )
+    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.Strip(), normalizers.NFKC(), normalizers.Replace(" {2,}", " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    config = {
+        "tokenizer_class": "DebertaV2Tokenizer",
+        "do_lower_case": False,
+        "model_max_length": 32,
+        **special,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder / "tokenizer.json"
+
+
+def test_a_class_that_reads_otherwise_is_named_with_both_ways_out(tmp_path: Path) -> None:
+    file = deberta_tokenizer(tmp_path)
+    said = reads_otherwise(file)
+    assert said is not None
+    assert "transformers' DebertaV2Tokenizer reads '½ ﬁ １' as" in said
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
+    assert reads_otherwise(file) is None  # the first way
+
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert reads_otherwise(file) is None  # the second
+
+
+def test_one_that_cannot_be_loaded_says_nothing(tmp_path: Path) -> None:
+    file = deberta_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    assert reads_otherwise(file) is None
+
+
+def test_a_pair_that_the_class_reads_otherwise_is_refused_for_that_reason(tmp_path: Path) -> None:
+    folder = pair_encoders.pair_classifier(tmp_path / "deberta", num_labels=1, vocab_size=64)
+    deberta_tokenizer(folder)
+    warnings: list[str] = []
+    with pytest.raises(ParityError, match=r"the pair .* transformers' DebertaV2Tokenizer reads '½ ﬁ １' as"):
+        export(folder, tmp_path / "out", kind="cross-encoder", on_progress=warnings.append)
+    assert any(line.startswith("warning: tokenizer: transformers' DebertaV2") for line in warnings)

@@ -15,7 +15,8 @@ from support.sets.dumps import COLLECTION, dumped
 from support.sets.rankers import set_config, set_model
 from support.sets.requests import MOVIE_IDS
 
-CONFIG = set_config("hstu", "hstu")
+STATED = {"attention_scaled": True, "attention_length": 50}
+CONFIG = set_config("hstu", "hstu", **STATED)
 LAYER = "_hstu_block._attention_layers.{}."
 
 
@@ -70,7 +71,7 @@ def test_a_tensor_that_is_left_over_missing_or_of_another_shape_is_named(tmp_pat
     with pytest.raises(CheckpointError, match=r"there is no tensor 'gone'"):
         convert_hstu(folder, CONFIG, known | {"norm.bias": "gone"}, "kinds")
     with pytest.raises(CheckpointError, match=r"nothing is stored for 'blocks.2\."):
-        convert_hstu(folder, set_config("hstu", "hstu", "hstu"), known, "kinds")
+        convert_hstu(folder, set_config("hstu", "hstu", "hstu", **STATED), known, "kinds")
 
 
 def test_a_file_that_needs_code_and_none_are_refused(tmp_path: Path) -> None:
@@ -139,3 +140,41 @@ def test_ids_of_a_dump_stay_the_ids_of_its_rows(tmp_path: Path) -> None:
     model.save(tmp_path / "checkpoint")
     read = load_checkpoint(tmp_path / "checkpoint").model
     torch.testing.assert_close(read.event_features(given), expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("field", STATED)
+def test_what_no_tensor_tells_has_to_be_said(field: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path, {"model_state_dict": {}})
+    stated = {name: value for name, value in STATED.items() if name != field}
+    with pytest.raises(
+        CheckpointError, match=f"{field}: is missing in the config, and no tensor tells it: give"
+    ):
+        convert_hstu(folder, set_config("hstu", **stated), {}, "kinds")
+
+
+def test_norms_that_were_not_learned_biases_that_there_are_none_of_and_empty_extra_state_need_no_tensor(
+    tmp_path: Path,
+) -> None:
+    state: dict[str, Tensor | None] = {
+        name: value
+        for name, value in stored("heads", fused=False).items()
+        if "layernorm" not in name and not name.endswith("_linear_uvqk.bias")
+    }
+    known = names(stored("heads", fused=False))
+    for index in (0, 1):
+        state[LAYER.format(index) + "_linear_uvqk._extra_state"] = torch.empty(0, dtype=torch.uint8)
+        state[LAYER.format(index) + "_linear_proj._extra_state"] = None
+    folder = saved(tmp_path, {"model_state_dict": state})
+    block = convert_hstu(folder, CONFIG, known, "heads").blocks[1]
+    for norm in (block.norm, block.attended_norm):
+        assert torch.equal(norm.weight, torch.ones(16))
+        assert torch.equal(norm.bias, torch.zeros(16))
+    assert torch.equal(block.uvqk.bias, torch.zeros(64))
+    state[LAYER.format(1) + "_input_layernorm_weight"] = torch.ones(16)
+    torch.save({"model_state_dict": state}, folder / "torch_module" / "model.0.pth")
+    with pytest.raises(CheckpointError, match=r"nothing is stored for 'blocks\.1\.norm\.bias'"):
+        convert_hstu(folder, CONFIG, known, "heads")
+    state[LAYER.format(1) + "_linear_proj._extra_state"] = torch.ones(4, dtype=torch.uint8)
+    torch.save({"model_state_dict": state}, folder / "torch_module" / "model.0.pth")
+    with pytest.raises(CheckpointError, match="_extra_state' is of no part of HSTU that is known"):
+        convert_hstu(folder, CONFIG, known, "heads")

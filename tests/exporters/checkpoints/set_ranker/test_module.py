@@ -83,17 +83,17 @@ def test_a_ligr_block_is_its_formula() -> None:
     torch.testing.assert_close(_causal(model, block, rows), expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("length", [None, 50])
-def test_an_hstu_block_is_its_formula(length: int | None) -> None:
-    config = set_config("hstu", positions=0, time_buckets=0, sets=_timeless(), attention_length=length)
-    model = set_model(config)
+@pytest.mark.parametrize(("length", "scaled"), [(None, False), (50, False), (50, True)])
+def test_an_hstu_block_is_its_formula(length: int | None, scaled: bool) -> None:
+    fields = {"attention_length": length, "attention_scaled": scaled, "sets": _timeless()}
+    model = set_model(set_config("hstu", positions=0, time_buckets=0, **fields))
     block, rows = model.blocks[0], torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
     mixed = block.uvqk(block.norm(rows))
     gate, value, query, key = (mixed * torch.sigmoid(mixed)).chunk(4, dim=1)
     attended = torch.empty(4, 16)
     for row in range(4):
         for head in (slice(0, 8), slice(8, 16)):
-            scores = key[: row + 1, head] @ query[row, head]
+            scores = key[: row + 1, head] @ query[row, head] / (math.sqrt(8) if scaled else 1)
             weights = scores * torch.sigmoid(scores) / (length or row + 1)
             attended[row, head] = weights @ value[: row + 1, head]
     expected = rows + block.out(block.attended_norm(attended) * gate)
@@ -137,6 +137,7 @@ def test_a_checkpoint_is_saved_and_loaded(tmp_path: Path) -> None:
         ({"time_buckets": 0}, "time_buckets 0 and sets.times True contradict each other"),
         ({"head_weights": {"share": 1.0}}, "head_weights: 'share' is no output of a tower"),
         ({"attention_length": 9}, "attention_length: is HSTU's"),
+        ({"attention_scaled": True}, "attention_scaled: is HSTU's"),
         ({"colour": 1}, "colour: unknown key"),
     ],
 )

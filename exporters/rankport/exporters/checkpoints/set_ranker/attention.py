@@ -65,11 +65,22 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, past: Past, pee
 
 
 def pointwise_attention(
-    query: Tensor, key: Tensor, value: Tensor, past: Past, peers: Peers, length: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past: Past,
+    peers: Peers,
+    length: float | None,
+    *,
+    scaled: bool,
 ) -> Tensor:
-    """Attends with SiLU of scores and bias, over `length` or the rows that are seen. [heads, rows, head_dim]"""
-    behind = F.silu(query @ past.keys.transpose(1, 2) + past.bias)
-    beside = F.silu(_peer_scores(query, key, peers, 1.0))
+    """Attends with SiLU of scores and bias, over `length` or the rows that are seen. [heads, rows, head_dim]
+
+    `scaled`: scores are divided by sqrt(head_dim).
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scaled else 1.0
+    behind = F.silu(query @ past.keys.transpose(1, 2) * scale + past.bias)
+    beside = F.silu(_peer_scores(query, key, peers, scale))
     count = past.keys.shape[1]
     # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing. A sum of ones
     # would not do, for CUDA refuses one of none.

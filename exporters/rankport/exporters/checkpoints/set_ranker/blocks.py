@@ -60,12 +60,16 @@ class LigrBlock(SetBlock):
 
 
 class HstuBlock(SetBlock):
-    """U, V, Q, K = split(SiLU(W1 LN(x))); A = SiLU(Q K^T + bias) / length; x += W2(LN(A V) * U)."""
+    """U, V, Q, K = split(SiLU(W1 LN(x))); A = SiLU(s Q K^T + bias) / length; x += W2(LN(A V) * U).
+
+    s is 1, or 1 / sqrt(head_dim) where the config says `attention_scaled`.
+    """
 
     def __init__(self, config: SetRankerConfig) -> None:
         super().__init__(config)
         size = config.hidden_size
         self.length = config.attention_length
+        self.scaled = config.attention_scaled
         self.norm = nn.LayerNorm(size, config.norm_epsilon)
         self.uvqk = nn.Linear(size, 4 * size)
         self.attended_norm = nn.LayerNorm(size, config.norm_epsilon)
@@ -75,7 +79,8 @@ class HstuBlock(SetBlock):
         """Computes the block, and the keys and values of the rows."""
         gate, *parts = F.silu(self.uvqk(self.norm(rows))).chunk(4, dim=1)
         value, query, key = map(self.split, parts)
-        attended = self.joined(pointwise_attention(query, key, value, past, peers, self.length))
+        attended = pointwise_attention(query, key, value, past, peers, self.length, scaled=self.scaled)
+        attended = self.joined(attended)
         return rows + self.out(self.attended_norm(attended) * gate), (key, value)
 
 

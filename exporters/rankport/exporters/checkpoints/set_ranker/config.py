@@ -51,6 +51,7 @@ class SetRankerConfig(OwnConfig):
         0  # powers of two of seconds with a bias of their own; 0: none
     )
     attention_length: Count | None = None  # that HSTU divides by; null: the number of rows that are seen
+    attention_scaled: bool = False  # HSTU's scores are divided by sqrt(head_dim), as LiGR's always are
     norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
     towers: Annotated[list[Tower], Field(min_length=1)]
     score: Literal["probability", "logit"] = (
@@ -75,6 +76,8 @@ class SetRankerConfig(OwnConfig):
             raise ValueError(f"head_weights: {unknown[0]!r} is no output of a tower")
         if self.attention_length is not None and "hstu" not in self.blocks:
             raise ValueError("attention_length: is HSTU's, and no block is hstu")
+        if self.attention_scaled and "hstu" not in self.blocks:
+            raise ValueError("attention_scaled: is HSTU's, and no block is hstu")
         return self
 
     @property

@@ -24,6 +24,13 @@ Order = Literal["kinds", "heads"]
 """Rows of UVQK: all of U, then V, Q, K; or U, V, Q, K of each head in turn."""
 
 _LAYER: Final = re.compile(r"(?:^|.*\.)_attention_layers\.(\d+)\.(.+)$")
+_UNSTATED: Final = {
+    "attention_scaled": "true if the model divides scores by sqrt(head_dim), as the code base of this layout does, "
+    "false if not",
+    "attention_length": "the number that the model divides attention by, its scaling_seqlen or else its longest "
+    "sequence; null only if that is the number of rows seen",
+}
+"""Fields of a config that no stored tensor tells."""
 _TABLE: Final = re.compile(r"tables\.(.+)\.weight")
 _NORMS: Final = {
     "_input_layernorm_weight": "norm.weight",
@@ -48,9 +55,10 @@ def convert_hstu(
 
     A table (`tables.NAME.weight`) may be named after a dump; its rows are laid out in `scratch`, see `rows_of`.
 
-    Raises CheckpointError for a file that needs code, ranks that differ, and a tensor or dump that is missing, left
-    over or of another shape; the message names it.
+    Raises CheckpointError for a config that leaves open what no tensor tells, a file that needs code, ranks that
+    differ, and a tensor or dump that is missing, left over or of another shape; the message names it.
     """
+    _require_stated(config)
     stored, dumps = _stored(folder), table_dumps(folder)
     with torch.device("meta"):  # a table may be larger than the memory
         model = SetRankerModel(config)
@@ -74,13 +82,28 @@ def convert_hstu(
         if match is not None:
             ours, value = _layer_tensor(match[2], stored.pop(theirs), config, order, theirs)
             placed[f"blocks.{match[1]}.{ours}"] = value
-    for ours in wanted:
-        if re.fullmatch(r"blocks\.\d+\.out\.bias", ours):
-            placed.setdefault(ours, torch.zeros(wanted[ours].shape))  # the layout's projection may have none
+    for index, name in enumerate(config.blocks):
+        if name == "hstu":
+            placed |= _unstored(f"blocks.{index}.", placed, config.hidden_size)
     _check(placed, wanted, stored)
     floats = {name: value.float() if value.is_floating_point() else value for name, value in placed.items()}
     model.load_state_dict(floats, assign=True)
     return model.eval()
+
+
+def _require_stated(config: SetRankerConfig) -> None:
+    for field, value in _UNSTATED.items():
+        if "hstu" in config.blocks and field not in config.model_fields_set:
+            raise CheckpointError(f"{field}: is missing in the config, and no tensor tells it: give {value}")
+
+
+def _unstored(block: str, placed: Mapping[str, Tensor], hidden: int) -> dict[str, Tensor]:
+    """Makes what the layout does not store of a layer: biases that it has none of, and norms that were not learned."""
+    values = {f"{block}out.bias": torch.zeros(hidden), f"{block}uvqk.bias": torch.zeros(4 * hidden)}
+    for norm in (f"{block}norm", f"{block}attended_norm"):
+        if not {f"{norm}.weight", f"{norm}.bias"} & placed.keys():
+            values |= {f"{norm}.weight": torch.ones(hidden), f"{norm}.bias": torch.zeros(hidden)}
+    return {name: value for name, value in values.items() if name not in placed}
 
 
 def _dumped(dump: TableDump, table: str, policy: IdTable, scratch: Path | None) -> dict[str, Tensor]:
@@ -111,9 +134,17 @@ def _state(file: Path) -> dict[str, Tensor]:
             f"({str(error)[:120]!r})"
         ) from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if not _is_empty_extra(str(name), value)}
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file} has no model_state_dict of tensors: save one")
     return dict(state)
+
+
+def _is_empty_extra(name: str, value: object) -> bool:
+    """Tells the extra state that linear layers of Transformer Engine store, where there is nothing in it."""
+    empty = value is None or (isinstance(value, Tensor) and not value.numel())
+    return empty and name.endswith("._extra_state")
 
 
 def _require_replica(first: Mapping[str, Tensor], other: Mapping[str, Tensor], file: Path, of: Path) -> None:

@@ -128,6 +128,7 @@ def test_ids_go_with_a_table_of_keys(table: dict[str, Any], ids: Any, message: s
         ({"heads": []}, r"heads are \[\]: give each logit a name of its own"),
         ({"heads": ["a", "a"]}, "give each logit a name of its own"),
         ({"head_weights": {}}, "head_weights is {}: give a number for each head that counts"),
+        ({"head_weights": {"click": 0.0}}, "head_weights are all 0: give the weight of a head that counts"),
         ({"head_weights": {"dwell": 1.0}}, "head_weights: 'dwell' is no head: there are click"),
         ({"head_weights": {"click": float("nan")}}, r"head_weights\['click'\] is nan: give a finite number"),
         ({"layers": 0}, "--layers is 0: must be a whole number from 1 on"),

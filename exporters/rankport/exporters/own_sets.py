@@ -166,6 +166,8 @@ def _weights(given: Mapping[str, float] | None, heads: Sequence[str]) -> dict[st
             raise InvalidRequest(f"head_weights: {name!r} is no head: there are {', '.join(heads)}")
         if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
             raise InvalidRequest(f"head_weights[{name!r}] is {weight!r:.40}: give a finite number")
+    if not any(given.values()):
+        raise InvalidRequest("head_weights are all 0: give the weight of a head that counts")
     return {name: float(weight) for name, weight in given.items()}
 
 

@@ -1367,7 +1367,7 @@ class RankRequest(google.protobuf.message.Message):
 
     @property
     def head_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """of the sum that a score is, by head; none: those of the model"""
+        """of the sum that a score is, by head, not all 0; none: those of the model"""
 
     def __init__(
         self,

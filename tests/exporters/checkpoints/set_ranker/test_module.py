@@ -135,6 +135,8 @@ def test_a_checkpoint_is_saved_and_loaded(tmp_path: Path) -> None:
     [
         ({"hidden_size": 15}, "hidden_size 15 is no multiple of 2 heads"),
         ({"time_buckets": 0}, "time_buckets 0 and sets.times True contradict each other"),
+        ({"head_weights": {}}, "head_weights: {} has no head that counts; null: 1 each"),
+        ({"head_weights": {"click": 0.0}}, "head_weights: {'click': 0.0} has no head that counts"),
         ({"head_weights": {"share": 1.0}}, "head_weights: 'share' is no output of a tower"),
         ({"attention_length": 9}, "attention_length: is HSTU's"),
         ({"attention_scaled": True}, "attention_scaled: is HSTU's"),

@@ -115,6 +115,21 @@ def test_what_contradicts_is_named(manifest: Manifest) -> None:
         assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, r"sets\.head_weights: is empty"),
+        ({"buy": 1.0}, r"sets\.head_weights: 'buy' is no head"),
+        ({"click": 0.0, "like": -0.0}, r"sets\.head_weights: are all 0"),
+    ],
+)
+def test_a_head_counts(manifest: Manifest, weights: dict[str, float], message: str) -> None:
+    assert manifest.sets is not None
+    sets = manifest.sets.model_copy(update={"head_weights": weights})
+    with pytest.raises(BundleError, match=message):
+        check_manifest(with_own_fingerprint(manifest.model_copy(update={"sets": sets})), RULES)
+
+
 def test_a_table_of_keys_has_a_file_of_them(set_bundle: Callable[..., Bundle]) -> None:
     manifest = set_bundle("hstu", "set-wise", keyed=True).manifest
     check_manifest(manifest, RULES)

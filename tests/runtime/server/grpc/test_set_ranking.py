@@ -80,9 +80,12 @@ def test_numbers_of_numpy_and_more_than_there_are_are_taken(address: str, ranker
 
 
 def test_equal_candidates_come_in_the_order_of_the_request(address: str) -> None:
+    alike = {name: np.repeat(column[:1], 8, axis=0) for name, column in candidates(8).items()}
     with Client(address, timeout_s=10) as client:
-        answer = client.rank_set(**REQUEST | {"head_weights": {"click": 0.0}, "top_k": None})
-    assert answer.order.tolist() == list(range(8))
+        answer = client.rank_set(**REQUEST | {"candidates": alike, "sessions": None, "top_k": None})
+    scores = answer.scores.tolist()
+    assert len(set(scores)) < 8
+    assert answer.order.tolist() == sorted(range(8), key=lambda place: (-scores[place], place))
 
 
 def test_nothing_may_be_known_of_a_user(address: str, ranker: SetRanker) -> None:
@@ -95,6 +98,7 @@ def test_nothing_may_be_known_of_a_user(address: str, ranker: SetRanker) -> None
     ("change", "error", "message"),
     [
         ({"head_weights": {"share": 1.0}}, InvalidRequest, "'share' is no head"),
+        ({"head_weights": {"click": 0.0}}, InvalidRequest, "head_weights are all 0"),
         ({"candidates": candidates(17), "sessions": None}, LimitExceeded, "candidates has 17 rows"),
         ({"history": {"movie": [1] * 6}}, InvalidRequest, r"history: features missing rating: give"),
         ({"candidates": candidates(8) | {"title": list("abcdefgh")}}, InvalidRequest, "no token store"),

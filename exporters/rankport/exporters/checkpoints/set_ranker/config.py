@@ -74,6 +74,8 @@ class SetRankerConfig(OwnConfig):
         unknown = sorted((self.head_weights or {}).keys() - set(self.outputs))
         if unknown:
             raise ValueError(f"head_weights: {unknown[0]!r} is no output of a tower")
+        if self.head_weights is not None and not any(self.head_weights.values()):
+            raise ValueError(f"head_weights: {self.head_weights} has no head that counts; null: 1 each")
         if self.attention_length is not None and "hstu" not in self.blocks:
             raise ValueError("attention_length: is HSTU's, and no block is hstu")
         if self.attention_scaled and "hstu" not in self.blocks:

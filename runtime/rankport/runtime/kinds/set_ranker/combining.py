@@ -33,14 +33,20 @@ class Heads:
         )
 
     def weights(self, given: Mapping[str, float] | None) -> Values:
-        """Orders the weights of a request, or the bundle's. [heads] Raises InvalidRequest for an unknown head."""
+        """Orders the weights of a request, or the bundle's. [heads]
+
+        Raises InvalidRequest for an unknown head, and where none counts: all candidates would score alike.
+        """
         chosen = self.own if given is None else given
         unknown = [name for name in chosen if name not in self.names]
         if unknown:
             raise InvalidRequest(
                 f"head_weights: {unknown[0]!r} is no head: the bundle has {', '.join(self.names)}"
             )
-        return np.array([chosen.get(name, 0.0) for name in self.names], np.float32)
+        weights = np.array([chosen.get(name, 0.0) for name in self.names], np.float32)
+        if not weights.any():
+            raise InvalidRequest("head_weights are all 0: give the weight of a head that counts")
+        return weights
 
     def scores(self, logits: Values) -> Values:
         """Makes the scores of heads of logits, NaN for a row of which one logit is not finite. [rows, heads]"""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+import numpy as np
+
 from rankport.runtime.backends.layouts.sets import (
     CANDIDATE_ROWS,
     CANDIDATES,
@@ -51,6 +53,8 @@ def _sets(manifest: Manifest) -> Iterator[str]:
     unknown = sorted(sets.head_weights.keys() - set(labels.names))
     if unknown or not sets.head_weights:
         yield f"sets.head_weights: {unknown[0]!r} is no head" if unknown else "sets.head_weights: is empty"
+    elif not any(map(np.float32, sets.head_weights.values())):
+        yield "sets.head_weights: are all 0: one that counts is needed"
     listed = {entry.path for entry in manifest.files}
     for name, table in sets.files.items():
         for field, file in (("file", table.file), ("keys", table.keys)):

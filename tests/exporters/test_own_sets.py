@@ -133,7 +133,7 @@ def test_ids_go_with_a_table_of_keys(table: dict[str, Any], ids: Any, message: s
         ({"head_weights": {"click": float("nan")}}, r"head_weights\['click'\] is nan: give a finite number"),
         ({"layers": 0}, "--layers is 0: must be a whole number from 1 on"),
         ({"head_dim": 0}, "--head-dim is 0: must be a whole number from 1 on"),
-        ({"sets": None}, "sets is a NoneType: give a mapping"),
+        ({"sets": None}, "sets is None: give a mapping"),
         ({"sets": [1]}, "sets is a list: give a mapping"),
         ({"base": "folder"}, "base is of a checkpoint's folder, and a module is given"),
         ({"module": nn.Linear(2, 2)}, "module is a Linear; give a torch.nn.Module with the methods history"),

@@ -54,9 +54,12 @@ def test_the_error_of_a_generator_of_items_is_its_own() -> None:
         checked_items(broken())
 
 
-@pytest.mark.parametrize("items", [None, 3, "text", b"bytes", {"a": "b"}])
-def test_what_is_no_list_of_items_is_refused(items: Any) -> None:
-    with pytest.raises(InvalidRequest, match=rf"texts is a {type(items).__name__}; give a list of items"):
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [(None, "None"), (3, "an int"), ("text", "a str"), (b"bytes", "a bytes"), ({"a": "b"}, "a dict")],
+)
+def test_what_is_no_list_of_items_is_refused(items: Any, told: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"texts is {told}; give a list of items"):
         checked_items(items, "texts")
 
 
@@ -64,7 +67,7 @@ def test_what_is_no_list_of_items_is_refused(items: Any) -> None:
     ("message", "left"),
     [
         ("item 0: segment 'item' has 5 tokens", "segment 'item' has 5 tokens"),
-        ("item 12 is a int; give text", "is a int; give text"),
+        ("item 12 is an int; give text", "is an int; give text"),
         ("the item 0: kept", "the item 0: kept"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankport.protos.wording import amiss, be, counted, listed
+from rankport.protos.wording import amiss, be, counted, listed, type_told
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,12 @@ def test_numbers_go_with_their_nouns(count: int, noun: str, form: str, told: str
 
 def test_verbs_go_with_their_numbers() -> None:
     assert [be(count) for count in (0, 1, 2)] == ["are", "is", "are"]
+
+
+def test_types_have_their_articles() -> None:
+    values: list[object] = [1, "", [], None, b"", object(), Exception()]
+    told = ["an int", "a str", "a list", "None", "a bytes", "an object", "an Exception"]
+    assert list(map(type_told, values)) == told
 
 
 def test_what_there_is_none_of_is_not_said() -> None:

@@ -101,7 +101,7 @@ def test_an_error_of_the_server_is_raised_as_itself(served: Serving, cls: type[e
 
 def test_input_that_does_not_fit_the_wire_is_refused_before_a_call(served: Serving, client: Client) -> None:
     for call in (client.score, client.submit):
-        with pytest.raises(errors.InvalidRequest, match="item 1 is a int"):
+        with pytest.raises(errors.InvalidRequest, match="item 1 is an int"):
             call("q", ["a", 1])  # type: ignore[list-item]
     assert served.ranker.worker.timeouts == []
 
@@ -183,7 +183,7 @@ def test_an_address_that_is_none_is_refused_at_once(address: Any) -> None:
 
 def test_a_text_that_does_not_fit_a_stream_is_told_by_its_id(client: Client) -> None:
     texts: list[tuple[str, Any]] = [("first", "a"), ("second", None)]
-    with pytest.raises(errors.InvalidRequest, match="text of id 'second': is a NoneType; give text"):
+    with pytest.raises(errors.InvalidRequest, match="text of id 'second': is None; give text"):
         list(client.encode_stream(texts))
 
 

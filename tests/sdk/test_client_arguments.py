@@ -20,7 +20,7 @@ CLIENTS: list[Callable[..., Any]] = [Client, AsyncClient]
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"model": 5}, "model is an? int; give text"),
+        ({"model": 5}, "model is an int; give text"),
         ({"timeout_s": "1"}, "timeout_s is '1'"),
         ({"tls": "yes"}, r"tls is 'yes'; give True, False or Tls\(ca=FILE\)"),
         ({"tls": 1}, "tls is 1; give True"),

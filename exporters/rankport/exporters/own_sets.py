@@ -31,6 +31,7 @@ from rankport.exporters.options.options import (
 from rankport.exporters.options.proof_options import verify_options
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import type_told
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import LayerKV, Manifest, Score
 from rankport.runtime.bundle.manifest_json import explain
@@ -88,7 +89,7 @@ def export_set_ranker(
         )
     if not isinstance(module, nn.Module) or not isinstance(module, SetsModule):
         raise InvalidRequest(
-            f"module is a {type(module).__name__}; give a torch.nn.Module with the methods history(events, times, "
+            f"module is {type_told(module)}; give a torch.nn.Module with the methods history(events, times, "
             "past, past_times) and rank(candidates, now, past, past_times, sessions)"
         )
     refuse_for_modules(options)
@@ -175,7 +176,7 @@ def _schema(sets: SetSchema | Mapping[str, object]) -> SetSchema:
     if isinstance(sets, SetSchema):
         return sets
     if not isinstance(sets, Mapping):
-        raise InvalidRequest(f"sets is a {type(sets).__name__}: give a mapping, as sets of a config.json")
+        raise InvalidRequest(f"sets is {type_told(sets)}: give a mapping, as sets of a config.json")
     try:
         return SetSchema.model_validate(dict(sets))
     except ValidationError as error:

@@ -26,6 +26,7 @@ from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import verify_options
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import type_told
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Score
 from rankport.runtime.bundle.wide import WideFeature, repeated_name
@@ -168,7 +169,7 @@ def _check(facts: TowerFacts) -> None:
 def _width(module: nn.Module) -> int:
     if not isinstance(module, nn.Module) or not isinstance(module, TowersModule):
         raise InvalidRequest(
-            f"module is a {type(module).__name__}; give a torch.nn.Module with the methods represent(input_ids, "
+            f"module is {type_told(module)}; give a torch.nn.Module with the methods represent(input_ids, "
             "attention_mask, side) and score(query, items, features)"
         )
     return int(_rows(module.eval(), "item").shape[-1])

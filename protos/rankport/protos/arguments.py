@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Key
+from rankport.protos.wording import type_told
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:
     if isinstance(items, list | tuple):
         return items
     if isinstance(items, str | bytes | bytearray | Mapping | Key) or not isinstance(items, Iterable):
-        raise InvalidRequest(f"{name} is a {type(items).__name__}; give a list of items")
+        raise InvalidRequest(f"{name} is {type_told(items)}; give a list of items")
     if isinstance(items, np.ndarray) and not items.ndim:
         raise InvalidRequest(f"{name} is an array without axes; give a list of items")
     return list(items)
@@ -102,7 +103,7 @@ def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:
 def check_prefix(prefix: object) -> None:
     """Raises `InvalidRequest` unless it is text, fields or a run of token ids, whatever their values."""
     if not isinstance(prefix, str | Mapping) and not is_id_run(prefix):
-        raise InvalidRequest(f"prefix is a {type(prefix).__name__}; give text, fields by name, or token ids")
+        raise InvalidRequest(f"prefix is {type_told(prefix)}; give text, fields by name, or token ids")
 
 
 def item_form(item: object, where: str) -> ItemForm:
@@ -115,7 +116,7 @@ def item_form(item: object, where: str) -> ItemForm:
         return ItemForm.EMBEDDINGS
     if is_id_run(item):
         return ItemForm.TOKEN_IDS
-    what = f"an array of {item.dtype}" if isinstance(item, np.ndarray) else f"a {type(item).__name__}"
+    what = f"an array of {item.dtype}" if isinstance(item, np.ndarray) else type_told(item)
     raise InvalidRequest(f"{where} is {what}; give text, token ids, a float array [k, hidden] or a Key")
 
 
@@ -146,7 +147,7 @@ def checked_run(
         # bool is an int to Python, but never meant as a token.
         if type(token) is not int and not isinstance(token, np.integer):
             raise InvalidRequest(
-                f"{where}: token id {token!r:.40} at position {position} is a {type(token).__name__}: "
+                f"{where}: token id {token!r:.40} at position {position} is {type_told(token)}: "
                 "must be an int (embedding tokens are a numpy array [k, hidden])"
             )
     return value
@@ -155,7 +156,7 @@ def checked_run(
 def checked_text(value: object, where: str) -> str:
     """Takes `value` if it is a str that UTF-8 can write; raises `InvalidRequest` otherwise."""
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where} is a {type(value).__name__}; give text")
+        raise InvalidRequest(f"{where} is {type_told(value)}; give text")
     if not value.isascii():
         try:
             value.encode()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Features
+from rankport.protos.wording import type_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class FeatureColumns:
 
 def _column(name: object, column: object) -> NDArray[np.float32]:
     if not isinstance(name, str):
-        raise InvalidRequest(f"features: the name {name!r:.40} is a {type(name).__name__}; give text")
+        raise InvalidRequest(f"features: the name {name!r:.40} is {type_told(name)}; give text")
     checked_text(name, f"features: the name {name!r:.40}")
     values = _numbers(column, f"features[{name!r}]")
     if values.ndim != 1:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rankport.protos.arguments import INT64, checked_top_k, number_array
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Usage
-from rankport.protos.wording import keys_amiss
+from rankport.protos.wording import keys_amiss, type_told
 
 SetColumn = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float32] | tuple[str, ...]
 """Ids [rows], unsigned where one needs it, numbers [rows] or vectors [rows, width], or keys of a token store."""
@@ -40,9 +40,7 @@ class SetColumns:
         if isinstance(given, SetColumns):
             return given
         if not isinstance(given, Mapping):
-            raise InvalidRequest(
-                f"{side} is a {type(given).__name__}; give a column for each feature by name"
-            )
+            raise InvalidRequest(f"{side} is {type_told(given)}; give a column for each feature by name")
         columns = {str(name): _column(values, f"{side}[{name!r}]") for name, values in given.items()}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:

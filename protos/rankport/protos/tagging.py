@@ -14,6 +14,7 @@ from rankport.protos.arguments import checked_items, checked_text
 from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, Usage
+from rankport.protos.wording import type_told
 
 TagTruncation = Literal["error", "truncate", "windows"]
 """What happens to a text longer than the model reads: an error, a cut that its status tells, or overlapping windows."""
@@ -123,7 +124,7 @@ def _checked(text: object, index: int) -> str:
     if isinstance(text, str):
         return checked_text(text, f"texts[{index}]")
     raise InvalidRequest(
-        f"texts[{index}] is a {type(text).__name__} and texts[0] a text: give texts alone, or a list of words for each"
+        f"texts[{index}] is {type_told(text)} and texts[0] a text: give texts alone, or a list of words for each"
     )
 
 
@@ -133,11 +134,11 @@ def _checked_words(words: object, index: int) -> list[str]:
             f"texts[{index}] is a text and texts[0] a list: give texts alone, or words alone"
         )
     if not isinstance(words, Sequence) or isinstance(words, bytes | bytearray | memoryview):
-        raise InvalidRequest(f"texts[{index}] is a {type(words).__name__}; give a text or a list of words")
+        raise InvalidRequest(f"texts[{index}] is {type_told(words)}; give a text or a list of words")
     for place, word in enumerate(words):
         if not isinstance(word, str):
             raise InvalidRequest(
-                f"texts[{index}][{place}] is a {type(word).__name__}; a tagger reads text or words, whose places it "
+                f"texts[{index}][{place}] is {type_told(word)}; a tagger reads text or words, whose places it "
                 "tells, never token ids"
             )
     return [checked_text(word, f"texts[{index}][{place}]") for place, word in enumerate(words)]

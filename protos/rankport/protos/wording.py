@@ -17,6 +17,14 @@ def be(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def type_told(value: object) -> str:
+    """Names the type of a value that is none of those that it may be: an int, a list; None."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
+
+
 def listed(names: Sequence[object], otherwise: str = "none") -> str:
     """Writes the first ten names with commas between them; `otherwise` where there is none."""
     if not names:

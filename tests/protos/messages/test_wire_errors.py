@@ -68,7 +68,7 @@ def test_an_option_of_a_newer_version_is_refused(option: str, code: int) -> None
     [
         ("one text", "items is a str; give a list"),
         ({"a": "b"}, "items is a dict; give a list"),
-        (["a", 3], "item 1 is a int; give text, token ids"),
+        (["a", 3], "item 1 is an int; give text, token ids"),
         (["a", b"bytes"], "item 1 is a bytes; give text"),
         (["a", np.array(["x"])], "item 1 is an array of <U1"),
         ([[1], [0.5, 1.0]], "item 1: token id 0.5 at position 0 is a float"),
@@ -95,9 +95,9 @@ def test_a_tensor_of_a_dtype_that_the_wire_lacks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("prefix", "says"),
     [
-        (7, "prefix is a int"),
+        (7, "prefix is an int"),
         (b"x", "prefix is a bytes"),
-        ({"query": 7}, "prefix field 'query' is a int; give text"),
+        ({"query": 7}, "prefix field 'query' is an int; give text"),
         ([1, "a"], "prefix: token id 'a' at position 1 is a str"),
     ],
 )

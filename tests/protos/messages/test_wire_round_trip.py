@@ -125,7 +125,7 @@ def test_features_that_do_not_fit_are_named(change: dict[str, Any], message: str
         ({"a": [1.0], "b": [1.0, 2.0]}, "columns of unequal length: {'a': 1, 'b': 2}"),
         ({"a": ["x"]}, r"features\['a'\] holds what is no number"),
         ({"a": [[1.0]]}, r"features\['a'\] has shape \[1, 1\]; give one number an item"),
-        ({3: [1.0]}, "features: the name 3 is a int; give text"),
+        ({3: [1.0]}, "features: the name 3 is an int; give text"),
     ],
 )
 def test_features_of_another_form_are_refused(features: Any, message: str) -> None:

@@ -57,15 +57,15 @@ def test_a_prefix_that_spells_a_special_token_does_not_get_it(encoder: PromptEnc
     [
         ({}, "fields missing query: the prompt has the fields query"),
         ({"query": "red", "user": "x"}, "fields unknown user: the prompt has the fields query"),
-        ({"query": 3}, "prefix field 'query' is a int; give text"),
+        ({"query": 3}, "prefix field 'query' is an int; give text"),
         ("red \ud800", r"prefix field 'query': '\\ud800' at character 4 is half of a character"),
         ([RED, -1], "prefix: token id -1 at position 1 is outside the vocabulary: must be 0 to 13"),
         ([VOCAB_SIZE], "prefix: token id 14 at position 0 is outside the vocabulary: must be 0 to 13"),
         ([RED, True], "prefix: token id True at position 1 is a bool"),
         (["red"], "prefix: token id 'red' at position 0 is a str"),
         (b"red", "prefix is a bytes; give text, fields"),
-        (7, "prefix is a int"),
-        (None, "prefix is a NoneType"),
+        (7, "prefix is an int"),
+        (None, "prefix is None"),
     ],
 )
 def test_a_malformed_prefix_is_refused_by_value(encoder: PromptEncoder, prefix: Any, complaint: str) -> None:

@@ -110,7 +110,7 @@ def test_later_writes_of_the_caller_do_not_reach_the_run(encoder: PromptEncoder)
         ([[0.5] * 4] * 2, r"item 1: token id \[0.5, 0.5, 0.5, 0.5\] at position 0 is a list"),
         ("\udfff", "item 1: .* is half of a character"),
         (Key("42"), "item 1 is a Key; give text or token ids"),
-        (None, "item 1 is a NoneType; give text"),
+        (None, "item 1 is None; give text"),
         (b"red", "item 1 is a bytes"),
     ],
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_run, checked_text, is_id_run
 from rankport.protos.columns import Embeddings, RaggedIds
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.wording import amiss, listed
+from rankport.protos.wording import amiss, listed, type_told
 
 
 def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[str]:
@@ -48,7 +48,7 @@ def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]
         InvalidRequest: another type, or an id outside the vocabulary; the message has id and position.
     """
     if not is_id_run(value):
-        raise InvalidRequest(f"{where} is a {type(value).__name__}; give text or token ids")
+        raise InvalidRequest(f"{where} is {type_told(value)}; give text or token ids")
     run = checked_run(value, where)
     if not isinstance(run, np.ndarray):
         if run and min(run) >= 0 and max(run) < vocab_size:

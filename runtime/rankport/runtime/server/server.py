@@ -12,6 +12,7 @@ from typing import Self
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelAlias, ModelVersion
+from rankport.protos.wording import type_told
 from rankport.runtime.kinds.kind import HoldsModel, Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core, metrics_port
@@ -244,12 +245,12 @@ class Server:
 def _models(given: object) -> Mapping[str, Model]:
     """Takes models by name, each as it was loaded. Raises `InvalidRequest` for anything else."""
     if not isinstance(given, Mapping):
-        raise InvalidRequest(f"models is a {type(given).__name__}: give loaded models by name")
+        raise InvalidRequest(f"models is {type_told(given)}: give loaded models by name")
     models = {name: held.model if isinstance(held, HoldsModel) else held for name, held in given.items()}
     for name, model in models.items():
         if not isinstance(name, str) or not hasattr(model, "capabilities"):
             raise InvalidRequest(
-                f"models[{name!r:.40}] is a {type(model).__name__}: give a loaded model by its name, "
+                f"models[{name!r:.40}] is {type_told(model)}: give a loaded model by its name, "
                 "Scorer.load(bundle) say"
             )
     return models

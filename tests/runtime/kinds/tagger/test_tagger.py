@@ -157,12 +157,12 @@ def test_a_long_text_is_refused_cut_or_read_in_windows(tmp_path: Path) -> None:
     ("texts", "message"),
     [
         ("Ghent", "texts is a str"),
-        ([[1, 2]], r"texts\[0\]\[0\] is a int; a tagger reads text or words"),
+        ([[1, 2]], r"texts\[0\]\[0\] is an int; a tagger reads text or words"),
         (["Ghent", ["Ghent"]], r"texts\[1\] is a list and texts\[0\] a text"),
         ([["Ghent"], "Ghent"], r"texts\[1\] is a text and texts\[0\] a list"),
         (["ok", "half \ud83c of a pair"], r"texts\[1\]: '\\ud83c' at character 5 is half .*: give it whole"),
         ([["half", "\udf63"]], r"texts\[0\]\[1\]: '\\udf63' at character 0 is half of a character"),
-        ([7], r"texts\[0\] is a int; give a text or a list of words"),
+        ([7], r"texts\[0\] is an int; give a text or a list of words"),
     ],
 )
 def test_what_is_no_text_is_refused_by_name(tmp_path: Path, texts: object, message: str) -> None:

@@ -10,6 +10,7 @@ from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
+from rankport.protos.wording import type_told
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextsEngine
@@ -53,7 +54,7 @@ class Reader:
 
     def _read_one(self, index: int, text: object, truncation: Truncation) -> TokenRun:
         if not isinstance(text, str | Sequence | np.ndarray):
-            raise InvalidRequest(f"item {index} is a {type(text).__name__}; give text or token ids")
+            raise InvalidRequest(f"item {index} is {type_told(text)}; give text or token ids")
         if not len(text.strip() if isinstance(text, str) else text):
             raise InvalidRequest(f"item {index}: {EMPTY}")
         try:

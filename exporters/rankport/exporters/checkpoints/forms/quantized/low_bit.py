@@ -28,6 +28,7 @@ from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
 from rankport.exporters.quantization.quantize import kept_in
 from rankport.protos.errors import CheckpointError
+from rankport.protos.wording import type_told
 
 FULL_PRECISION = "export the original in full precision, with --quantize if low bits are wanted"
 
@@ -277,7 +278,7 @@ def _linear_at(model: nn.Module, place: str, stored: str) -> nn.Linear:
     layer = model.get_submodule(place)
     if not isinstance(layer, nn.Linear):
         raise CheckpointError(
-            f"layer {stored!r} is quantized and a {type(layer).__name__}: only Linear layers are supported low-bit, "
+            f"layer {stored!r} is quantized and {type_told(layer)}: only Linear layers are supported low-bit, "
             "quantize the others not at all"
         )
     tied = getattr(model, "all_tied_weights_keys", None) or {}

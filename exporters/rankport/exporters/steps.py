@@ -68,8 +68,7 @@ def stage(
     _require_own_target(source, options)
     prompt = work.prompt(source, options)
     if source.tokenizer_file is not None and (rebuilt := reads_otherwise(source.tokenizer_file)):
-        prompt = dataclasses.replace(prompt, notes=(*prompt.notes, rebuilt))
-        on_progress(f"warning: {rebuilt}")
+        prompt = dataclasses.replace(prompt, doubts=(*prompt.doubts, rebuilt))
     for warning in prompt.warnings:
         on_progress(f"warning: {warning}")
     plan = work.plan(source, prompt, options)

@@ -28,13 +28,18 @@ class ResolvedPrompt:
     labels: list[str] | None
     tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()  # what its owner should know, for the manifest
+    doubts: tuple[str, ...] = ()  # what is found beside the prompt itself
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Lists what is probably not as the model was trained."""
         if self.tokenizer is None:
-            return ()
-        return (*spaces_apart(self.prompt, self.tokenizer), *inexact_edge(self.prompt, self.tokenizer))
+            return self.doubts
+        return (
+            *self.doubts,
+            *spaces_apart(self.prompt, self.tokenizer),
+            *inexact_edge(self.prompt, self.tokenizer),
+        )
 
 
 def resolve_prompt(

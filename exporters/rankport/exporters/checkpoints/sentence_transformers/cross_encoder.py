@@ -6,13 +6,14 @@ from typing import Literal
 
 from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
 from rankport.exporters.checkpoints.sentence_transformers.logit_score import LogitScore, stated_logit_score
+from rankport.exporters.checkpoints.sentence_transformers.messages import PairMessages, pair_messages
 from rankport.exporters.checkpoints.sentence_transformers.modules import (
     MODULES_FILE,
     stated_modules,
     transformer_folder,
 )
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
-from rankport.exporters.checkpoints.sentence_transformers.transformer import pair_limit
+from rankport.exporters.checkpoints.sentence_transformers.transformer import pair_limit, pair_settings
 from rankport.protos.errors import CheckpointError
 
 ScoreKind = Literal["probability", "logit"]
@@ -27,6 +28,7 @@ class CrossEncoderFolder:
     score: ScoreKind | None  # by the activation that it states; None: it states none
     max_seq_length: int | None  # tokens of prefix and item together
     prompt: str  # that it puts before each pair by default
+    messages: PairMessages | None = None  # by which its chat template reads a pair
     is_own: bool = (
         False  # whether sentence-transformers wrote the folder, so that its owner runs it by that library
     )
@@ -49,11 +51,13 @@ class CrossEncoderFolder:
         settings = Settings.read(path / CONFIG_FILE)
         stated = settings.text("activation_fn") or activation
         prompts, default = settings.part("prompts"), settings.text("default_prompt_name")
+        prompt = "" if default is None else prompts.text(default) or ""
         return cls(
             logit_score=stated_logit_score(path),
             score=_score(settings, stated),
             max_seq_length=pair_limit(transformer_folder(path)),
-            prompt="" if default is None else prompts.text(default) or "",
+            prompt=prompt,
+            messages=pair_messages(pair_settings(transformer_folder(path)), prompt),
             is_own=True,
         )
 

@@ -57,8 +57,13 @@ def transformer_settings(folder: Path) -> TransformerSettings:
 
 def pair_limit(folder: Path) -> int | None:
     """Reads how many tokens a CrossEncoder takes of a pair; None: only positions limit it. Raises CheckpointError."""
-    stated = Settings.read(_config_file(folder)).count("max_seq_length")
+    stated = pair_settings(folder).count("max_seq_length")
     return stated or _finite(Settings.read(folder / "tokenizer_config.json").value("model_max_length"))
+
+
+def pair_settings(folder: Path) -> Settings:
+    """Opens the settings of a CrossEncoder beside its transformer. Raises CheckpointError."""
+    return Settings.read(_config_file(folder))
 
 
 def _config_file(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
 from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.pair_template import PairTemplate
 from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_labels
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
 from rankport.exporters.kinds.work import ExportPlan
@@ -26,6 +27,7 @@ from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Pooling, Precision, Target
+from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _DEFAULT_TOKENS = 1024
 
@@ -38,21 +40,44 @@ def check_ranker(checkpoint: Path, options: RankerOptions) -> None:
         InvalidRequest: for a prompt that is none, or for none where the folder says that there is one.
     """
     base = None if options.base is None else Path(options.base)
-    if options.prompt is None:
+    if options.prompt is None and not _reads_messages(checkpoint):
         require_prompt(checkpoint, speaking_folders(checkpoint, base))
     check_prompt_name(options.prompt)
     require_decoder(checkpoint, base)
 
 
 def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> ResolvedPrompt:
-    """Takes the prompt that is named, or makes one of one field "prefix" and the bare item.
+    """Takes the prompt that is named, else that of a folder's chat template, else one field "prefix" and the bare item.
 
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.
     """
     resolved = resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
+    template = PairTemplate.of(source)
+    if template is not None and resolved.tokenizer is not None:
+        resolved = _by_template(template, resolved, resolved.tokenizer, options)
     if source.head in ("classification_head", "none") and is_preset(options.prompt):
         return replace(resolved, labels=None)
     return resolved
+
+
+def _by_template(
+    template: PairTemplate, resolved: ResolvedPrompt, tokenizer: Tokenizer, options: RankerOptions
+) -> ResolvedPrompt:
+    """Takes the template's prompt, or says where one that is named differs from it."""
+    if options.prompt is None:
+        return replace(resolved, prompt=template.prompt(tokenizer))
+    difference = template.difference(resolved.prompt, tokenizer)
+    if not difference:
+        return resolved
+    doubt = (
+        f"prompt: the folder's chat template, by which sentence-transformers reads pairs, {difference}: leave --prompt "
+        "out to score as it does"
+    )
+    return replace(resolved, doubts=(doubt,))
+
+
+def _reads_messages(checkpoint: Path) -> bool:
+    return checkpoint.is_dir() and CrossEncoderFolder.read(checkpoint).messages is not None
 
 
 def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:
@@ -83,13 +108,14 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         embedding=embedding,
         pairing=pairing,
         graphs=partial(_graphs, readout_of(labels), head, facts, limits, embedding is not None, options),
+        overrides=() if options.prompt is None or PairTemplate.of(source) is None else ("prompt",),
     )
 
 
 def _pair_limit(source: Checkpoint, options: RankerOptions) -> int | None:
     """Takes a CrossEncoder's limit of prefix and item together, and refuses its prompt where none is given instead."""
     folder = CrossEncoderFolder.read(source.path)
-    if folder.prompt and options.prompt is None:
+    if folder.prompt and folder.messages is None and options.prompt is None:
         raise InvalidRequest(
             f"checkpoint {str(source.path)!r} puts {folder.prompt!r} before each pair (default_prompt_name): write the "
             f"whole prompt as a file and give it by --prompt, or say --prompt {BARE} to leave it out"

@@ -14,6 +14,7 @@ from rankport.exporters.kinds.decoders.windows import read_windows
 from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.labels.pooled_head import pooled_head
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
+from rankport.exporters.kinds.ranker.pair_template import PairTemplate
 from rankport.exporters.kinds.ranker.pooled import pooled_reference
 from rankport.exporters.kinds.ranker.proof.batches import batches_of_modes, batches_of_sweep, sample_queries
 from rankport.exporters.kinds.ranker.proof.evidence import ranker_evidence
@@ -26,6 +27,7 @@ from rankport.exporters.kinds.ranker.proof.samples import (
     sample_requests,
     window_to_cross,
 )
+from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.agreement import AgreementLimits
 from rankport.exporters.proof.compare import Logits, RankValues, compare
@@ -49,6 +51,7 @@ def measure_ranker(
     """Measures a ranker; a `proof.prove.Measure`."""
     labels = _labels(manifest)
     _check_labels(manifest, source)
+    _check_prompt(manifest, source)
     reference = _reference(manifest, source)
     scale = None if manifest.embedding is None else _embedding_norm(source.model)
     window, unseen = window_to_cross(_windows(manifest, source), manifest.limits)
@@ -156,6 +159,16 @@ def _check_labels(manifest: Manifest, source: Checkpoint) -> None:
             f"labels, head: the bundle has {_labels(manifest).names} and {manifest.head}, the checkpoint "
             f"{list(names)} and {head}"
         )
+
+
+def _check_prompt(manifest: Manifest, source: Checkpoint) -> None:
+    """Raises ParityError for a prompt that makes other tokens than the folder's chat template, if none was named."""
+    template = None if "prompt" in manifest.source.overrides else PairTemplate.of(source)
+    tokenizer = tokenizer_of(source.tokenizer_file)
+    if template is None or tokenizer is None:
+        return
+    if difference := template.difference(manifest.prompt, tokenizer):
+        raise ParityError(f"prompt: the checkpoint's chat template {difference}")
 
 
 def _labels(manifest: Manifest) -> Labels:

@@ -10,7 +10,7 @@ from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
 from rankport.exporters.kinds.texts.pairs.frame import PairTokenizer
 from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
-from rankport.exporters.proof.windows import BEYOND_WINDOW
+from rankport.exporters.proof.windows import BEYOND_WINDOW, LONGEST
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -64,7 +64,9 @@ def sampled_pairs(
     first, items = short[:_REQUESTS], short[_REQUESTS:]
     asked = [("pair", query, items) for query in first]
     asked += [("pair_order", item, first) for item in items[:_REQUESTS]]
-    asked += [("truncation", query, texts) for query in (texts[0], max(texts, key=len))]
+    # Beside the longest each pair is long: of thousands of tokens a few will do.
+    few = texts if manifest.pair.max_tokens <= LONGEST else texts[5::6]
+    asked += [("truncation", texts[0], texts), ("truncation", max(texts, key=len), few)]
     made: dict[str, list[SampledTexts]] = {}
     for mode, query, candidates in asked:
         made.setdefault(mode, []).append(

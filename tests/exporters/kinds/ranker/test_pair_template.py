@@ -1,0 +1,199 @@
+"""A CrossEncoder's folder whose pairs are messages: its chat template is the prompt."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import CrossEncoder
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.export import export
+from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.pair_template import PairTemplate
+from rankport.exporters.kinds.ranker.plan import check_ranker, plan_ranker, ranker_prompt
+from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.verify import verify
+from rankport.protos.errors import CheckpointError, ParityError
+from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from support import checkpoints, sentence_folders, text_tokenizers
+
+OWN = "config_sentence_transformers.json"
+SETTINGS = "sentence_bert_config.json"
+_CONTENT = ' | map(attribute="content") | first'
+ROLES = "".join(
+    f'{{% set {name} = messages | selectattr("role", "eq", "{role}"){_CONTENT} | default("it", true) %}}'
+    for name, role in (("s", "system"), ("q", "query"), ("d", "document"))
+)
+TEMPLATE = (
+    ROLES
+    + "<|im_start|>user\n<Instruct>: {{ s }}\n<Query>: {{ q }}\n<Document>: {{ d }}<|im_end|>\n"
+    + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+QUERY, ITEMS = "what is it", ["red shoes", " boots: 12 \n", "query", "Café, 東京"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a decoder whose first label is said by a token, and its template by a file."""
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    folder = checkpoints.causal_lm(
+        tmp_path_factory.mktemp("saved") / "c", "qwen3", vocab_size=512, max_position_embeddings=512
+    )
+    (folder / "tokenizer.json").write_text(text_tokenizers.saved("qwen", special=special))
+    named = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<|endoftext|>",
+        "eos_token": "<|im_end|>",
+    }
+    sentence_folders.write(folder, "tokenizer_config.json", named)
+    kinds = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
+    entries = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (kind, path) in enumerate(zip(kinds, ("", "1_LogitScore"), strict=True))
+    ]
+    sentence_folders.write(folder, "modules.json", entries)
+    sentence_folders.write(folder, "1_LogitScore/config.json", {"true_token_id": 65, "false_token_id": 66})
+    forward = {"method": "forward", "method_output_name": "logits"}
+    settings = {
+        "transformer_task": "text-generation",
+        "modality_config": {"text": forward, "message": forward | {"format": "flat"}},
+        "module_output_name": "causal_logits",
+        "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+    }
+    sentence_folders.write(folder, SETTINGS, settings)
+    sentence_folders.write(folder, OWN, {"model_type": "CrossEncoder", "__version__": {}})
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    shutil.copytree(saved, tmp_path / "c")
+    return tmp_path / "c"
+
+
+def resolved(folder: Path, prompt: str | None = None) -> ResolvedPrompt:
+    return ranker_prompt(load_checkpoint(folder), RankerOptions(prompt=prompt))
+
+
+def owners_scores(folder: Path) -> np.ndarray:
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True)
+    return np.asarray(model.predict([(QUERY, item) for item in ITEMS], batch_size=1))
+
+
+def test_the_prompt_is_what_the_template_makes_of_a_pair(folder: Path) -> None:
+    check_ranker(folder, RankerOptions())
+    assert resolved(folder).prompt == Prompt(
+        prefix=[
+            Segment(special=["<|im_start|>"]),
+            Segment(text="user\n<Instruct>: it\n<Query>: "),
+            Segment(field="query", joined=True),
+            Segment(text="\n<Document>: ", joined=True),
+        ],
+        item=[
+            Segment(item=True, joined=True),
+            Segment(special=["<|im_end|>"]),
+            Segment(text="\n"),
+            Segment(special=["<|im_start|>"]),
+            Segment(text="assistant\n"),
+        ],
+    )
+
+
+def test_scores_are_those_of_sentence_transformers(folder: Path, tmp_path: Path) -> None:
+    sentence_folders.change(folder, OWN, prompts={"red": "red shoes"}, default_prompt_name="red")
+    export(folder, tmp_path / "out")
+    with Ranker.load(tmp_path / "out") as ranker:
+        ours = ranker.score({"query": QUERY}, ITEMS).scores
+    theirs = owners_scores(folder)
+    assert np.abs(ours - theirs).max() < 1e-5
+    assert np.ptp(theirs) > 1e-3
+    assert verify(tmp_path / "out", folder).failures == ()
+    # The folder's prompt stood in it, as the template's system message.
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("{{ s }}", "it"))
+    assert np.abs(ours - owners_scores(folder)).max() > 1e-4
+
+
+def test_another_prompt_in_the_bundle_fails_the_proof(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Prompt(prefix=[Segment(field="query")], item=[Segment(item=True)])
+    monkeypatch.setattr(PairTemplate, "prompt", lambda self, tokenizer: other)
+    with pytest.raises(
+        ParityError, match=r"the checkpoint's chat template makes other tokens of 'resistance"
+    ):
+        export(folder, tmp_path / "out")
+
+
+def test_a_prompt_that_is_named_wins_and_says_where_it_differs(folder: Path, tmp_path: Path) -> None:
+    (warning,) = resolved(folder, "bare").warnings
+    assert (
+        "the folder's chat template, by which sentence-transformers reads pairs, makes other tokens"
+        in warning
+    )
+    assert warning.endswith("leave --prompt out to score as it does")
+    source, options = load_checkpoint(folder), RankerOptions(prompt="bare")
+    assert plan_ranker(source, ranker_prompt(source, options), options).overrides == ("prompt",)
+    same = tmp_path / "prompt.toml"
+    same.write_text(
+        '[[prefix]]\nspecial = ["<|im_start|>"]\n[[prefix]]\ntext = "user\\n<Instruct>: it\\n<Query>: "\n[[prefix]]\n'
+        'field = "query"\njoined = true\n[[prefix]]\ntext = "\\n<Document>: "\njoined = true\n[[item]]\nitem = true\n'
+        'joined = true\n[[item]]\nspecial = ["<|im_end|>"]\n[[item]]\ntext = "\\n"\n[[item]]\nspecial = '
+        '["<|im_start|>"]\n[[item]]\ntext = "assistant\\n"\n'
+    )
+    assert resolved(folder, str(same)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (
+            ROLES + "{{ d }} {{ q }}",
+            "does not have the text of the query once, and behind it that of the document",
+        ),
+        (ROLES + "{{ q }}: {{ d }}, {{ q }}", "does not have the text of the query once"),
+        (
+            ROLES + "{{ q | trim }}\n{{ d }}.",
+            r"makes other tokens of '  spaces around ' and ' and\\tbetween '",
+        ),
+        (ROLES + "{{ q.nothing() }}", "cannot be rendered: "),
+    ],
+)
+def test_a_template_that_no_prompt_says_is_refused(template: str, reason: str, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(CheckpointError, match=rf"reads pairs, {reason}.*: write the prompt as a file"):
+        resolved(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"modality_config": {"message": {"format": "auto"}}}, "format 'auto' must be flat or structured"),
+        (
+            {"processing_kwargs": {"text": {"max_length": 8}}},
+            r"processing_kwargs: text .* only chat_template",
+        ),
+        (
+            {"processing_kwargs": {"chat_template": {"max_length": 8}}},
+            r"chat_template.max_length 8 cannot be",
+        ),
+        ({"processing_kwargs": {"chat_template": "x"}}, "chat_template 'x' must be an object"),
+    ],
+)
+def test_settings_of_messages_that_a_bundle_lacks_are_refused(
+    settings: dict[str, object], reason: str, folder: Path
+) -> None:
+    sentence_folders.change(folder, SETTINGS, **settings)
+    with pytest.raises(CheckpointError, match=reason):
+        resolved(folder)
+
+
+def test_structured_messages_are_parts_with_a_type(folder: Path) -> None:
+    flat = resolved(folder).prompt
+    message = {"method": "forward", "method_output_name": "logits", "format": "structured"}
+    sentence_folders.change(folder, SETTINGS, modality_config={"message": message})
+    parts = TEMPLATE.replace("{{ q }}", "{{ q[0].text }}").replace("{{ d }}", "{{ d[0].text }}")
+    (folder / "chat_template.jinja").write_text(parts)
+    assert resolved(folder).prompt == flat

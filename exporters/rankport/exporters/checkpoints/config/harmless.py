@@ -29,7 +29,7 @@ ANY_VALUE = frozenset(
         *("mamba_use_mlp", "mlp_expansion_factor"),
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
-        *("aux_loss_alpha", "seq_aux", "ep_size"),
+        *("aux_loss_alpha", "seq_aux", "ep_size", "sparse_prediction", "sparse_pred_ignore_index"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
         *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
         *("block_use_xavier_init", "conv_use_xavier_init"),

@@ -12,7 +12,7 @@ _OF_LIMITS = ("truncation", "max_length", "padding", "tokenize", "return_dict", 
 
 @dataclass(frozen=True, slots=True)
 class PairMessages:
-    """How messages are made of two texts, and what the template is told beside them."""
+    """Form of the messages that two texts become, and what the template is told beside them."""
 
     structured: bool  # content is a list of parts with a type each, not a text
     prompt: str  # of the role `system`; empty: there is no such message

@@ -18,7 +18,7 @@ from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.pair_template import PairTemplate
+from rankport.exporters.kinds.ranker.owners_pairs import BARE_FIELD, OwnersPairs
 from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_labels
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
 from rankport.exporters.kinds.work import ExportPlan
@@ -47,30 +47,31 @@ def check_ranker(checkpoint: Path, options: RankerOptions) -> None:
 
 
 def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> ResolvedPrompt:
-    """Takes the prompt that is named, else that of a folder's chat template, else one field "prefix" and the bare item.
+    """Takes the prompt that is named, else that of a CrossEncoder's folder, else one field and the bare item.
 
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.
     """
-    resolved = resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
-    template = PairTemplate.of(source)
-    if template is not None and resolved.tokenizer is not None:
-        resolved = _by_template(template, resolved, resolved.tokenizer, options)
+    resolved = resolve_prompt(options.prompt, source.tokenizer_file, (BARE_FIELD,))
+    pairs = OwnersPairs.of(source)
+    if pairs is not None and resolved.tokenizer is not None:
+        resolved = _as_owners(pairs, resolved, resolved.tokenizer, options)
     if source.head in ("classification_head", "none") and is_preset(options.prompt):
         return replace(resolved, labels=None)
     return resolved
 
 
-def _by_template(
-    template: PairTemplate, resolved: ResolvedPrompt, tokenizer: Tokenizer, options: RankerOptions
+def _as_owners(
+    pairs: OwnersPairs, resolved: ResolvedPrompt, tokenizer: Tokenizer, options: RankerOptions
 ) -> ResolvedPrompt:
-    """Takes the template's prompt, or says where one that is named differs from it."""
+    """Takes the owner's prompt, or says where one that is named differs from a chat template."""
     if options.prompt is None:
-        return replace(resolved, prompt=template.prompt(tokenizer))
-    difference = template.difference(resolved.prompt, tokenizer)
+        return replace(resolved, prompt=pairs.prompt(tokenizer))
+    # Beside a bare frame a prompt is what the owner writes into the texts.
+    difference = "" if pairs.messages is None else pairs.difference(resolved.prompt, tokenizer)
     if not difference:
         return resolved
     doubt = (
-        f"prompt: the folder's chat template, by which sentence-transformers reads pairs, {difference}: leave --prompt "
+        f"prompt: the folder's {pairs.name}, by which sentence-transformers reads pairs, {difference}: leave --prompt "
         "out to score as it does"
     )
     return replace(resolved, doubts=(doubt,))
@@ -108,7 +109,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         embedding=embedding,
         pairing=pairing,
         graphs=partial(_graphs, readout_of(labels), head, facts, limits, embedding is not None, options),
-        overrides=() if options.prompt is None or PairTemplate.of(source) is None else ("prompt",),
+        overrides=() if options.prompt is None or OwnersPairs.of(source) is None else ("prompt",),
     )
 
 

@@ -14,7 +14,7 @@ from rankport.exporters.kinds.decoders.windows import read_windows
 from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.labels.pooled_head import pooled_head
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
-from rankport.exporters.kinds.ranker.pair_template import PairTemplate
+from rankport.exporters.kinds.ranker.owners_pairs import OwnersPairs
 from rankport.exporters.kinds.ranker.pooled import pooled_reference
 from rankport.exporters.kinds.ranker.proof.batches import batches_of_modes, batches_of_sweep, sample_queries
 from rankport.exporters.kinds.ranker.proof.evidence import ranker_evidence
@@ -162,13 +162,13 @@ def _check_labels(manifest: Manifest, source: Checkpoint) -> None:
 
 
 def _check_prompt(manifest: Manifest, source: Checkpoint) -> None:
-    """Raises ParityError for a prompt that makes other tokens than the folder's chat template, if none was named."""
-    template = None if "prompt" in manifest.source.overrides else PairTemplate.of(source)
+    """Raises ParityError for a prompt that makes other tokens than the folder's owner, if none was named."""
+    pairs = None if "prompt" in manifest.source.overrides else OwnersPairs.of(source)
     tokenizer = tokenizer_of(source.tokenizer_file)
-    if template is None or tokenizer is None:
+    if pairs is None or tokenizer is None:
         return
-    if difference := template.difference(manifest.prompt, tokenizer):
-        raise ParityError(f"prompt: the checkpoint's chat template {difference}")
+    if difference := pairs.difference(manifest.prompt, tokenizer):
+        raise ParityError(f"prompt: the checkpoint's {pairs.name} {difference}")
 
 
 def _labels(manifest: Manifest) -> Labels:

@@ -1,7 +1,7 @@
-"""The prompt of a CrossEncoder's folder whose pairs are messages: read off its chat template, and held against it.
+"""Pairs of a CrossEncoder's folder as sentence-transformers reads them: the prompt that says so, held against them.
 
-sentence-transformers renders a pair by the template, query and document each a message of that role, and tokenizes the
-whole at once. The template is rendered by transformers, in its sandbox.
+Where the folder says that a pair is a chat, query and document are a message each of that role, its chat template is
+rendered by transformers, in its sandbox, and the whole is tokenized at once. Else the tokenizer frames the two texts.
 """
 
 import re
@@ -15,13 +15,16 @@ from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.sentence_transformers.messages import PairMessages
 from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.texts.pairs.frame import FIRST_FIELD, PairTokenizer
+from rankport.exporters.options.stated_prompt import chat_template_file
 from rankport.protos.errors import CheckpointError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
-FIELD = "query"
+BARE_FIELD = "prefix"
+"""Name of the one field of a prompt that nobody gave."""
 _QUERY, _DOCUMENT = "\ue000query\ue001", "\ue000document\ue001"  # of a private plane: no template has them
 _PAIRS = (
     ("resistance welder", "spot welder"),
@@ -34,49 +37,63 @@ _FIX = "write the prompt as a file, and give it by --prompt"
 
 
 @dataclass(frozen=True, slots=True)
-class PairTemplate:
-    """A folder's chat template and what it is given."""
+class OwnersPairs:
+    """The tokenizer of a folder, and the messages that a pair is, if it is some."""
 
-    messages: PairMessages
-    inner: Any  # the tokenizer, as transformers loads it
-    folder: Path
+    messages: PairMessages | None
+    inner: Any  # as transformers loads it
+    file: Path
 
     @classmethod
     def of(cls, source: Checkpoint | StatedModel) -> Self | None:
-        """Finds that of a folder; None where its pairs are no messages. Raises CheckpointError without a tokenizer."""
-        messages = CrossEncoderFolder.read(source.path).messages
-        if messages is None:
+        """Reads a folder; None of one that sentence-transformers did not write, or does not say how it reads pairs.
+
+        Raises CheckpointError for messages that cannot be exported, or without a tokenizer.
+        """
+        folder = CrossEncoderFolder.read(source.path)
+        if folder.messages is None and (not folder.is_own or _is_unsaid(source)):
             return None
         if source.tokenizer_file is None:
             raise CheckpointError(
                 f"{source.path}: pairs are messages of a chat template, and no tokenizer.json reads them"
             )
-        return cls(messages, own_tokenizer(source.tokenizer_file), source.path)
+        return cls(folder.messages, own_tokenizer(source.tokenizer_file), source.tokenizer_file)
 
     def prompt(self, tokenizer: Tokenizer) -> Prompt:
-        """Reads the prompt off the text that the template makes of a pair.
+        """Makes the prompt by which a ranker reads the same tokens. Raises CheckpointError where none does."""
+        prompt = self._framed() if self.messages is None else self._of_template(tokenizer)
+        if difference := self.difference(prompt, tokenizer):
+            raise self._unsaid(difference)
+        return prompt
 
-        Raises CheckpointError where no prompt says what it does.
-        """
+    @property
+    def name(self) -> str:
+        """What reads a pair, in words."""
+        return "tokenizer" if self.messages is None else "chat template"
+
+    def _framed(self) -> Prompt:
+        """Takes the tokenizer's frame of two texts; the field has the name that it has in any bare prompt."""
+        frame = PairTokenizer(self.inner, self.file).frame().prompt
+        named = [s if s.field is None else s.model_copy(update={"field": BARE_FIELD}) for s in frame.prefix]
+        return Prompt(prefix=named, item=frame.item)
+
+    def _of_template(self, tokenizer: Tokenizer) -> Prompt:
+        """Reads the prompt off the text that the template makes of a pair."""
         text = self._rendered(_QUERY, _DOCUMENT, tokenize=False)
         before, query, rest = text.partition(_QUERY)
         between, document, after = rest.partition(_DOCUMENT)
         if not (query and document) or _QUERY in rest or _DOCUMENT in before + after:
             raise self._unsaid("does not have the text of the query once, and behind it that of the document")
-        prefix = [*_literals(before, tokenizer), Segment(field=FIELD), *_literals(between, tokenizer)]
+        prefix = [*_literals(before, tokenizer), Segment(field=FIRST_FIELD), *_literals(between, tokenizer)]
         item = [Segment(item=True), *_literals(after, tokenizer)]
         joined = [*_joined([*prefix, *item])]
-        prompt = Prompt(prefix=joined[: len(prefix)], item=joined[len(prefix) :])
-        difference = self.difference(prompt, tokenizer)
-        if difference:
-            raise self._unsaid(difference)
-        return prompt
+        return Prompt(prefix=joined[: len(prefix)], item=joined[len(prefix) :])
 
     def difference(self, prompt: Prompt, tokenizer: Tokenizer) -> str:
-        """Says of which pair a prompt makes other tokens than the template; empty where of none that is tried."""
+        """Says of which pair a prompt makes other tokens than the owner; empty where of none that is tried."""
         compiled = CompiledPrompt.of(prompt, tokenizer)
         for query, document in _PAIRS:
-            theirs = list(self._rendered(query, document, tokenize=True, return_dict=False))
+            theirs = self._ids(query, document)
             ours = compiled.ids([query] * len(prompt.fields), document, tokenizer).tolist()
             if ours != theirs:
                 place = next(
@@ -90,7 +107,13 @@ class PairTemplate:
                 )
         return ""
 
+    def _ids(self, query: str, document: str) -> list[int]:
+        if self.messages is None:
+            return list(self.inner(query, document)["input_ids"])
+        return list(self._rendered(query, document, tokenize=True, return_dict=False))
+
     def _rendered(self, query: str, document: str, **how: bool) -> Any:
+        assert self.messages is not None
         try:
             return self.inner.apply_chat_template(
                 self.messages.of(query, document), **how, **self.messages.arguments
@@ -100,8 +123,14 @@ class PairTemplate:
 
     def _unsaid(self, what: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.folder}: the chat template, by which sentence-transformers reads pairs, {what}: {_FIX}"
+            f"{self.file.parent}: the {self.name}, by which sentence-transformers reads pairs, {what}: {_FIX}"
         )
+
+
+def _is_unsaid(source: Checkpoint | StatedModel) -> bool:
+    """Tells whether a folder has what sentence-transformers would guess by, or that pairs are ids alone."""
+    file = source.tokenizer_file
+    return file is None or source.head == "none" or chat_template_file(file.parent) is not None
 
 
 def _literals(text: str, tokenizer: Tokenizer) -> Iterator[Segment]:

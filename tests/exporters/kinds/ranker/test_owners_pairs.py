@@ -1,4 +1,4 @@
-"""A CrossEncoder's folder whose pairs are messages: its chat template is the prompt."""
+"""A CrossEncoder's folder says how pairs are read: by its chat template, or framed by its tokenizer."""
 
 import shutil
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import CrossEncoder
+from tokenizers import Tokenizer, processors
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.pair_template import PairTemplate
+from rankport.exporters.kinds.ranker.owners_pairs import OwnersPairs
 from rankport.exporters.kinds.ranker.plan import check_ranker, plan_ranker, ranker_prompt
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.verify import verify
@@ -120,7 +121,7 @@ def test_another_prompt_in_the_bundle_fails_the_proof(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Prompt(prefix=[Segment(field="query")], item=[Segment(item=True)])
-    monkeypatch.setattr(PairTemplate, "prompt", lambda self, tokenizer: other)
+    monkeypatch.setattr(OwnersPairs, "prompt", lambda self, tokenizer: other)
     with pytest.raises(
         ParityError, match=r"the checkpoint's chat template makes other tokens of 'resistance"
     ):
@@ -197,3 +198,28 @@ def test_structured_messages_are_parts_with_a_type(folder: Path) -> None:
     parts = TEMPLATE.replace("{{ q }}", "{{ q[0].text }}").replace("{{ d }}", "{{ d[0].text }}")
     (folder / "chat_template.jinja").write_text(parts)
     assert resolved(folder).prompt == flat
+
+
+def test_pairs_that_are_no_chat_are_framed_as_the_tokenizer_frames_two_texts(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "chat_template.jinja").unlink()
+    text = {"text": {"method": "forward", "method_output_name": "logits"}}
+    sentence_folders.change(folder, SETTINGS, modality_config=text)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    special = [(name, tokenizer.token_to_id(name)) for name in ("<|im_start|>", "<|im_end|>")]
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="<|im_start|> $A",
+        pair="<|im_start|> $A <|im_end|> $B <|im_end|>",
+        special_tokens=special,
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert resolved(folder).prompt == Prompt(
+        prefix=[Segment(special=["<|im_start|>"]), Segment(field="prefix"), Segment(special=["<|im_end|>"])],
+        item=[Segment(item=True), Segment(special=["<|im_end|>"])],
+    )
+    export(folder, tmp_path / "out")
+    with Ranker.load(tmp_path / "out") as ranker:
+        ours = ranker.score(QUERY, ITEMS).scores
+    assert np.abs(ours - owners_scores(folder)).max() < 1e-5
+    assert resolved(folder, "bare").warnings == ()

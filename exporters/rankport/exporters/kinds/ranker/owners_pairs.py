@@ -68,7 +68,7 @@ class OwnersPairs:
 
     @property
     def name(self) -> str:
-        """What reads a pair, in words."""
+        """Reader of a pair, in words."""
         return "tokenizer" if self.messages is None else "chat template"
 
     def _framed(self) -> Prompt:

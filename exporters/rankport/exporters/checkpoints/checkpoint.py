@@ -17,6 +17,7 @@ from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
+from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
@@ -113,7 +114,7 @@ def load_checkpoint(
             )
         return _load(path, head, ignore_remote_code)
     folder = base_of(inner, base)
-    below = _load(folder, head, ignore_remote_code)
+    below = _load(folder, head, ignore_remote_code, inner)
     code = code_beside(inner)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
@@ -135,9 +136,13 @@ def load_checkpoint(
     )
 
 
-def _load(path: Path, wanted: WantedHead, ignore_remote_code: bool) -> Checkpoint:
+def _load(
+    path: Path, wanted: WantedHead, ignore_remote_code: bool, adapter: Path | None = None
+) -> Checkpoint:
     inner = transformer_folder(path)
     folder = CheckpointFolder.open(inner)
+    if adapter is not None and wanted != "none":
+        folder = with_adapters_head(folder, adapter)
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
         require_none(inner, code, folder.raw.get("model_type"), known=known)

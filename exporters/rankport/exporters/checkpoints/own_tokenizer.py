@@ -70,4 +70,4 @@ def _unknown_config(folder: Path) -> transformers.PreTrainedConfig | None:
     model_type = raw.get("model_type")
     if model_type is None or model_type in transformers.CONFIG_MAPPING:
         return None
-    return transformers.PreTrainedConfig(tokenizer_class=raw.get("tokenizer_class"))  # type: ignore[call-arg]
+    return transformers.PreTrainedConfig.from_dict({"tokenizer_class": raw.get("tokenizer_class")})

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import (
 
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
+from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
 from rankport.exporters.checkpoints.forms.onnx_model import stated_head
@@ -58,8 +59,10 @@ class StatedModel:
         """Reads a folder's config, of an adapter that of its base. Raises as `load_checkpoint`."""
         modules = stated_modules(path) or ()
         inner = transformer_folder(path)
-        folder = base_of(inner, base) if (inner / ADAPTER_CONFIG).is_file() else inner
+        folder = base_of(inner, base) if is_adapter(inner) else inner
         stored = CheckpointFolder.open(transformer_folder(folder))
+        if is_adapter(inner):
+            stored = with_adapters_head(stored, inner)
         architecture = stored.architecture
         return cls(
             path,
@@ -123,7 +126,7 @@ def _encoder_head(stored: CheckpointFolder) -> str | None:
         return None
     if isinstance(stored.tensors, OnnxTensors):
         return "logits"  # of a graph nobody shares a prefix
-    heads = {name for tensor in stored.tensors if (name := head_name(tensor)) is not None}
+    heads = {name for tensor in stored.brought or stored.tensors if (name := head_name(tensor))}
     if "score" in heads:
         return "score" if stored.reads_both_ways else None
     return min(heads - {"pooler", "lm_head", "cls"}, default=None)

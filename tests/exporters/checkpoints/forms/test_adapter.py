@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.forms.adapter import merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import base_of
+from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints
-from support.forms import adapters
+from support.forms import adapters, pruned
 
 TIED = {"tie_word_embeddings": True}
 BOTH = ["embed_tokens", "lm_head"]
@@ -148,6 +150,65 @@ def test_a_classifier_gets_its_head_from_the_adapter(tmp_path: Path) -> None:
         ]
         expected = trained.model.base_model.model.score(of_trained)
         assert (model.score(hidden) - expected).abs().max() <= 1e-5
+
+
+ENCODERS = {
+    "bert": (AutoModelForMaskedLM, "pooler."),
+    "roberta": (AutoModelForMaskedLM, ""),
+    "modernbert": (AutoModel, "head."),
+}
+"""Classes of bases without a head of labels, and what of their classifier neither they nor adapters hold."""
+
+
+def encoder_and_adapter(tmp_path: Path, family: str, **config: Any) -> tuple[Path, adapters.Trained]:
+    """Makes an encoder as it comes from its pre-training, and a classifier of three labels trained over it."""
+    auto, lost = ENCODERS[family]
+    base = checkpoints.save(tmp_path / "base", auto, family, False, {})
+    options = {"kind": "classifier", "labels": 3, "task_type": "SEQ_CLS", "target_modules": "all-linear"}
+    kept = {"modules_to_save": [f"{lost.removesuffix('.')}"]} if lost else {}
+    return base, adapters.lora(tmp_path / "adapter", base, **{**options, **kept, **config})
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_an_encoder_without_a_head_is_the_classifier_that_the_adapter_was_trained_as(
+    family: str, tmp_path: Path
+) -> None:
+    base, trained = encoder_and_adapter(tmp_path, family)
+    loaded = load_checkpoint(trained.folder, base=base)
+    named = StatedModel.read(trained.folder, base)
+    assert named.architecture == loaded.architecture == type(trained.model.base_model.model).__name__
+    assert (named.head, named.encoder_head, named.outputs) == ("classification_head", "classifier", 3)
+    model: Any = loaded.model
+    with torch.no_grad():
+        expected = trained.model(input_ids=adapters.IDS).logits
+        assert expected.shape == (2, 3)
+        torch.testing.assert_close(model(input_ids=adapters.IDS).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_labels_of_such_an_adapter_are_called_as_its_base_says_where_it_names_as_many(tmp_path: Path) -> None:
+    base, trained = encoder_and_adapter(tmp_path, "roberta")
+    for names, expected in ((["low", "medium", "high"], "low"), (["yes", "no"], "LABEL_0")):
+        pruned.edit_config(base, id2label=dict(enumerate(names)))
+        model: Any = load_checkpoint(trained.folder, base=base).model
+        assert model.config.num_labels == 3
+        assert model.config.id2label[0] == expected
+
+
+def test_a_part_of_such_a_head_that_nobody_stored_is_named(tmp_path: Path) -> None:
+    base, trained = encoder_and_adapter(tmp_path, "modernbert", modules_to_save=None)
+    message = r"lacks tensor 'head\.dense\.weight' .* save the adapter with 'head' in modules_to_save"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(trained.folder, base=base)
+
+
+def test_of_such_an_adapter_the_body_alone_is_merged_where_no_head_is_asked_for(tmp_path: Path) -> None:
+    base, trained = encoder_and_adapter(tmp_path, "roberta")
+    model: Any = load_checkpoint(trained.folder, base=base, head="none").model
+    body = trained.model.base_model.model.roberta
+    with torch.no_grad():
+        expected = body(input_ids=adapters.IDS).last_hidden_state
+        actual = model(input_ids=adapters.IDS).last_hidden_state
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["causal", "body"])

@@ -19,16 +19,20 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, AdapterConfig
+from rankport.exporters.checkpoints.forms.adapter_config import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    PREFIX,
+    AdapterConfig,
+    plain_name,
+)
 from rankport.exporters.checkpoints.forms.adapter_vocabulary import Vocabulary
 from rankport.exporters.checkpoints.forms.fill import require_finite
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_TRAINED, _ORIGINAL = ".modules_to_save.", ".original_module."
+_ORIGINAL = ".original_module."
 _SCORE = "score.weight"
 
 
@@ -85,13 +89,13 @@ def _read(adapter: Path) -> dict[str, Tensor]:
     tensors = StoredTensors((file,))
     result = {}
     for name in tensors:
-        if not name.startswith(_PREFIX):
+        if not name.startswith(PREFIX):
             raise CheckpointError(
-                f"adapter tensor {name!r} does not start with {_PREFIX!r}: peft did not write it"
+                f"adapter tensor {name!r} does not start with {PREFIX!r}: peft did not write it"
             )
         tensor = tensors.read(name)
         require_finite(name, tensor)
-        result[name.removeprefix(_PREFIX)] = tensor.to(torch.float32)
+        result[name.removeprefix(PREFIX)] = tensor.to(torch.float32)
     return _without_wrappers(result)
 
 
@@ -99,7 +103,7 @@ def _without_wrappers(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drops what peft stores twice: resized embeddings under the wrapper's name, beside those before training."""
     result = {}
     for name, tensor in stored.items():
-        plain = name.replace(_TRAINED, ".")
+        plain = plain_name(name)
         if _ORIGINAL in name:
             continue
         if plain != name and plain in stored and not torch.equal(tensor, stored[plain]):
@@ -173,11 +177,11 @@ def _merge(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]) ->
         )
         needed = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         _require_same_tensors(
-            {name.removeprefix(_PREFIX): tuple(tensor.shape) for name, tensor in needed.items()},
+            {name.removeprefix(PREFIX): tuple(tensor.shape) for name, tensor in needed.items()},
             config,
             stored,
         )
-        set_peft_model_state_dict(wrapped, {_PREFIX + name: tensor for name, tensor in stored.items()})
+        set_peft_model_state_dict(wrapped, {PREFIX + name: tensor for name, tensor in stored.items()})
         merged = wrapped.merge_and_unload()
     assert merged is root
 

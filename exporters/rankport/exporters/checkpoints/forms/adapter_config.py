@@ -15,6 +15,10 @@ from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""Of all names that peft stores."""
+TRAINED = ".modules_to_save."  # in names of older versions
 _WEIGHTLESS = (
     "PROMPT_TUNING",
     "MULTITASK_PROMPT_TUNING",
@@ -80,7 +84,7 @@ class AdapterConfig:
             rank=_number(raw, "r", 8),
             alpha=_number(raw, "lora_alpha", 8),
             target_modules=_names(raw, "target_modules") + _names(raw, "target_parameters"),
-            modules_to_save=_saved_modules(raw),
+            modules_to_save=saved_modules(raw),
             base=raw.get("base_model_name_or_path"),
             ties_adapters=bool(raw.get("ensure_weight_tying", False)),
         )
@@ -91,6 +95,11 @@ class AdapterConfig:
         stated = self.raw.get("trainable_token_indices") or {}
         by_module = stated if isinstance(stated, dict) else {"": stated}
         return {name: tuple(int(row) for row in rows) for name, rows in by_module.items()}
+
+
+def plain_name(stored: str) -> str:
+    """Gives the name that a tensor has in the model that was trained, of the one that peft stores it under."""
+    return stored.removeprefix(PREFIX).replace(TRAINED, ".")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -156,9 +165,9 @@ def _require_known_fields(raw: dict[str, Any]) -> None:
         )
 
 
-def _saved_modules(raw: dict[str, Any]) -> tuple[str, ...]:
-    # Peft trains the heads of classifiers whether or not the config says so.
-    heads = ("classifier", "score") if raw.get("task_type") == "SEQ_CLS" else ()
+def saved_modules(raw: dict[str, Any]) -> tuple[str, ...]:
+    """Lists modules that are stored whole. Peft trains heads of labels whether or not the config says so."""
+    heads = ("classifier", "score") if raw.get("task_type") in ("SEQ_CLS", "TOKEN_CLS") else ()
     return tuple(sorted({*_names(raw, "modules_to_save"), *heads}))
 
 

@@ -1,7 +1,7 @@
 """Puts stored tensors into a skeleton, by name and strictly: nothing is missing, left over or of another shape."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +33,36 @@ def fill(
             continue
         place = local_name(model, places, name)
         if place is None:
-            _require_ignorable(model, name, head)
+            _require_ignorable(model, name, head_left(folder, head))
         elif place not in tied:
             _put(model, place, _sound(folder, name, tuple(places[place].shape)))
             filled.add(place)
     model.tie_weights()  # type: ignore[operator]
     for place in tied:
         _require_equal_twin(model, folder, place, taken)
-    missing = sorted(places.keys() - filled - tied.keys())
+    missing = sorted(places.keys() - filled - tied.keys() - folder.brought)
+    require_brought(folder, missing)
     if missing:
         raise CheckpointError(
             f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): copy it "
             "again"
         )
     return model
+
+
+def require_brought(folder: CheckpointFolder, missing: Sequence[str]) -> None:
+    """Raises CheckpointError for a tensor that neither a base nor the adapter that brings its head holds."""
+    if missing and folder.brought:
+        raise CheckpointError(
+            f"base {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all), and the adapter "
+            f"that brings a head too: save the adapter with {missing[0].partition('.')[0]!r} in modules_to_save, or "
+            "merge it where it was trained"
+        )
+
+
+def head_left(folder: CheckpointFolder, head: Head) -> Head:
+    """Tells the head whose stored tensors must have a place: none where an adapter brings its own."""
+    return "none" if folder.brought else head
 
 
 def local_name(model: nn.Module, places: Collection[str], name: str) -> str | None:

@@ -45,6 +45,7 @@ class CheckpointFolder:
     ]  # config.json, with what files beside it state: quantization_config, or how it ranks lists
     tensors: StoredTensors
     notes: tuple[str, ...] = ()  # what was read of other files
+    brought: frozenset[str] = frozenset()  # tensors of an adapter's head, for which a stored one stays behind
 
     @classmethod
     def open(cls, path: Path) -> "CheckpointFolder":

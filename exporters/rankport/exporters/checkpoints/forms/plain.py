@@ -7,7 +7,12 @@ import torch
 import transformers
 from torch import nn
 
-from rankport.exporters.checkpoints.forms.fill import require_full_precision, require_head
+from rankport.exporters.checkpoints.forms.fill import (
+    head_left,
+    require_brought,
+    require_full_precision,
+    require_head,
+)
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruning import pruned
 from rankport.exporters.checkpoints.forms.skeleton import building, model_class, token_table
@@ -61,14 +66,16 @@ def _from_pretrained(
 
 def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head) -> None:
     # transformers fills absent tensors with random numbers; a release must not.
-    missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
+    absent = set(info["missing_keys"]) - folder.brought
+    missing = sorted(key for key in absent if not (head == "none" and ".pooler." in f".{key}"))
+    require_brought(folder, missing)
     if missing:
         raise CheckpointError(
             f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): "
             f"{_missing_why(folder, missing[0])}"
         )
     for name in sorted(info["unexpected_keys"]):
-        require_head(name, head)
+        require_head(name, head_left(folder, head))
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
         stored, expected = (list(shape) for shape in shapes)

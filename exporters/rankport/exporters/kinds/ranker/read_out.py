@@ -30,31 +30,38 @@ def resolve_labels(
     if checkpoint.head == "classification_head":
         return _head_labels(checkpoint, options, prompt_labels)
     if pooled is not None:
-        return _labels_of(pooled, "its Dense layers", checkpoint, options, prompt_labels)
+        where = "config_sentence_transformers.json or config.json"
+        return _labels_of(pooled, "its Dense layers", where, checkpoint, options, prompt_labels)
     named = NamedLabels(options.labels, options.label_ids, options.positive)
     return labels_of_tokens(checkpoint, named, prompt_labels, tokenizer)
 
 
 def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: list[str] | None) -> Labels:
     names = head_names(checkpoint)
-    labels = _labels_of(names, "its classification head", checkpoint, options, prompt_labels)
+    where = (
+        "config.json (id2label)"
+        if checkpoint.adapter is None
+        else f"{checkpoint.adapter.base / 'config.json'} (id2label)"
+    )
+    labels = _labels_of(names, "its classification head", where, checkpoint, options, prompt_labels)
     return labels.model_copy(update={"pad_token": _passed_over(checkpoint)})
 
 
 def _labels_of(
     names: Sequence[str],
     by: str,
+    where: str,
     checkpoint: Checkpoint,
     options: RankerOptions,
     prompt_labels: list[str] | None,
 ) -> Labels:
-    """Takes every output of a head. Raises InvalidRequest for labels that were given in their place."""
+    """Takes every output of a head, named in a file `where`. Raises InvalidRequest for labels given in their place."""
     given = [word for word in ("--labels", "--label-ids") if getattr(options, word[2:].replace("-", "_"))]
     given += ["the prompt file's labels"] if prompt_labels else []
     if given:
         raise InvalidRequest(
             f"{checkpoint.architecture} answers by {by}, with the labels {', '.join(names)}: leave "
-            f"{' and '.join(given)} out; --positive says which of them scores"
+            f"{' and '.join(given)} out; --positive says which of them scores, {where} how they are called"
         )
     return Labels(
         source="classification_head",

@@ -1,0 +1,80 @@
+"""The head that an adapter brings to a base without one: the class that was trained, and what is stored of its head.
+
+Peft trains a classifier over the body of whatever base it is given, and stores the head beside the LoRA. A base that is
+a causal LM keeps its own head until the merge (`adapter`); any other is loaded as the class that was trained, whose
+head the merge puts in place.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.forms.adapter_config import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    plain_name,
+    saved_modules,
+)
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
+from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
+from rankport.protos.errors import CheckpointError
+
+_CLASSES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "SEQ_CLS": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "TOKEN_CLS": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    }
+)
+_OUTPUTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+"""Weights with a row for each label."""
+
+
+def with_adapters_head(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
+    """Gives the base as the class that the adapter was trained as, which lacks its head until the merge.
+
+    The base itself where it is that class, is a causal LM, or where the adapter brings no head.
+
+    Raises CheckpointError for a head whose labels cannot be counted.
+    """
+    stated = read_json_object(adapter / ADAPTER_CONFIG)
+    classes = _CLASSES.get(str(stated.get("task_type")), {})
+    trained = classes.get(str(base.raw.get("model_type")))
+    kept = (trained, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    if trained is None or base.architecture in kept or not (adapter / ADAPTER_WEIGHTS).is_file():
+        return base
+    stored = StoredTensors((adapter / ADAPTER_WEIGHTS,))
+    saved = set(saved_modules(stated))
+    whole = {
+        plain_name(name): name for name in stored if saved & set(name.split(".")) and ".lora_" not in name
+    }
+    if not whole:
+        return base
+    outputs = next((whole[name] for name in _OUTPUTS if name in whole), None)
+    if outputs is None:
+        raise CheckpointError(
+            f"{adapter / ADAPTER_WEIGHTS}: no tensor tells how many labels its head has (there are none of "
+            f"{', '.join(_OUTPUTS)}): merge it with peft's merge_and_unload() and export the result"
+        )
+    return dataclasses.replace(
+        base,
+        raw=_labelled(base.raw, stored.shape(outputs)[0]) | {"architectures": [trained]},
+        brought=frozenset(whole),
+    )
+
+
+def _labelled(raw: dict[str, Any], labels: int) -> dict[str, Any]:
+    """Sets the count of labels; an adapter has no names of them, and the base's are taken where they are as many."""
+    names = raw.get("id2label")
+    if isinstance(names, dict) and len(names) == labels:
+        return raw
+    others = ("id2label", "label2id")
+    return {name: value for name, value in raw.items() if name not in others} | {"num_labels": labels}

@@ -19,7 +19,8 @@ from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
 from rankport.exporters.quantization.loud import stated_loud
-from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
+from rankport.exporters.quantization.recipes import RECIPES, Choices, Recipe, recipe_of
+from rankport.exporters.quantization.tables import LOUD_TABLE
 from rankport.exporters.steps import load_source, quantize_source
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.backends.choice import require_device
@@ -162,8 +163,13 @@ def _recipe(manifest: Manifest, quantization: Quantization) -> Recipe:
             f"{', '.join(RECIPES)}"
         )
     recipe = recipe_of(quantization.format, manifest.graphs[0].target)
-    # Bundles of earlier versions leave out no loud columns.
-    return replace(recipe, loud=max(stated_loud(part.activations) for part in quantization.parts))
+    # Bundles of earlier versions leave out no loud columns and keep fewer layers.
+    kept = frozenset(quantization.kept)
+    return replace(
+        recipe,
+        loud=max(stated_loud(part.activations) for part in quantization.parts),
+        repeats=Choices(kept, LOUD_TABLE in kept),
+    )
 
 
 def _require_calibration(quantization: Quantization | None, given: StrPath | None) -> None:

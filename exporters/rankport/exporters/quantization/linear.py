@@ -78,23 +78,31 @@ def unrounded_inputs(model: nn.Module) -> Iterator[None]:
 
 
 class QuantizedEmbedding(nn.Module):
-    """A table of int8 rows with a scale each: ids [...] int64 -> fp32 [..., dim]."""
+    """A table of int8 rows with a scale each, and its loud columns beside them: ids [...] int64 -> fp32 [..., dim]."""
 
-    codes: Tensor  # [rows, dim] int8
+    codes: Tensor  # [rows, dim] int8, zero in loud columns
     scales: Tensor  # [rows] fp32
+    loud: Tensor  # [rows, columns] fp32
+    places: Tensor  # [columns, dim] fp32: 1 where a loud column belongs
 
-    def __init__(self, codes: Tensor, scales: Tensor) -> None:
+    def __init__(self, codes: Tensor, scales: Tensor, loud: LoudColumns | None = None) -> None:
         super().__init__()
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.num_embeddings, self.embedding_dim = codes.shape
+        self.has_loud = loud is not None
+        if loud is not None:
+            places = nn.functional.one_hot(loud.places, self.embedding_dim).to(torch.float32)
+            self.register_buffer("loud", loud.weight, persistent=False)
+            self.register_buffer("places", places, persistent=False)
         self.kernel: nn.Module | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """Gives the rows of `ids`."""
-        if self.kernel is not None:
-            rows: Tensor = self.kernel(ids)
-            return rows
+        rows = self._quiet(ids) if self.kernel is None else self.kernel(ids)
+        return rows + nn.functional.embedding(ids, self.loud) @ self.places if self.has_loud else rows
+
+    def _quiet(self, ids: Tensor) -> Tensor:
         # Traced as Gather: ONNX Runtime on CUDA has no GatherND of int8, which indexing by brackets becomes.
         codes = nn.functional.embedding(ids, self.codes)
         scales: Tensor = nn.functional.embedding(ids, self.scales[:, None])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
+from rankport.exporters.quantization.coarse import is_coarse
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,
@@ -14,12 +15,12 @@ from rankport.exporters.quantization.linear import (
     set_module,
 )
 from rankport.exporters.quantization.loud import LoudColumns
-from rankport.exporters.quantization.recipes import Recipe
-from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest, round_with_compensation
+from rankport.exporters.quantization.recipes import Choices, Recipe
+from rankport.exporters.quantization.rounding import round_to_nearest, round_with_compensation
+from rankport.exporters.quantization.tables import LOUD_TABLE, rounded_table
 from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
-_TABLE_CHUNK = 8192
 _LAYERS_A_RELEASE = 8
 
 
@@ -39,7 +40,8 @@ def quantize(
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
-    input (name -> places), whose weights stay as they are.
+    input (name -> places), whose weights stay as they are. A layer whose weights the grid is too coarse for stays in
+    full precision.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -67,13 +69,14 @@ def quantize(
                 release()
             used = recipe.of_head() if layer is head else recipe
             group = used.group_of(layer)
-            if group == 0:
+            columns = (loud or {}).get(name)
+            if group == 0 or _stays(layer, name, used, group, columns):
                 continue
-            quantized = _quantized(layer, name, used, group, calibration, (loud or {}).get(name))
+            quantized = _quantized(layer, name, used, group, calibration, columns)
             set_module(model, name, quantized)
             activation = quantized.inputs
             done.setdefault((used.bits, group, activation), []).append(quantized)
-        embedding = _quantize_embedding(model, tied)
+        embedding = _quantize_embedding(model, tied, recipe.repeats)
     release()
     schemes = [
         SchemeFacts(
@@ -115,7 +118,22 @@ def kept_in(model: nn.Module) -> tuple[str, ...]:
         and module is not head
         and not name.startswith("pooler.")
     ]
-    return tuple(["label rows of the LM head", *names] if isinstance(head, nn.Linear) else names)
+    label_rows = ["label rows of the LM head"] if isinstance(head, nn.Linear) else []
+    columns = [LOUD_TABLE] if any(_has_loud_columns(module) for module in model.modules()) else []
+    return (*label_rows, *columns, *names)
+
+
+def _has_loud_columns(module: nn.Module) -> bool:
+    return isinstance(module, QuantizedEmbedding) and module.has_loud
+
+
+def _stays(layer: nn.Linear, name: str, recipe: Recipe, group: int | None, loud: Tensor | None) -> bool:
+    if recipe.repeats is not None:
+        return name in recipe.repeats.kept
+    quiet = torch.ones(layer.in_features)
+    if loud is not None:
+        quiet[loud] = 0
+    return is_coarse(layer.weight.detach(), quiet, recipe, group)
 
 
 def _quantized(
@@ -141,20 +159,15 @@ def _quantized(
     return QuantizedLinear(rounded, bias, recipe.activation(group))
 
 
-def _quantize_embedding(model: nn.Module, tied: bool) -> list[SchemeFacts]:
+def _quantize_embedding(model: nn.Module, tied: bool, repeats: Choices | None) -> list[SchemeFacts]:
     table, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
     name = next((name for name, module in model.named_modules() if module is table), None)
     if name is None or not isinstance(table, nn.Embedding):
         return []
-    rows, dim = table.num_embeddings, table.embedding_dim
+    weights = table.num_embeddings * table.embedding_dim
     if tied and isinstance(head, QuantizedLinear) and head.quantized.type == "int":
         shared = head.quantized
         set_module(model, name, QuantizedTable(shared))
-        return [SchemeFacts("embedding", 1, rows * dim, shared.bits, "int", shared.group_size, True, "none")]
-    codes, scales = torch.empty(rows, dim, dtype=torch.int8), torch.empty(rows)
-    for start in range(0, rows, _TABLE_CHUNK):
-        ids = torch.arange(start, min(start + _TABLE_CHUNK, rows))
-        # Through the module: some scale their rows.
-        codes[ids], scales[ids] = int8_rows(table(ids).to(torch.float32))
-    set_module(model, name, QuantizedEmbedding(codes, scales))
-    return [SchemeFacts("embedding", 1, rows * dim, 8, "int", None, True, "none")]
+        return [SchemeFacts("embedding", 1, weights, shared.bits, "int", shared.group_size, True, "none")]
+    set_module(model, name, rounded_table(table, finds_loud=repeats is None or repeats.loud_table))
+    return [SchemeFacts("embedding", 1, weights, 8, "int", None, True, "none")]

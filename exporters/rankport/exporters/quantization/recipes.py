@@ -11,6 +11,14 @@ from rankport.runtime.bundle.manifest import Target
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """What an export chose by its model's weights, as its bundle says it: a proof repeats them."""
+
+    kept: frozenset[str]  # names of layers in full precision
+    loud_table: bool  # loud columns of the table of embeddings are in full precision
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Quantization of linear layers at export. Embedding tables become int8 rows in every recipe."""
 
@@ -21,6 +29,7 @@ class Recipe:
     rounds_inputs: bool = True
     fine: bool = False  # inputs in two bytes, and in full precision what reads one state a text
     loud: int = 0  # columns of an input that stay in full precision, where they are far above the others
+    repeats: Choices | None = None  # None: the weights decide
 
     def group_of(self, layer: nn.Linear) -> int | None:
         """Gives the layer's group size: the recipe's, or the largest power of two that divides its input channels.

@@ -24,6 +24,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "gte": {"layer_norm_type": "layer_norm", "logn_attention_clip1": False, "logn_attention_scale": False}
     | {"pack_qkv": True, "position_embedding_type": "rope", "use_memory_efficient_attention": True},
     "deberta-v2": {"attention_head_size": 64, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3, "conv_act": "gelu"},
+    # nomic-embed-text-v1.5, whose sizes are those that transformers' config begins with.
+    "nomic_bert": {"activation_function": "swiglu", "attn_pdrop": 0.0, "causal": False, "dense_seq_output": True}
+    | {"embd_pdrop": 0.0, "fused_bias_fc": True, "fused_dropout_add_ln": True, "layer_norm_epsilon": 1e-12}
+    | {"max_trained_positions": 2048, "mlp_fc1_bias": False, "mlp_fc2_bias": False, "n_embd": 768, "n_head": 12}
+    | {"n_inner": 3072, "n_layer": 12, "n_positions": 8192, "pad_vocab_size_multiple": 64, "parallel_block": False}
+    | {"parallel_block_tied_norm": False, "prenorm": False, "qkv_proj_bias": False, "reorder_and_upcast_attn": False}
+    | {"resid_pdrop": 0.0, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False}
+    | {"rotary_emb_scale_base": None, "rotary_scaling_factor": None, "scale_attn_by_inverse_layer_idx": False}
+    | {"scale_attn_weights": True, "summary_proj_to_labels": True, "summary_type": "cls_index"}
+    | {"summary_use_proj": True, "type_vocab_size": 2, "use_flash_attn": True, "use_xentropy": True},
     "gpt2": {"n_ctx": 1024, "n_positions": 1024, "task_specific_params": {"text-generation": {"max_length": 50}}},
     "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.25},
     "llama": {"rope_theta": 500000.0, "pretraining_tp": 1, "unsloth_fixed": True, "unsloth_version": "2026.1"}
@@ -93,6 +103,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "bert",
         {"position_embedding_type": "sans_pos"},
         r"'sans_pos', which bert .* \(it knows 'absolute' only\)",
+    ),
+    "a size under a name that is not read": (
+        "nomic_bert",
+        {"n_embd": 512},
+        r"'n_embd' is 512, which nomic_bert .* does not read",
+    ),
+    "another base of rotary frequencies": (
+        "nomic_bert",
+        {"rotary_emb_base": 10000},
+        r"'rotary_emb_base' is 10000, which nomic_bert .* does not read",
+    ),
+    "rotary frequencies scaled by length": (
+        "nomic_bert",
+        {"rotary_scaling_factor": 2.0},
+        r"'rotary_scaling_factor' is 2.0, which nomic_bert .* does not read",
     ),
     "another number of experts a token": (
         "gpt_oss",

@@ -87,3 +87,15 @@ def test_a_decoder_that_nothing_says_how_to_begin_is_refused(tmp_path: Path) -> 
         CheckpointError, match=r"decoder_start_token_id is None: T5ForSequence.* begins with it"
     ):
         head_module(model)
+
+
+def test_a_decoder_that_finds_a_texts_end_by_its_padding_is_given_its_own(tmp_path: Path) -> None:
+    folder = pair_classifier(tmp_path / "c", "modernbert-decoder", num_labels=2, pad_token_id=98)
+    model = load_checkpoint(folder).model
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11], [9, 8, 7, 6, 0, 0, 0]])
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad():
+        rows = head_module(model)(ids, mask)
+        for row, text, length in zip(rows, ids, (7, 4), strict=True):
+            own = model(input_ids=text[None, :length]).logits[0]
+            torch.testing.assert_close(row, own, atol=2e-5, rtol=0)

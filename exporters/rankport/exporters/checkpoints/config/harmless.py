@@ -50,10 +50,18 @@ ANY_VALUE = frozenset(
             "reference_compile",
             "deterministic_flash_attn",
         ),
+        *(
+            "dense_seq_output",
+            "fused_bias_fc",
+            "fused_dropout_add_ln",
+            "use_xentropy",
+            "pad_vocab_size_multiple",
+        ),
         *("repad_logits_with_grad", "use_parallel_embedding", "custom_pipelines", "predict_special_tokens"),
         *("model_max_length", "tokenizer_model_max_length", "tokenizer_padding_side", "padding_side"),
-        # of TensorFlow's BERT and ELECTRA, of heads that transformers never had
+        # of TensorFlow's BERT and ELECTRA, and of heads that a family never had
         *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+        *("summary_proj_to_labels", "summary_type", "summary_use_proj"),
         *("pooler_size_per_head", "pooler_type", "tie_weights_", "output_hidden_states", "output_attentions"),
         # of Hunyuan: features that fields beside them switch on
         *("cla_share_factor", "dense_list", "pool_type"),
@@ -106,6 +114,10 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
         ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
         ("deepseek_v2", "scoring_func"): ("softmax",),
+        # as nomic-embed-text-v1 and v1.5 are published: transformers' model computes nothing else
+        ("nomic_bert", "activation_function"): ("swiglu",),
+        ("nomic_bert", "rotary_emb_fraction"): (1.0,),
+        ("nomic_bert", "scale_attn_weights"): (True,),
     }
 )
 """The same of one family, whose model does at these values what another's would not."""
@@ -130,6 +142,8 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "emb_size": ("hidden_size",),
         "num_layers": ("num_hidden_layers",),
         "n_layer": ("num_hidden_layers",),
+        "n_embd": ("hidden_size",),
+        "n_head": ("num_attention_heads",),
         "num_heads": ("num_attention_heads",),
         "experts_per_token": ("num_experts_per_tok",),
         "clf_pooling": ("classifier_pooling",),
@@ -137,7 +151,10 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Second names that some writers give a field beside the one that counts: both must say the same."""
 
-LENGTHS = ("n_ctx", "n_positions", "seq_length", "max_seq_length", "max_seq_len", "max_sequence_length")
+LENGTHS = (
+    *("n_ctx", "n_positions", "seq_length", "max_seq_length", "max_seq_len", "max_sequence_length"),
+    "max_trained_positions",
+)
 """Lengths that a text may have: no less than those of the model's positions."""
 
 
@@ -157,7 +174,7 @@ def is_harmless(field: str, value: object, config: object) -> bool:
         positions = getattr(config, "max_position_embeddings", None)
         return not isinstance(positions, int) or (isinstance(value, int) and value >= positions)
     rope = getattr(config, "rope_parameters", None) or {}
-    if field == "theta":
+    if field in ("theta", "rotary_emb_base"):
         return bool(value == rope.get("rope_theta"))
     if field == "initial_context_length":  # of gpt-oss
         return bool(value == rope.get("original_max_position_embeddings"))

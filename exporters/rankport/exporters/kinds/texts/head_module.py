@@ -24,12 +24,15 @@ class HeadModule(nn.Module):
         """Takes over a model of transformers that ends in a classification head."""
         super().__init__()
         self.model = model
+        self.pad = padding_token(model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Computes the logits of padded texts."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if self.pad is not None:
+            input_ids = input_ids.masked_fill(attention_mask == 0, self.pad)
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return logits.to(torch.float32)
 
@@ -126,6 +129,14 @@ def head_module(model: nn.Module) -> HeadModule | LastTokenModule | ReadAgainMod
     if reads_last_token(model):
         return LastTokenModule(model)
     return ReadAgainModule(model) if model.config.is_encoder_decoder else HeadModule(model)  # type: ignore[union-attr]
+
+
+def padding_token(model: nn.Module) -> int | None:
+    """Gives the token by which a class of its own finds the end of a text (ModernBERT's decoder); None if none does."""
+    if "last_non_pad_token" not in inspect.getsource(type(model).forward):
+        return None
+    pad = model.config.pad_token_id  # type: ignore[union-attr]
+    return pad if isinstance(pad, int) else None
 
 
 def begins_with_last(model: nn.Module) -> bool:

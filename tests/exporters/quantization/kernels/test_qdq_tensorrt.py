@@ -13,9 +13,10 @@ from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.trace import trace
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.quantization.kernels.select import graph_kernels
-from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
+from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.recipes import RECIPES, recipe_of
-from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest
+from rankport.exporters.quantization.rounding import round_to_nearest
+from rankport.exporters.quantization.tables import rounded_table
 from rankport.runtime.bundle.manifest import Precision
 from support.effort import every_run
 from support.gpu.qdq import IN, QDQ_LAYERS, qdq_graph, qdq_layer
@@ -88,8 +89,12 @@ def test_a_plan_keeps_the_weights_in_low_bits(recipe: str, precision: Precision,
     assert low_bit < ParsedGraph(tmp_path / "layer.onnx").build(RANGE) < low_bit + 600_000
 
 
-def test_a_plan_keeps_a_table_in_low_bits(tmp_path: Path) -> None:
-    table = QuantizedEmbedding(*int8_rows(torch.randn(4096, 256, generator=torch.Generator().manual_seed(7))))
+@pytest.mark.parametrize("loud", [1.0, 100.0])
+def test_a_plan_keeps_a_table_in_low_bits(tmp_path: Path, loud: float) -> None:
+    values = torch.randn(4096, 256, generator=torch.Generator().manual_seed(7))
+    values[:, 9] *= loud
+    table = rounded_table(nn.Embedding.from_pretrained(values))
+    assert table.has_loud == (loud > 1)
     with graph_kernels(table, "tensorrt"):
         graph = trace(table, {"ids": torch.arange(5)}, {"ids": ["tokens"]}, ["rows"])
     write_graphs(tmp_path, {"table": graph}, "weights.bin")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
+from rankport.exporters.quantization.deciders import is_decider
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,
@@ -51,6 +52,7 @@ def quantize(
         if isinstance(layer, nn.Linear)
         and not (recipe.fine and layer is not head and _reads_a_text(model, name))
         and (layer is not head or whole_head)
+        and not is_decider(layer)
         and name != "score"
         and not name.startswith("pooler.")
     ]

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms import control_llm
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.kinds.decoders.module import DecoderModule
 from rankport.exporters.kinds.decoders.survey import survey
 from rankport.exporters.kinds.labels.label_head import ReadOut
+from rankport.exporters.quantization.quantize import quantize
+from rankport.exporters.quantization.recipes import recipe_of
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import VOCABULARY
 from support.forms.control_llm_reference import ControlLlmReference
@@ -50,6 +52,25 @@ def test_every_merge_of_every_family_equals_the_reference(
     family: str, merge_method: str, expand_type: str, tmp_path: Path
 ) -> None:
     assert off_by(expanded_checkpoint(tmp_path / "c", family, expand_type, merge_method)) <= CLOSE
+
+
+@pytest.mark.parametrize(
+    ("merge_method", "deciding"),
+    [("dlerp", "interp_weight.fc"), ("dlerpin", "interp_weight.fc"), ("moe", "gating.gate_network.0")],
+)
+@pytest.mark.parametrize("recipe", ["int8", "int8-fine"])
+def test_quantized_layers_are_merged_by_weights_in_full_precision(
+    recipe: str, merge_method: str, deciding: str, tmp_path: Path
+) -> None:
+    folder = expanded_checkpoint(tmp_path / "c", "llama", "concat", merge_method)
+    full = answer(folder)
+    model = load(folder).model
+    facts = quantize(model, recipe_of(recipe, "onnx-cpu"), None)
+    assert type(model.get_submodule(f"model.layers.1.{deciding}")) is nn.Linear
+    assert f"model.layers.1.{deciding}" in facts.kept
+    with torch.no_grad():
+        low = model(torch.tensor(IDS)).logits
+    assert 0 < (low - full).norm() / full.norm() < 0.5
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -59,11 +59,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096}
     | {"rope_type": "yarn", "truncate": False}, "swiglu_limit": 7.0},
     "falcon_h1": {"mamba_use_mlp": True, "mlp_expansion_factor": 8, "rope_theta": 100000000000.0},
+    "qwen3_5_text": {"attn_output_gate": True, "output_gate_type": "swish", "mamba_ssm_dtype": "float32"}
+    | {"mtp_num_hidden_layers": 1, "mtp_use_dedicated_embeddings": False, "partial_rotary_factor": 0.25}
+    | {"rope_parameters": {"mrope_interleaved": True, "mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25}
+    | {"rope_theta": 10000000, "rope_type": "default"}},
+    "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm", "position_embedding_type": "rope"},
+    "bamba": {"attn_rotary_emb": 64, "hidden_size": 4096, "num_attention_heads": 32, "rope_theta": 10000.0},
+    "apertus": {"qk_norm": True, "post_norm": False, "hidden_act": "xielu"},
     "deepseek_v2": {"aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "softmax"}
     | {"seq_aux": True, "rope_theta": 10000},
     "smollm3": {"max_window_layers": 28, "use_sliding_window": False}
     | {"transformers.js_config": {"dtype": "q4"}, "_attn_implementation_autoset": True, "mlp_bias": False},
-    "deepseek_v3": {"rope_theta": 10000, "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0}
+    "deepseek_v3": {"aux_loss_alpha": 0.001, "moe_layer_freq": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
+    | {"rope_theta": 10000, "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0}
     | {"mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}},
     "ministral": {"rope_scaling": {"factor": 16.0, "finetuned": True, "original_max_position_embeddings": 4096}
     | {"type": "yarn"}},
@@ -118,6 +126,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "nomic_bert",
         {"rotary_scaling_factor": 2.0},
         r"'rotary_scaling_factor' is 2.0, which nomic_bert .* does not read",
+    ),
+    "an attention without the gate that the model has": (
+        "qwen3_5_text",
+        {"attn_output_gate": "per-head"},
+        r"'attn_output_gate' is 'per-head', which qwen3_5_text .* \(it knows True only\)",
+    ),
+    "another router": (
+        "deepseek_v3",
+        {"topk_method": "greedy"},
+        r"'topk_method' is 'greedy', which deepseek_v3 .* \(it knows 'noaux_tc' only\)",
+    ),
+    "another share of rotated channels": (
+        "bamba",
+        {"attn_rotary_emb": 32, "hidden_size": 4096, "num_attention_heads": 32},
+        r"'attn_rotary_emb' is 32, which bamba .* does not read",
     ),
     "another number of experts a token": (
         "gpt_oss",
@@ -208,6 +231,15 @@ def test_a_field_that_nothing_reads_is_refused_by_name(reason: str) -> None:
     family, fields, message = REFUSED[reason]
     with pytest.raises(CheckpointError, match=message):
         checked(family, {"model_type": family} | fields)
+
+
+def test_a_word_of_the_config_around_may_stand_inside_too() -> None:
+    for tied in (True, False):
+        checked("qwen3_vl", {"tie_word_embeddings": tied, "text_config": {"tie_word_embeddings": tied}})
+    with pytest.raises(
+        CheckpointError, match=r"text_config: field 'tie_word_embeddings' is True, which qwen3_vl_text"
+    ):
+        checked("qwen3_vl", {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}})
 
 
 def test_a_field_of_the_text_config_inside_is_named_with_its_place() -> None:

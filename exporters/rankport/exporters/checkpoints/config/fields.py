@@ -49,7 +49,8 @@ def require_known_fields(
         inner = getattr(config, field, None) if isinstance(value, dict) else None
         if isinstance(inner, PreTrainedConfig):
             if inner is _text_config(config):
-                require_known_fields(value, inner, f"{where}: {field}", _set_inside(type(config), field))
+                own = _without_outer(value, config)
+                require_known_fields(own, inner, f"{where}: {field}", _set_inside(type(config), field))
             continue
         _require_same_under_alias(raw, config, field, where)
         if not (
@@ -58,6 +59,12 @@ def require_known_fields(
             or _is_off(field, value, names)
         ):
             raise CheckpointError(f"{where}: {_unknown(field, value, config, names)}")
+
+
+def _without_outer(inner: dict[str, Any], config: PreTrainedConfig) -> dict[str, Any]:
+    """Leaves out of a config inside what the one around it says too, and acts by."""
+    tied = getattr(config, "tie_word_embeddings", None)
+    return {name: value for name, value in inner.items() if name != "tie_word_embeddings" or value != tied}
 
 
 def _text_config(config: PreTrainedConfig) -> PreTrainedConfig | None:

@@ -29,6 +29,7 @@ ANY_VALUE = frozenset(
         *("mamba_use_mlp", "mlp_expansion_factor"),
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
+        *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "init_method"),
         *("aux_loss_alpha", "seq_aux", "ep_size", "sparse_prediction", "sparse_pred_ignore_index"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
         *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
@@ -46,6 +47,7 @@ ANY_VALUE = frozenset(
         ),
         *(
             "use_flash_attn",
+            "mamba_ssm_dtype",
             "use_memory_efficient_attention",
             "reference_compile",
             "deterministic_flash_attn",
@@ -114,6 +116,16 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
         ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
         ("deepseek_v2", "scoring_func"): ("softmax",),
+        ("deepseek_v3", "scoring_func"): ("sigmoid",),
+        ("deepseek_v3", "topk_method"): ("noaux_tc",),
+        ("qwen3_5_text", "attn_output_gate"): (True,),
+        ("qwen3_5_text", "output_gate_type"): ("swish",),
+        ("qwen3_5_moe_text", "attn_output_gate"): (True,),
+        ("qwen3_5_moe_text", "output_gate_type"): ("swish",),
+        ("granitemoehybrid", "normalization_function"): ("rmsnorm",),
+        ("hunyuan_v1_dense", "num_experts"): (1,),
+        ("hunyuan_v1_dense", "routed_scaling_factor"): (1.0,),
+        ("apertus", "qk_norm"): (True,),
         # as nomic-embed-text-v1 and v1.5 are published: transformers' model computes nothing else
         ("nomic_bert", "activation_function"): ("swiglu",),
         ("nomic_bert", "rotary_emb_fraction"): (1.0,),
@@ -176,6 +188,8 @@ def is_harmless(field: str, value: object, config: object) -> bool:
     rope = getattr(config, "rope_parameters", None) or {}
     if field in ("theta", "rotary_emb_base"):
         return bool(value == rope.get("rope_theta"))
+    if field == "attn_rotary_emb":  # of Bamba: channels of a head that are rotated
+        return bool(value == _head_width(config) * rope.get("partial_rotary_factor", 1))
     if field == "initial_context_length":  # of gpt-oss
         return bool(value == rope.get("original_max_position_embeddings"))
     if field == "max_window_layers":  # of families whose layers Qwen's windows do not choose
@@ -185,3 +199,8 @@ def is_harmless(field: str, value: object, config: object) -> bool:
             "ForSequenceClassification" in name for name in getattr(config, "architectures", None) or ()
         )
     return any(value is not None and getattr(config, twin, None) == value for twin in TWINS.get(field, ()))
+
+
+def _head_width(config: object) -> float:
+    heads = getattr(config, "num_attention_heads", None) or 1
+    return float(getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) / heads)

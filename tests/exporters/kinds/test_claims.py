@@ -67,6 +67,18 @@ def test_an_embedding_model_that_names_an_lm_class_is_an_item_encoder_by_its_lib
     assert claimed.reason.endswith("; --kind ranker is possible too")
 
 
+def test_an_adapter_in_a_folder_of_sentence_transformers_is_of_the_kind_of_that_folder(
+    tmp_path: Path,
+) -> None:
+    base = checkpoints.causal_lm(tmp_path / "base", "qwen3")
+    folder = adapters.lora(tmp_path / "adapter", base, kind="body").folder
+    folders.state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"))
+    (folder / "config_sentence_transformers.json").write_text("{}")
+    claimed = claimed_kind(folder, base)
+    assert claimed.name == "item-encoder"
+    assert claimed.reason.startswith("optimum: feature-extraction of sentence_transformers; Qwen3ForCausalLM")
+
+
 @pytest.mark.parametrize("architecture", ["NeverHeardOfModel", "__name__", "pipeline"])
 def test_where_optimum_knows_nothing_the_claims_decide(tmp_path: Path, architecture: str) -> None:
     folder = checkpoints.body(tmp_path / "c", "bert")

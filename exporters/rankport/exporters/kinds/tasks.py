@@ -49,9 +49,10 @@ def inferred_task(model: StatedModel) -> InferredTask:
         from optimum.exporters.tasks import TasksManager
     except ImportError as error:
         return _unknown(f"cannot be asked: {error}")
-    # An adapter has no config.json of its own: its base speaks.
+    # An adapter has no config.json of its own: its base speaks, unless it lies in a folder of sentence-transformers.
     folders = speaking_folders(model.path, model.base)
-    folder = folders[0] if (folders[0] / "config.json").is_file() else folders[-1]
+    speaks = model.makes_embeddings or (folders[0] / "config.json").is_file()
+    folder = folders[0] if speaks else folders[-1]
     try:
         library = str(TasksManager.infer_library_from_model(str(folder)))
     except (ValueError, OSError) as error:

@@ -80,7 +80,9 @@ class RequestCancelled(RankportError):
 class Unavailable(RankportError, ConnectionError):
     """Server that cannot be reached, or engine that is closed."""
 
-    retry_after_s: float | None = None  # when to come back, of what is about to be there again
+    retry_after_s: float | None = (
+        None  # when to come back, of what is about to be there again; below 0: not at all
+    )
 
 
 class BackendError(RankportError, RuntimeError):

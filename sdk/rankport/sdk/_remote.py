@@ -59,7 +59,9 @@ def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
 
 def closed_client(address: str) -> Unavailable:
     """Makes the error of a call with a client that is closed."""
-    return Unavailable(f"the client of {address} is closed; make a new one")
+    error = Unavailable(f"the client of {address} is closed; make a new one")
+    error.retry_after_s = -1.0
+    return error
 
 
 def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> RankportError:
@@ -70,6 +72,8 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
         # A limit of gRPC's own, or of what stands between, names no error: it may refuse the same again and again.
         unnamed = -1.0 if ERROR_METADATA_KEY not in trailers else None
         error.retry_after_s = _seconds(trailers.get(_PUSHBACK), unnamed)
+    elif isinstance(error, Unavailable):
+        error.retry_after_s = _seconds(trailers.get(_PUSHBACK), None)
     return error
 
 

@@ -8,7 +8,6 @@ from typing import Self, TypeVar
 import grpc
 
 from rankport.protos.arguments import checked_items, checked_text, checked_timeout_s, checked_top_k
-from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
 from rankport.protos.messages import generate_wire, wire
@@ -36,7 +35,7 @@ from rankport.sdk.set_ranking import RanksSetsInLoops
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
-from rankport.sdk.transport.retries import RetryBudget
+from rankport.sdk.transport.retries import REFUSALS, RetryBudget
 from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
@@ -71,7 +70,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         self._timeout_s = checked_timeout_s(timeout_s)
         self._token = checked_token(token)
         self._credentials = credentials_of(tls, credentials)
-        self._options = self._target.options(options, secure=self._credentials is not None, retry=retry)
+        self._options = self._target.options(options, secure=self._credentials is not None)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncConnection] = {}
@@ -216,7 +215,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         timeout_s: float | None,
         priority: Priority | None = None,
     ) -> AnswerT:
-        """Calls a method, again where the server was overloaded and there is time."""
+        """Calls a method, again where no server could take the call and there is time."""
         tries = self._retries.tries(timeout_s)
         traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
@@ -224,7 +223,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
             try:
                 with rankport_errors(self._address, timeout_s):
                     return await call(request, timeout=tries.left_s(), metadata=traced)
-            except Overloaded as error:
+            except REFUSALS as error:
                 await asyncio.sleep(tries.wait_s(error))
 
     def _connected(self) -> "AsyncConnection":

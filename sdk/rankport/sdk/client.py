@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import grpc
 
 from rankport.protos.arguments import checked_text, checked_timeout_s
-from rankport.protos.errors import Overloaded
+from rankport.protos.errors import Unavailable
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
 from rankport.protos.messages import generate_wire, wire
@@ -34,13 +34,13 @@ from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.reading import Reads
 from rankport.sdk.score_stream import ScoreRequests
-from rankport.sdk.server_jobs import ServerJobs
+from rankport.sdk.server_jobs import ServerJobs, is_repeatable
 from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.submitted import submitted
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import Connection, responses_of
-from rankport.sdk.transport.retries import RetryBudget
+from rankport.sdk.transport.retries import REFUSALS, RetryBudget
 from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
@@ -89,7 +89,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         self._model = checked_text(model, "model")
         self._timeout_s = checked_timeout_s(timeout_s)
         secured = credentials_of(tls, credentials)
-        opened = self._target.options(options, secure=secured is not None, retry=retry)
+        opened = self._target.options(options, secure=secured is not None)
         self._connecting = (self._target.uri, secured, opened, checked_token(token))
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
@@ -224,7 +224,9 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         """Versions and aliases of the models; `timeout_s` is each call's own. `InvalidRequest` for several servers."""
         return ModelAdmin(
             self._target,
-            lambda method, request, timeout_s: self._answer(lambda to: method(to.admin), request, timeout_s),
+            lambda method, request, timeout_s: self._answer(
+                lambda to: method(to.admin), request, timeout_s, repeatable=False
+            ),
         )
 
     @property
@@ -232,7 +234,9 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         """Offline jobs of the server; `timeout_s` is each call's own. Raises `InvalidRequest` for several servers."""
         return ServerJobs(
             self._target,
-            lambda method, request, timeout_s: self._answer(lambda to: method(to.jobs), request, timeout_s),
+            lambda method, request, timeout_s: self._answer(
+                lambda to: method(to.jobs), request, timeout_s, repeatable=is_repeatable(request)
+            ),
             lambda: self._connected().jobs,
         )
 
@@ -254,8 +258,13 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         request: RequestT,
         timeout_s: float | None,
         priority: Priority | None = None,
+        *,
+        repeatable: bool = True,
     ) -> AnswerT:
-        """Calls a method, again where the server was overloaded and there is time."""
+        """Calls a method, again where no server could take the call and there is time.
+
+        What is not `repeatable` would do more the second time, and a server may be gone after the first.
+        """
         tries = self._retries.tries(timeout_s)
         traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
@@ -263,7 +272,9 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
             try:
                 with rankport_errors(self._address, timeout_s):
                     return call(request, timeout=tries.left_s(), metadata=traced)
-            except Overloaded as error:
+            except REFUSALS as error:
+                if isinstance(error, Unavailable) and not repeatable:
+                    raise
                 time.sleep(tries.wait_s(error))
 
     def _connected(self) -> Connection:

@@ -32,6 +32,11 @@ class Answer(Protocol):
     ) -> AnswerT: ...
 
 
+def is_repeatable(request: object) -> bool:
+    """Says whether a call may be made twice: one that creates a job has the id of the caller, or makes another job."""
+    return not isinstance(request, pb.CreateJobRequest) or bool(request.id)
+
+
 class ServerJobs:
     """Creates, watches and cancels the offline jobs of a server.
 

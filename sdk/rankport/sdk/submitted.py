@@ -6,9 +6,8 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
-from rankport.protos.errors import Overloaded
 from rankport.protos.processes.own_future import OwnFuture
-from rankport.sdk.transport.retries import Tries
+from rankport.sdk.transport.retries import REFUSALS, Refusal, Tries
 
 AnswerT = TypeVar("AnswerT", covariant=True)
 ResultT = TypeVar("ResultT")
@@ -61,15 +60,15 @@ class SubmittedCall(Generic[AnswerT, ResultT]):
             with self._errors():
                 answer = self._call.result()
             self._settle(self.future.set_result, self._read(answer))
-        except Overloaded as error:
+        except REFUSALS as error:
             self._try_again(error)
         except Exception as error:
             self._settle(self.future.set_exception, error)
 
-    def _try_again(self, error: Overloaded) -> None:
+    def _try_again(self, error: Refusal) -> None:
         try:
             timer = threading.Timer(self._tries.wait_s(error), self._start_again)
-        except Overloaded:
+        except REFUSALS:
             self._settle(self.future.set_exception, error)
         else:
             timer.daemon = True

@@ -2,8 +2,6 @@
 
 import json
 import logging
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -16,8 +14,8 @@ from rankport.sdk.transport.channels import Target
 TWO = ["127.0.0.1:1", "127.0.0.1:2"]
 
 
-def config_of(address: Any, *, retry: bool = True) -> dict[str, Any]:
-    options = dict(Target.of(address).options((), secure=False, retry=retry))
+def config_of(address: Any) -> dict[str, Any]:
+    options = dict(Target.of(address).options((), secure=False))
     config: dict[str, Any] = json.loads(options["grpc.service_config"])
     return config
 
@@ -47,19 +45,20 @@ def test_servers_of_a_list_and_of_a_dns_name_are_asked_in_turn() -> None:
     assert "loadBalancingConfig" not in config_of("jobs:8500")
 
 
-def test_without_retry_none_are_made() -> None:
-    assert config_of("jobs:8500")["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert config_of("jobs:8500", retry=False) == {}
+def test_grpc_makes_no_call_again() -> None:
+    """In its core a call whose deadline meets the wait for a retry may never end."""
+    assert config_of("jobs:8500") == {}
+    assert "methodConfig" not in config_of(TWO)
 
 
 def test_a_lost_server_is_looked_for_every_second_however_long_it_was_gone() -> None:
-    options = dict(Target.of("jobs:1").options((), secure=False, retry=True))
+    options = dict(Target.of("jobs:1").options((), secure=False))
     assert options["grpc.max_reconnect_backoff_ms"] == 1000
     assert options["grpc.dns_min_time_between_resolutions_ms"] == 1000
 
 
 def test_options_of_the_caller_come_over_the_defaults() -> None:
-    options = Target.of("jobs:1").options([("grpc.keepalive_time_ms", 5)], secure=False, retry=True)
+    options = Target.of("jobs:1").options([("grpc.keepalive_time_ms", 5)], secure=False)
     assert dict(options)["grpc.keepalive_time_ms"] == 5
 
 
@@ -103,35 +102,13 @@ def test_a_name_that_is_not_known_is_left_out_and_told(caplog: pytest.LogCapture
 
 
 def test_behind_tls_several_addresses_have_the_name_of_their_one_host() -> None:
-    options = dict(Target.of(["localhost:1", "localhost:2"]).options((), secure=True, retry=True))
+    options = dict(Target.of(["localhost:1", "localhost:2"]).options((), secure=True))
     assert options["grpc.ssl_target_name_override"] == "localhost"
     credentials = grpc.ssl_channel_credentials()
     with pytest.raises(InvalidRequest, match="are of several hosts, and TLS checks one name"):
         Client(["localhost:1", "127.0.0.1:2"], credentials=credentials)
     named = [("grpc.ssl_target_name_override", "jobs")]
     Client(["localhost:1", "127.0.0.1:2"], credentials=credentials, options=named).close()
-
-
-def test_changes_of_a_server_are_not_made_again_as_calls_of_models_are() -> None:
-    calls: Counter[str] = Counter()
-
-    class Refusing(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
-            def refuse(_: bytes, context: grpc.ServicerContext) -> bytes:
-                calls[details.method.rpartition("/")[2]] += 1
-                context.abort(grpc.StatusCode.UNAVAILABLE, "going")
-
-            return grpc.unary_unary_rpc_method_handler(refuse)
-
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[Refusing()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with Client(f"127.0.0.1:{port}", timeout_s=20.0) as client:
-        for call in (client.describe, lambda: client.admin.roll_back("prod", 20.0)):
-            with pytest.raises(Unavailable):
-                call()
-    server.stop(None).wait()
-    assert calls == {"Describe": 4, "RollBack": 1}
 
 
 def test_a_client_of_several_servers_changes_none() -> None:

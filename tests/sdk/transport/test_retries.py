@@ -1,9 +1,9 @@
-"""Retries of overload: how many, when, and never past the call's timeout."""
+"""Retries of calls that no server took: how many, when, and never past the call's timeout."""
 
 import pytest
 
-from rankport.protos.errors import Overloaded
-from rankport.sdk.transport.retries import RetryBudget, Tries
+from rankport.protos.errors import Overloaded, Unavailable
+from rankport.sdk.transport.retries import REFUSALS, Refusal, RetryBudget, Tries
 
 
 def overloaded(retry_after_s: float | None = None) -> Overloaded:
@@ -12,13 +12,13 @@ def overloaded(retry_after_s: float | None = None) -> Overloaded:
     return error
 
 
-def waits(tries: Tries, error: Overloaded) -> list[float]:
+def waits(tries: Tries, error: Refusal) -> list[float]:
     """The waits of a call that is refused every time."""
     waited: list[float] = []
     while True:
         try:
             waited.append(tries.wait_s(error))
-        except Overloaded:
+        except REFUSALS:
             return waited
 
 
@@ -56,6 +56,14 @@ def test_calls_that_are_answered_earn_no_more_than_ten_in_a_row() -> None:
     for _ in range(1000):
         budget.tries(None)
     assert sum(len(waits(budget.tries(None), overloaded())) for _ in range(5)) == 10
+
+
+def test_of_servers_that_cannot_be_reached_they_are_twenty_in_a_row_beside_those_of_overload() -> None:
+    budget = RetryBudget()
+    made = [len(waits(budget.tries(None), Unavailable("gone"))) for _ in range(1000)]
+    assert made[:6] == [3] * 6
+    assert sum(made) == pytest.approx(20 + 100, abs=1)
+    assert len(waits(budget.tries(None), overloaded())) == 3
 
 
 def test_a_budget_that_is_not_enabled_has_none() -> None:

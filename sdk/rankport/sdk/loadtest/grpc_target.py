@@ -28,7 +28,7 @@ class GrpcTarget:
         self._metadata = {each: (*shown, (PRIORITY_KEY, each)) for each in PRIORITIES}
         target = Target.of(address)
         # Channels of equal options would share a connection.
-        options = [*target.options((), secure=credentials is not None, retry=False)]
+        options = [*target.options((), secure=credentials is not None)]
         self._channels = [
             _channel(target.uri, credentials, [*options, ("rankport.connection", number)])
             for number in range(connections)

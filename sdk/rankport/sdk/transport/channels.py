@@ -1,8 +1,7 @@
 """Channels of both clients: which addresses they have in turn, and how they lose and find servers again.
 
-Retries of a server that cannot be reached are gRPC's own, by its service config: bounded by the call's timeout, with
-jitter and a budget. Those of overload are `retries`': gRPC would wait for a hint past the call's timeout, and send
-a message again that is too large.
+Calls are made again by `retries`, not by gRPC. What gRPC still does by itself is send a request over another connection
+that the first one never took.
 """
 
 import json
@@ -39,28 +38,9 @@ _OPTIONS: ChannelOptions = (
     # This is the time that one attempt may take, and by default 20 s: a host that drops packets would cost it all.
     ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # A request that is larger is not tried again; the default of 256 KiB is a few hundred items.
+    # A request that is larger is not sent over another connection; the default of 256 KiB is a few hundred items.
     ("grpc.per_rpc_retry_buffer_size", 128 * 2**20),
 )
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                # 0.1, 0.3 and 0.9 s, each ± 20 %: longer than the look for a server that is back.
-                "initialBackoff": "0.1s",
-                "backoffMultiplier": 3,
-                "maxBackoff": "2s",
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # A change that a server made before it went would be made twice.
-        {"name": [{"service": "rankport.v1.ModelAdmin"}]},
-    ],
-    # Every failure takes a token, every success gives a tenth of one; none is tried again with half of them gone.
-    "retryThrottling": {"maxTokens": 40, "tokenRatio": 0.1},
-}
 _IN_TURN = {
     "loadBalancingConfig": [{"round_robin": {}}],
     # Passes over servers that report that they are about to stop.
@@ -102,13 +82,12 @@ class Target:
         hosts = {_host_and_port(each)[0] for each in listed}
         return cls(", ".join(listed), _looked_up(listed), True, hosts.pop() if len(hosts) == 1 else None)
 
-    def options(self, more: ChannelOptions, *, secure: bool, retry: bool) -> ChannelOptions:
+    def options(self, more: ChannelOptions, *, secure: bool) -> ChannelOptions:
         """Makes the channel options, overridden by `more`.
 
         Raises InvalidRequest for addresses of several hosts behind TLS, unless `more` names their certificates' host.
         """
-        config = {**(_RETRIES if retry else {}), **(_IN_TURN if self.several else {})}
-        options = dict(_OPTIONS) | {"grpc.service_config": json.dumps(config)}
+        options = dict(_OPTIONS) | {"grpc.service_config": json.dumps(_IN_TURN if self.several else {})}
         if self.uri != self.told and secure:
             options["grpc.ssl_target_name_override"] = self.name
         options |= dict(more)

@@ -1,39 +1,47 @@
-"""Retries of overload, for both clients: whether a call is made again and when. Knows no channel; waits for nothing."""
+"""Retries of both clients: whether a call that no server could take is made again, and when.
+
+Knows no channel; waits for nothing. gRPC's own are not used: a call whose deadline meets the wait for one may not end.
+"""
 
 import random
 import threading
 import time
 
-from rankport.protos.errors import Overloaded
+from rankport.protos.errors import Overloaded, Unavailable
+
+Refusal = Overloaded | Unavailable
+REFUSALS = (Overloaded, Unavailable)
+"""What a call may be made again after."""
 
 _MOST = 3  # of one call
 _FIRST_WAIT_S = 0.1  # without a hint of the server; three times as long from one to the next
 _JITTER = 0.2  # so that those who were refused together do not come back together
 _SHARE = 0.1  # of calls, over time
-_AT_ONCE = 10.0  # in a row
+_AT_ONCE: dict[type[Refusal], float] = {Overloaded: 10.0, Unavailable: 20.0}  # in a row
 
 
 class RetryBudget:
-    """Retries that the calls of a client may make: one for ten calls, and ten in a row. Any thread may ask."""
+    """Retries that the calls of a client may make: one for ten calls, and some in a row. Any thread may ask."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         """Allows none where it is not `enabled`."""
         self._enabled = enabled
-        self._left = _AT_ONCE
+        self._left = dict(_AT_ONCE)
         self._lock = threading.Lock()
 
     def tries(self, timeout_s: float | None) -> "Tries":
         """Begins a call that may take `timeout_s` seconds together with its retries."""
         with self._lock:
-            self._left = min(self._left + _SHARE, _AT_ONCE)
+            self._left = {kind: min(left + _SHARE, _AT_ONCE[kind]) for kind, left in self._left.items()}
         return Tries(self, timeout_s)
 
-    def take(self) -> bool:
-        """Takes a retry, if one is left."""
+    def take(self, error: Refusal) -> bool:
+        """Takes a retry after such an error, if one is left."""
+        kind: type[Refusal] = Overloaded if isinstance(error, Overloaded) else Unavailable
         with self._lock:
-            if not self._enabled or self._left < 1:
+            if not self._enabled or self._left[kind] < 1:
                 return False
-            self._left -= 1
+            self._left[kind] -= 1
             return True
 
 
@@ -49,7 +57,7 @@ class Tries:
         """Seconds left for the call, 0 or more; None without a limit."""
         return None if self._until_s is None else max(self._until_s - time.monotonic(), 0.0)
 
-    def wait_s(self, error: Overloaded) -> float:
+    def wait_s(self, error: Refusal) -> float:
         """Says how long to wait before the next attempt. Raises `error` if there is to be none.
 
         The server's hint, if it gave one, is the least; nothing waits past the call's timeout.
@@ -62,7 +70,7 @@ class Tries:
             never
             or self._made == _MOST
             or (left_s is not None and wait_s >= left_s)
-            or not self._budget.take()
+            or not self._budget.take(error)
         ):
             raise error
         self._made += 1

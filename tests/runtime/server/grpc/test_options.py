@@ -27,13 +27,13 @@ def test_a_server_sets_options_that_there_are(core: bytes) -> None:
 
 
 def test_a_client_sets_options_that_there_are(core: bytes) -> None:
-    options = Target.of(["10.0.0.1:1", "10.0.0.1:2"]).options((), secure=True, retry=True)
+    options = Target.of(["10.0.0.1:1", "10.0.0.1:2"]).options((), secure=True)
     assert [name for name, _ in options if f"{name}\0".encode() not in core] == []
 
 
 def test_a_server_takes_the_pings_of_clients(core: bytes) -> None:
     """Else it ends the connection of a call that has nothing to say for two minutes: clients ping it each 30 s."""
     options = dict(server_options(ServerConfig()))
-    pings_ms = dict(Target.of("jobs:1").options((), secure=False, retry=True))["grpc.keepalive_time_ms"]
+    pings_ms = dict(Target.of("jobs:1").options((), secure=False))["grpc.keepalive_time_ms"]
     assert options["grpc.http2.min_ping_interval_without_data_ms"] < pings_ms
     assert b"grpc.http2.min_ping_interval_without_data_ms\0" in core

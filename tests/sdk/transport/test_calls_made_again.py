@@ -1,0 +1,94 @@
+"""Calls that a server does not take for now: which are made again, and how often."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from rankport.protos.errors import Unavailable
+from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
+
+TASK = EncodeTask(items="items.csv")
+
+
+class Leaving(grpc.GenericRpcHandler):
+    """Server that is about to stop, and counts who asks it."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.hint: tuple[tuple[str, str], ...] = ()
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        def refuse(_: object, context: grpc.ServicerContext) -> bytes:
+            self.calls[details.method.rpartition("/")[2]] += 1
+            context.set_trailing_metadata(self.hint)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "going")
+
+        if details.method.endswith("Stream"):
+            return grpc.stream_stream_rpc_method_handler(refuse)
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.fixture
+def leaving() -> Leaving:
+    return Leaving()
+
+
+@pytest.fixture
+def address(leaving: Leaving) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[leaving])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("call", "calls"),
+    [
+        (lambda client: client.describe(), {"Describe": 4}),
+        (lambda client: client.score("q", ["a"]), {"Score": 4}),
+        (lambda client: client.submit("q", ["a"]).result(20.0), {"Score": 4}),
+        (lambda client: next(client.score_stream([ScoreCall("1", "q", ["a"])])), {"ScoreStream": 1}),
+        (lambda client: next(client.encode_stream([("1", "a")])), {"EncodeStream": 1}),
+        (lambda client: client.admin.roll_back("prod", 20.0), {"RollBack": 1}),
+        (lambda client: client.jobs.create(TASK, timeout_s=20.0), {"Create": 1}),
+        (lambda client: client.jobs.create(TASK, "nightly", timeout_s=20.0), {"Create": 4}),
+        (lambda client: client.jobs.list(20.0), {"List": 4}),
+    ],
+)
+def test_what_does_the_same_twice_is_made_again(
+    call: Callable[[Client], object], calls: dict[str, int], address: str, leaving: Leaving
+) -> None:
+    with Client(address, timeout_s=20.0) as client, pytest.raises(Unavailable, match="going"):
+        call(client)
+    assert leaving.calls == calls
+
+
+def test_the_asyncio_client_does_too(address: str, leaving: Leaving) -> None:
+    async def ask() -> None:
+        async with AsyncClient(address, timeout_s=20.0) as client:
+            with pytest.raises(Unavailable, match="going"):
+                await client.score("q", ["a"])
+
+    asyncio.run(ask())
+    assert leaving.calls == {"Score": 4}
+
+
+@pytest.mark.parametrize("hint_ms", ["-1", "60000"])
+def test_what_the_server_says_holds(hint_ms: str, address: str, leaving: Leaving) -> None:
+    leaving.hint = (("grpc-retry-pushback-ms", hint_ms),)
+    with Client(address, timeout_s=20.0) as client, pytest.raises(Unavailable, match="going"):
+        client.score("q", ["a"])
+    assert leaving.calls == {"Score": 1}
+
+
+def test_without_retry_each_is_made_once(address: str, leaving: Leaving) -> None:
+    with Client(address, timeout_s=20.0, retry=False) as client:
+        for call in (client.describe, lambda: client.submit("q", ["a"]).result(20.0)):
+            with pytest.raises(Unavailable, match="going"):
+                call()
+    assert leaving.calls == {"Describe": 1, "Score": 1}

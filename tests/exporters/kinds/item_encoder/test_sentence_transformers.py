@@ -133,6 +133,41 @@ def test_texts_are_cut_at_the_folders_limit(base: Path, tmp_path: Path) -> None:
         planned(folder, max_item_tokens=9)
 
 
+@pytest.mark.parametrize(
+    ("said", "given", "warned"),
+    [
+        (
+            {"prompts": {"query": "query: ", "document": "title: none | text: "}},
+            None,
+            "'document', 'title: none | text: '",
+        ),
+        ({"prompts": {"corpus": "b", "passage": "a"}}, None, ""),
+        ({"prompts": {"document": ""}, "default_prompt_name": "document"}, None, ""),
+        ({"prompts": {"query": "q", "document": ""}, "default_prompt_name": "query"}, None, "'document', ''"),
+        ({"prompts": {"query": "q", "document": "d"}, "default_prompt_name": "document"}, None, ""),
+        ({"prompts": {"query": "q", "document": "d"}}, "query", ""),
+        ({"prompts": {"query": "q"}}, None, ""),
+    ],
+)
+def test_a_prompt_of_documents_that_nobody_asked_for_is_warned_of(
+    said: dict[str, Any], given: str | None, warned: str, base: Path, tmp_path: Path
+) -> None:
+    folder = folders.pooled(base, tmp_path / "c")
+    folders.change(folder, "config_sentence_transformers.json", **said)
+    source = load_checkpoint(folder, head="none")
+    warnings = item_encoder_prompt(source, ItemEncoderOptions(prompt_name=given)).warnings
+    assert len(warnings) == bool(warned)
+    assert all(f"has the prompt {warned}: encode_document of" in warning for warning in warnings)
+    # The owner's own two ways differ where it is warned of, and are one where it is not.
+    from sentence_transformers import SentenceTransformer
+
+    owner = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    same = np.allclose(
+        owner.encode(["cook"], prompt_name=given), owner.encode_document(["cook"], prompt_name=given)
+    )
+    assert same is not bool(warned)
+
+
 def test_a_prompt_is_chosen_by_name(base: Path, tmp_path: Path) -> None:
     folder = folders.pooled(base, tmp_path / "c")
     prompts = {"query": "query: ", "passage": "passage: ", "none": ""}

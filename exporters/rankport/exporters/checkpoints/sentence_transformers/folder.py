@@ -20,6 +20,9 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import DenseLayer
 
 CONFIG_FILE = "config_sentence_transformers.json"
+_DOCUMENT = (
+    "document"  # the prompt that `encode_document` takes; sentence-transformers adds it where there is none
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ class EncoderFolder:
                 f"--prompt-name {chosen!r} is none of the prompts of {self.path / CONFIG_FILE}: there are {known}"
             )
         return self.prompts[chosen]
+
+    def document_prompt_doubt(self, prompt_name: str | None) -> str | None:
+        """Says that documents have a prompt of their own which nobody asked for; None where they have not."""
+        own = self.prompts.get(_DOCUMENT)
+        if prompt_name is not None or own is None or own == self.prompt(None):
+            return None
+        return (
+            f"prompt: {CONFIG_FILE} has the prompt {_DOCUMENT!r}, {own!r}: encode_document of sentence-transformers puts "
+            f"it before a text, encode, as the bundle, {self.prompt(None)!r}: --prompt-name {_DOCUMENT} has the former"
+        )
 
     def notes(self, prompt_name: str | None) -> tuple[str, ...]:
         """Says what is left to whoever uses the embeddings."""

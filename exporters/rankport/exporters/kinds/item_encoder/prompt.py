@@ -37,6 +37,8 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     if folder is not None:
         resolved = folder_prompt(source, folder, options.prompt_name)
         notes = folder.notes(options.prompt_name)
+        doubt = folder.document_prompt_doubt(options.prompt_name)
+        resolved = replace(resolved, doubts=() if doubt is None else (doubt,))
     elif options.prompt_name is not None:
         raise InvalidRequest(
             f"--prompt-name {options.prompt_name!r}: checkpoint {str(source.path)!r} has no modules.json of "

@@ -12,7 +12,12 @@ from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import recipe_of
 from support.reading.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, two_tower
 
-TOWERS = {"cnn": CNN | {"windows": [2, 3]}, "lstm": LSTM, "lstm-forward": LSTM | {"bidirectional": False}}
+TOWERS = {
+    "cnn": CNN | {"windows": [2, 3]},
+    "cnn-valid": CNN | {"windows": [2, 3], "padding": "valid"},
+    "lstm": LSTM,
+    "lstm-forward": LSTM | {"bidirectional": False},
+}
 
 
 @pytest.mark.parametrize("tower", [*TOWERS, BERT])
@@ -40,6 +45,24 @@ def test_a_convolution_is_the_largest_of_each_filter() -> None:
     found = [np.einsum("fsw,ws->f", weight, around[start : start + 3]) + bias for start in range(3)]
     row = module.represent(text[None], torch.ones(1, 3, dtype=torch.int64), "query")[0]
     np.testing.assert_allclose(row.numpy(), np.maximum(np.max(found, axis=0), 0), atol=1e-6)
+
+
+def test_windows_inside_of_a_text_are_detexts_masked_ones() -> None:
+    """Text features as linkedin/detext computes them: rectified, windows past the text times 0, the largest."""
+    module = two_tower(towers={"shared": CNN | {"windows": [2, 4], "padding": "valid"}})
+    cnn: Any = module.towers["shared"]
+    ids = torch.tensor([[5, 9, 3, 7, 2], [5, 9, 0, 0, 0], [8, 0, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    expected = []
+    for window, convolution in zip((2, 4), cnn.convolutions, strict=True):
+        found = convolution(cnn.embedding(ids).transpose(1, 2)).relu()
+        inside = torch.arange(found.shape[2]) < (mask.sum(1, keepdim=True) - window + 1).clamp(min=0)
+        expected.append((found * inside[:, None]).amax(dim=2))
+    rows = module.represent(ids, mask, "item")
+    torch.testing.assert_close(rows, torch.cat(expected, dim=1))
+    assert torch.equal(rows[1, 12:], torch.zeros(12))
+    assert torch.equal(rows[2], torch.zeros(24))
+    assert (rows[0] > 0).any()
 
 
 def test_a_bidirectional_lstm_reads_both_ways() -> None:

@@ -41,7 +41,11 @@ def make_tower(tower: Tower, vocab_size: int, body: nn.Module | None = None) -> 
 
 
 class _Cnn(nn.Module):
-    """Max over positions of activation(convolution of the embeddings, zeros around the text), windows joined."""
+    """Max over windows of activation(convolution of the embeddings), for each filter; sizes of windows joined.
+
+    With the padding `same` zeros stand around the text, and each token has a window; with `valid`, DeText's, windows
+    lie inside of the text, and one shorter than a window has zeros.
+    """
 
     def __init__(self, tower: CnnTower, vocab_size: int) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class _Cnn(nn.Module):
             nn.Conv1d(tower.embedding_size, tower.filters, window) for window in tower.windows
         )
         self.activation = ACTIVATIONS[tower.activation]()
+        self.inside = tower.padding == "valid"
         self.projection = _projection(tower.own_width, tower.projection)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -62,9 +67,14 @@ class _Cnn(nn.Module):
     def _largest(self, convolution: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
         assert isinstance(convolution, nn.Conv1d)
         window = convolution.kernel_size[0]
-        around = nn.functional.pad(states, ((window - 1) // 2, window // 2))
+        before = 0 if self.inside else (window - 1) // 2
+        around = nn.functional.pad(states, (before, window - 1 - before))
         found: Tensor = self.activation(convolution(around))  # [texts, filters, tokens]
-        return found.masked_fill(mask[:, None, :] == 0, float("-inf")).amax(dim=2)
+        lengths = mask.sum(dim=1, keepdim=True)
+        reached = torch.arange(mask.shape[1])[None] + (window if self.inside else 1)
+        seen = (reached <= lengths)[:, None]  # [texts, 1, tokens]
+        largest = found.masked_fill(~seen, float("-inf")).amax(dim=2)
+        return torch.where(lengths < window, 0.0, largest) if self.inside else largest
 
 
 class _Lstm(nn.Module):

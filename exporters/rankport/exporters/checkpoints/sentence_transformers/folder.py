@@ -59,7 +59,8 @@ class EncoderFolder:
             return None
         return (
             f"prompt: {CONFIG_FILE} has the prompt {_DOCUMENT!r}, {own!r}: encode_document of sentence-transformers "
-            f"puts it before a text, encode, as the bundle, {self.prompt(None)!r}: --prompt-name {_DOCUMENT} has the former"
+            f"puts it before a text, encode, as the bundle, {self.prompt(None)!r}: --prompt-name {_DOCUMENT} has the "
+            "former"
         )
 
     def notes(self, prompt_name: str | None) -> tuple[str, ...]:

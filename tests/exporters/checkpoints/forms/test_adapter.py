@@ -235,6 +235,14 @@ def test_facts_say_what_was_merged(tmp_path: Path) -> None:
     )
 
 
+def test_a_recipe_of_lists_beside_an_adapter_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    base = checkpoints.causal_lm(tmp_path / "base", "qwen3")
+    adapter = adapters.lora(tmp_path / "adapter", base).folder
+    (adapter / "list_ranker.toml").write_text("max_items = 20\n")
+    with pytest.raises(CheckpointError, match=r"list_ranker\.toml lies beside an adapter.*merge_and_unload"):
+        load_checkpoint(adapter, base=base)
+
+
 # Fields of adapter_config.json that cannot be merged, and what the message names.
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "prompt tuning": ({"peft_type": "PROMPT_TUNING"}, "peft_type 'PROMPT_TUNING' .* cannot be merged"),

@@ -148,6 +148,10 @@ def test_what_a_bundle_says_otherwise_is_told(
             "--target tensorrt: a list ranker is exported for onnx-cpu and onnx-cuda, as TensorRT runs none",
         ),
         ({"target": "onnx-cuda,tensorrt-rtx:sm89"}, "--target onnx-cuda,tensorrt: a list ranker is exported"),
+        (
+            {"base": "base"},
+            r"--base: no adapter is merged into a list ranker here: merge it with peft's merge_and_unload",
+        ),
         ({"prompt": "bare"}, "--prompt: a list ranker has no use for it, its prompt is the checkpoint's own"),
         ({"max_list_items": 0}, "--max-list-items is 0: must be a whole number from 1 on"),
         ({"embedding_tokens": 2}, "--embedding-tokens goes with --item-encoder"),

@@ -12,6 +12,7 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
 from rankport.exporters.checkpoints.forms.folder import require_checkpoint
 from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
+from rankport.exporters.checkpoints.list_ranker.recipe import FILE as RECIPE
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -138,6 +139,11 @@ def _require_alone(adapter: Path) -> None:
         raise CheckpointError(
             f"checkpoint {str(adapter)!r} holds {whole} and {ADAPTER_CONFIG}: is it a whole model or an adapter? "
             f"Remove {ADAPTER_CONFIG} if its weights are merged, else put the adapter into a folder of its own"
+        )
+    if (adapter / RECIPE).is_file():
+        raise CheckpointError(
+            f"{adapter / RECIPE} lies beside an adapter, and none is merged into a list ranker here: merge it with "
+            "peft's merge_and_unload(), save the result, and put the file beside its config.json"
         )
 
 

@@ -42,7 +42,11 @@ class ListRankerOptions(ExportOptions):
         for name, why in (
             ("prompt", "its prompt is the checkpoint's own (template of config.json or list_ranker.toml)"),
             ("reference", "its scores are of a list, in an order"),
-            ("base", "an adapter has no projector"),
         ):
             if getattr(self, name) is not None:
                 raise InvalidRequest(f"--{name}: a list ranker has no use for it, {why}: leave it out")
+        if self.base is not None:
+            raise InvalidRequest(
+                "--base: no adapter is merged into a list ranker here: merge it with peft's merge_and_unload(), save "
+                "the result, and put list_ranker.toml beside its config.json"
+            )

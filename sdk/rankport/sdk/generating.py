@@ -1,5 +1,7 @@
 """Texts that a server writes, as both clients give them: whole, or in parts as they come."""
 
+import asyncio
+import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Self
@@ -15,6 +17,7 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
 from rankport.sdk.calls import Calls, CallsInLoops
+from rankport.sdk.transport.retries import REFUSALS
 
 AS_THE_BUNDLE_SAYS = Sampling()
 
@@ -76,8 +79,16 @@ class Generates(Calls):
         priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes a text behind a prompt. Arguments, result and errors are those of `Generator.generate`."""
-        with self.stream(prompt, sampling, timeout_s, truncation=truncation, priority=priority) as text:
-            return text.result()
+        left_s = self._timeout(timeout_s)
+        tries = self._tries(left_s)
+        while True:
+            text = self.stream(prompt, sampling, left_s, truncation=truncation, priority=priority)
+            try:
+                with text:
+                    return text.result()
+            except REFUSALS as error:
+                time.sleep(tries.wait_s(error))
+                left_s = tries.left_s()
 
     def stream(
         self,
@@ -132,12 +143,19 @@ class GeneratesInLoops(CallsInLoops):
         priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes as `Client.generate`."""
-        parts: list[GeneratedPart] = []
-        last: pb.GenerateResponse | None = None
-        async for message in self._written(prompt, sampling, timeout_s, truncation, priority):
-            parts += generate_wire.part_values(message)
-            last = message if generate_wire.is_last(message) else None
-        return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
+        left_s = self._timeout(timeout_s)
+        tries = self._tries(left_s)
+        while True:
+            parts: list[GeneratedPart] = []
+            last: pb.GenerateResponse | None = None
+            try:
+                async for message in self._written(prompt, sampling, left_s, truncation, priority):
+                    parts += generate_wire.part_values(message)
+                    last = message if generate_wire.is_last(message) else None
+                return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
+            except REFUSALS as error:
+                await asyncio.sleep(tries.wait_s(error))
+                left_s = tries.left_s()
 
     async def stream(
         self,

@@ -27,6 +27,8 @@ class Leaving(grpc.GenericRpcHandler):
             context.set_trailing_metadata(self.hint)
             context.abort(grpc.StatusCode.UNAVAILABLE, "going")
 
+        if details.method.endswith("Generate"):
+            return grpc.unary_stream_rpc_method_handler(refuse)
         if details.method.endswith("Stream"):
             return grpc.stream_stream_rpc_method_handler(refuse)
         return grpc.unary_unary_rpc_method_handler(refuse)
@@ -52,6 +54,8 @@ def address(leaving: Leaving) -> Iterator[str]:
         (lambda client: client.describe(), {"Describe": 4}),
         (lambda client: client.score("q", ["a"]), {"Score": 4}),
         (lambda client: client.submit("q", ["a"]).result(20.0), {"Score": 4}),
+        (lambda client: client.generate("a"), {"Generate": 4}),
+        (lambda client: next(iter(client.stream("a"))), {"Generate": 1}),
         (lambda client: next(client.score_stream([ScoreCall("1", "q", ["a"])])), {"ScoreStream": 1}),
         (lambda client: next(client.encode_stream([("1", "a")])), {"EncodeStream": 1}),
         (lambda client: client.admin.roll_back("prod", 20.0), {"RollBack": 1}),
@@ -71,11 +75,12 @@ def test_what_does_the_same_twice_is_made_again(
 def test_the_asyncio_client_does_too(address: str, leaving: Leaving) -> None:
     async def ask() -> None:
         async with AsyncClient(address, timeout_s=20.0) as client:
-            with pytest.raises(Unavailable, match="going"):
-                await client.score("q", ["a"])
+            for call in (client.score("q", ["a"]), client.generate("a")):
+                with pytest.raises(Unavailable, match="going"):
+                    await call
 
     asyncio.run(ask())
-    assert leaving.calls == {"Score": 4}
+    assert leaving.calls == {"Score": 4, "Generate": 4}
 
 
 @pytest.mark.parametrize("hint_ms", ["-1", "60000"])

@@ -48,10 +48,12 @@ class OwnProcess:
         `made` says what happened to the object before the fork, `remedy` what to do in the child.
         """
         if self.forked:
-            raise Unavailable(
+            error = Unavailable(
                 f"{made} before a fork(), which copies no threads: {remedy} in the child process, or start "
                 "processes by 'spawn'"
             )
+            error.retry_after_s = -1.0
+            raise error
 
     def steps(self, steps: Iterable[T], made: str, remedy: str) -> Iterator[T]:
         """Yields what is waited for step by step. Raises as `check` where that is gone on with in such a child."""

@@ -41,6 +41,7 @@ EXPANSIONS: dict[str, tuple[str, str, str, Layout, dict[str, Any]]] = {
     "dlerp": ("qwen2", "concat", "dlerp", TWO_PAIRS, {"tied": True}),  # reads both answers; two pairs
     "moe": ("mistral", "concat", "moe", ONE_PAIR, {"norm_alpha": 0.3}),  # the merge chooses one answer
     "prog": ("llama", "concat", "prog", ONE_PAIR, {}),  # a product on the way out of a pair
+    "experts": ("mixtral", "concat", "slerp", ONE_PAIR, {"norm_alpha": -1}),  # each layer routes on its own
     "stack": ("llama", "stack", "lerp", ONE_ADDED, {}),
 }
 
@@ -64,8 +65,8 @@ def require_equal_in_every_mode(bundle: Bundle, folder: Path) -> None:
     assert min(mode.kendall_tau for mode in modes) >= 0.999
 
 
-EVERY_RUN = ("dlerp", "moe")
-"""Reads both answers of two pairs; chooses by what it reads. The bundle below is of a stack and of a third merge."""
+EVERY_RUN = ("dlerp", "moe", "experts")
+"""Reads both answers of two pairs; chooses by what it reads; mixtures. The bundle below is of a stack and of a third merge."""
 
 
 @pytest.mark.parametrize("chosen", every_run(EXPANSIONS, EVERY_RUN))
@@ -140,3 +141,14 @@ def test_a_server_answers_what_the_reference_answers(client: Client, folder: Pat
 def test_an_expanded_body_exports_as_an_item_encoder(folder: Path, tmp_path: Path) -> None:
     bundle = export(folder, tmp_path / "b", kind="item-encoder", pooling="last-k", max_item_tokens=24)
     assert bundle.manifest.parity is not None
+
+
+@pytest.mark.parametrize("merge_method", ["dlerp", "moe"])
+def test_what_weighs_the_answers_of_a_pair_stays_in_full_precision(merge_method: str, tmp_path: Path) -> None:
+    folder = expanded_checkpoint(tmp_path / "c", "llama", "concat", merge_method, layout=ONE_PAIR)
+    limits = {"max_prefix_tokens": 40, "max_item_tokens": 24}
+    bundle = export(folder, tmp_path / "b", kind="ranker", label_ids=(YES, NO), quantize="int8", **limits)
+    quantization = bundle.manifest.quantization
+    assert quantization is not None
+    weighing = {"dlerp": "interp_weight.fc", "moe": "gating.gate_network.0"}[merge_method]
+    assert f"model.layers.1.{weighing}" in quantization.kept

@@ -3,6 +3,7 @@
 Shares no code with the exporters or with transformers: what they load and export is measured against this.
     decoder        Llama (arXiv 2302.13971): x += Attention(RMSNorm(x)); x += SwiGLU(RMSNorm(x))
     positions      RoPE (arXiv 2104.09864), the two halves of a head rotated against each other
+    experts        Mixtral (arXiv 2401.04088): a mixture of the chosen experts' SwiGLU
     merges, norms  Control LLM (arXiv 2501.10979, linkedin/ControlLLM at 7657b9f), slerp decided for each token
 """
 
@@ -70,8 +71,23 @@ class ControlLlmReference:
     def _layer(self, x: Tensor, at: str, *, relaxed: bool) -> Tensor:
         x = x + self._attention(self._norm(x, f"{at}input_layernorm", relaxed), f"{at}self_attn.")
         y = self._norm(x, f"{at}post_attention_layernorm", relaxed)
-        gate, up = self._linear(y, f"{at}mlp.gate_proj"), self._linear(y, f"{at}mlp.up_proj")
-        return x + self._linear(gate * torch.sigmoid(gate) * up, f"{at}mlp.down_proj")
+        if f"{at}block_sparse_moe.gate.weight" in self.tensors:
+            return x + self._mixture(y, f"{at}block_sparse_moe.")
+        return x + self._swiglu(y, *(f"{at}mlp.{name}_proj" for name in ("gate", "up", "down")))
+
+    def _swiglu(self, x: Tensor, gate: str, up: str, down: str) -> Tensor:
+        gated = self._linear(x, gate)
+        return self._linear(gated * torch.sigmoid(gated) * self._linear(x, up), down)
+
+    def _mixture(self, x: Tensor, at: str) -> Tensor:
+        """Mixtral (arXiv 2401.04088): a softmax over the logits of the experts chosen weighs what these say."""
+        out = torch.zeros_like(x)
+        for token, logits in enumerate(self._linear(x, f"{at}gate")):
+            best = logits.topk(self.config["num_experts_per_tok"])
+            for weight, expert in zip(torch.softmax(best.values, dim=0), best.indices.tolist(), strict=True):
+                names = (f"{at}experts.{expert}.{name}" for name in ("w1", "w3", "w2"))
+                out[token] += weight * self._swiglu(x[token : token + 1], *names)[0]
+        return out
 
     def _norm(self, x: Tensor, at: str, relaxed: bool) -> Tensor:
         alpha = self.config["expansion"]["interpolation_norm_alpha"] if relaxed else 0

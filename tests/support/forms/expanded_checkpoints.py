@@ -16,7 +16,8 @@ from torch import Tensor
 from support.checkpoints import VOCABULARY, tiny_tokenizer
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 32, 4, 2, 8, 48
-FAMILIES = ("llama", "mistral", "qwen2")
+EXPERTS, CHOSEN = 3, 2
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2")
 MERGE_METHODS = ("lerp", "slerp", "dlerp", "dlerpin", "moe", "proj", "prog")
 
 
@@ -41,10 +42,17 @@ ONE_PAIR = Layout(layers=2, frozen=(0,), pairs=(1,), attentions=3)
 TWO_PAIRS = Layout(layers=3, frozen=(0,), pairs=(1, 2), attentions=5)
 ONE_ADDED = Layout(layers=2, frozen=(0,), pairs=(), attentions=2)
 
-_CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+_CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2"}
 _FIELDS: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": False, "mlp_bias": False, "pretraining_tp": 1, "rope_scaling": None},
     "mistral": {"sliding_window": None, "head_dim": HEAD_DIM},
+    "mixtral": {
+        "sliding_window": None,
+        "num_local_experts": EXPERTS,
+        "num_experts_per_tok": CHOSEN,
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.001,
+    },
     "qwen2": {"use_sliding_window": False, "sliding_window": None, "max_window_layers": 1},
 }
 
@@ -155,11 +163,28 @@ def _layer(make: torch.Generator, family: str) -> dict[str, Tensor]:
         tensors |= {f"self_attn.{one}_proj.bias": _normal(make, width) for one, width in widths.items()}
     return tensors | {
         "self_attn.o_proj.weight": _normal(make, HIDDEN, HEADS * HEAD_DIM),
-        "mlp.gate_proj.weight": _normal(make, FFN, HIDDEN),
-        "mlp.up_proj.weight": _normal(make, FFN, HIDDEN),
-        "mlp.down_proj.weight": _normal(make, HIDDEN, FFN),
         "input_layernorm.weight": _norm(make),
         "post_attention_layernorm.weight": _norm(make),
+        **_mlp(make, family),
+    }
+
+
+def _mlp(make: torch.Generator, family: str) -> dict[str, Tensor]:
+    if family != "mixtral":
+        return {f"mlp.{name}_proj.weight": one for name, one in _swiglu(make, ("gate", "up", "down")).items()}
+    tensors = {"block_sparse_moe.gate.weight": _normal(make, EXPERTS, HIDDEN)}
+    for expert in range(EXPERTS):
+        at = f"block_sparse_moe.experts.{expert}."
+        tensors |= {f"{at}{name}.weight": one for name, one in _swiglu(make, ("w1", "w3", "w2")).items()}
+    return tensors
+
+
+def _swiglu(make: torch.Generator, names: tuple[str, str, str]) -> dict[str, Tensor]:
+    gate, up, down = names
+    return {
+        gate: _normal(make, FFN, HIDDEN),
+        up: _normal(make, FFN, HIDDEN),
+        down: _normal(make, HIDDEN, FFN),
     }
 
 

@@ -23,6 +23,8 @@ from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
 _LAYERS_A_RELEASE = 8
+_FEWEST_OUTPUTS = 16
+"""Gates and the labels of a class decide much by few weights, in which there is nothing to save."""
 
 
 def quantize(
@@ -41,8 +43,8 @@ def quantize(
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
-    input (name -> places), whose weights stay as they are. A layer whose weights the grid is too coarse for stays in
-    full precision.
+    input (name -> places), whose weights stay as they are. A layer of few outputs, or
+    whose weights the grid is too coarse for, stays in full precision.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -132,6 +134,8 @@ def _has_loud_columns(module: nn.Module) -> bool:
 def _stays(layer: nn.Linear, name: str, recipe: Recipe, group: int | None, loud: Tensor | None) -> bool:
     if recipe.repeats is not None:
         return name in recipe.repeats.kept
+    if layer.out_features < _FEWEST_OUTPUTS:
+        return True
     quiet = torch.ones(layer.in_features)
     if loud is not None:
         quiet[loud] = 0

@@ -12,7 +12,7 @@ from rankport.runtime.bundle.manifest import Target
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What an export chose by its model's weights, as its bundle says it: a proof repeats them."""
+    """Outcome of an export's look at its model's weights, as its bundle says it: a proof repeats it."""
 
     kept: frozenset[str]  # names of layers in full precision
     loud_table: bool  # loud columns of the table of embeddings are in full precision

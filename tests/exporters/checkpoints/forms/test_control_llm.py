@@ -1,6 +1,7 @@
 """Checkpoints that Control LLM expanded load as what they are: equal to a forward pass written from the facts."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from rankport.exporters.quantization.recipes import recipe_of
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import VOCABULARY
 from support.forms.control_llm_reference import ControlLlmReference
-from support.forms.expanded_checkpoints import FAMILIES, LAYOUTS, MERGE_METHODS, expanded_checkpoint
+from support.forms.expanded_checkpoints import (
+    FAMILIES,
+    FFN,
+    HIDDEN,
+    LAYOUTS,
+    MERGE_METHODS,
+    expanded_checkpoint,
+)
 
 CLOSE = 3e-5
 """Of logits around 5, against a reference in float64: fp32's rounding over six layers."""
@@ -217,6 +225,16 @@ def _drop(part: str) -> Callable[[Path], None]:
     return drop
 
 
+EXPERT = "model.layers.1.expanded_layer.block_sparse_moe.experts.1"
+
+
+def _mixture(folder: Path, change: Callable[[dict[str, Tensor]], object], **fields: object) -> None:
+    """Makes the folder one of a family of mixtures, damaged."""
+    shutil.rmtree(folder)
+    expanded_checkpoint(folder, "mixtral", fields=fields)
+    edit_tensors(folder, change)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown expand type": (
         lambda c: edit_expansion(c, expand_type="parallel"),
@@ -277,15 +295,27 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another family": (
         lambda c: edit_config(c, architectures=["GemmaForCausalLMExpansion"]),
-        r"architectures is \['GemmaForCausalLMExpansion'\], .* must be one of Qwen2ForCausalLMExpansion, Mistral",
-    ),
-    "a family that is refused": (
-        lambda c: edit_config(c, architectures=["MixtralForCausalLMExpansion"]),
-        "an expanded mixtral is refused: its experts",
+        r"architectures is \['GemmaForCausalLMExpansion'\], .* must be one of MixtralForCausalLMExpansion, Qwen2",
     ),
     "pairs in a model of the original type": (
         lambda c: edit_config(c, model_type="llama"),
         r"model_type is 'llama', and layers \[1, 3\] are stored as pairs: Control LLM writes 'causallmexpansion'",
+    ),
+    "an expert's matrix": (
+        lambda c: _mixture(c, lambda t: t.pop(f"{EXPERT}.w3.weight")),
+        f"lacks tensor '{EXPERT}.w3.weight': copy it again",
+    ),
+    "an expert of another width": (
+        lambda c: _mixture(c, lambda t: t.update({f"{EXPERT}.w2.weight": torch.zeros(HIDDEN, 8)})),
+        rf"tensor '{EXPERT}.w2.weight' has shape \[{HIDDEN}, 8\], and .*experts.0.w2.weight' \[{HIDDEN}, {FFN}\]",
+    ),
+    "an expert that the config does not count": (
+        lambda c: _mixture(c, lambda t: None, num_local_experts=2),
+        r"gate.weight' has shape \[3, 32\], the config expects \[2, 32\]",
+    ),
+    "an expert in 8 bits": (
+        lambda c: _mixture(c, lambda t: t.update({f"{EXPERT}.w1.weight": torch.zeros(FFN, HIDDEN).char()})),
+        f"tensor '{EXPERT}.w1.weight' is stored as int8 and nothing says its scale",
     ),
     "quantized": (
         lambda c: edit_config(c, quantization_config={"quant_method": "gptq"}),

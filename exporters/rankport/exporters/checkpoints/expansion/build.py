@@ -17,7 +17,7 @@ _NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 def expand(model: nn.Module, pairs: Collection[int], expansion: Expansion) -> None:
-    """Replaces the layers `pairs` of a Llama, Mistral or Qwen2 model, in place. The new weights are undefined."""
+    """Replaces the layers `pairs` of a model of one of the families, in place. The new weights are undefined."""
     body = model.base_model
     layers: nn.ModuleList = body.layers  # type: ignore[union-attr, assignment]
     config = model.config

@@ -17,16 +17,10 @@ class Family:
     model_type: str
     classes: str  # LlamaForCausalLM is Llama's
     fields: tuple[str, ...]  # written to config.json by this family and none below it in FAMILIES
-    refusal: str | None = None
 
 
 FAMILIES = (
-    Family(
-        "mixtral",
-        "Mixtral",
-        ("num_local_experts",),
-        "its experts are stored and routed in a way that is not supported here: expand a dense family",
-    ),
+    Family("mixtral", "Mixtral", ("num_local_experts",)),
     Family("qwen2", "Qwen2", ("use_sliding_window", "max_window_layers")),
     Family("mistral", "Mistral", ("sliding_window",)),
     Family("llama", "Llama", ("mlp_bias", "pretraining_tp", "attention_bias")),
@@ -36,8 +30,6 @@ FAMILIES = (
 def original_config(raw: dict[str, Any]) -> dict[str, Any]:
     """Makes config.json the original model's, with the layers that it has now. Raises CheckpointError."""
     family = _family(raw)
-    if family.refusal is not None:
-        raise CheckpointError(f"config.json: an expanded {family.model_type} is refused: {family.refusal}")
     return {key: value for key, value in raw.items() if key not in ("expansion", "auto_map")} | {
         "model_type": family.model_type,
         "architectures": [f"{family.classes}ForCausalLM"],
@@ -53,9 +45,7 @@ def _family(raw: dict[str, Any]) -> Family:
         classes = original.split("For")[0].removesuffix("Model")
         family = next((family for family in FAMILIES if family.classes == classes), None)
     if family is None:
-        known = ", ".join(
-            f"{family.classes}ForCausalLMExpansion" for family in FAMILIES if family.refusal is None
-        )
+        known = ", ".join(f"{family.classes}ForCausalLMExpansion" for family in FAMILIES)
         raise CheckpointError(
             f"config.json: architectures is {[named]}, which is no expansion of a supported family: "
             f"it must be one of {known}"

@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.forms import plain
 from rankport.exporters.checkpoints.forms.fill import fill, local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
+from rankport.exporters.checkpoints.forms.stored_experts import with_stacked_experts
 from rankport.protos.errors import CheckpointError
 
 
@@ -40,6 +41,7 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     pairs = expansion.paired_layers(int(config.num_hidden_layers), folder.tensors)
     if not expanded:
         return _load_stacked(folder, head, pairs)
+    folder = with_stacked_experts(folder)
     model = skeleton(config, head)
     expand(model, pairs, expansion)
     method = MERGES[expansion.merge_method]

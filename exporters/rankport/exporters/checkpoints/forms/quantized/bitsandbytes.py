@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.forms.fill import require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, refuse_full_precision
-from rankport.exporters.checkpoints.forms.quantized.stands_for import StandsFor, load_in_full
+from rankport.exporters.checkpoints.forms.quantized.stands_for import load_in_full
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
 
@@ -82,12 +83,12 @@ def _state(stored: StoredTensors, name: str, key: str) -> dict[str, Any]:
     return state  # type: ignore[no-any-return]
 
 
-def _matrix(stored: StoredTensors, name: str, state: dict[str, Any]) -> StandsFor:
+def _matrix(stored: StoredTensors, name: str, state: dict[str, Any]) -> MadeTensor:
     parts = (
         *(f"{name}.{part}" for part in (*_FLAT, *_NESTED)),
         *(key for key in stored if key.startswith(f"{name}{_STATE}")),
     )
-    return StandsFor(tuple(state["shape"]), (name, *parts), lambda: _dequantized(stored, name, state))
+    return MadeTensor(tuple(state["shape"]), (name, *parts), lambda: _dequantized(stored, name, state))
 
 
 def _dequantized(stored: StoredTensors, name: str, state: dict[str, Any]) -> Tensor:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor
 from rankport.exporters.checkpoints.forms.quantized.low_bit import refuse_full_precision
 from rankport.exporters.checkpoints.forms.quantized.packing import powers_of_two, unpack_fp4
-from rankport.exporters.checkpoints.forms.quantized.stands_for import StandsFor, load_in_full
+from rankport.exporters.checkpoints.forms.quantized.stands_for import load_in_full
 from rankport.exporters.checkpoints.forms.quantized.stated import require_known
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
@@ -44,7 +45,7 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     return load_in_full(folder, head, meant, f"{len(meant)} matrices of experts are stored in MXFP4")
 
 
-def _experts(stored: StoredTensors, name: str, stated: dict[str, Any]) -> StandsFor:
+def _experts(stored: StoredTensors, name: str, stated: dict[str, Any]) -> MadeTensor:
     """Finds the parts of the experts' matrices [experts, in, out] of a layer."""
     kept = next((part for part in stated.get("modules_to_not_convert") or () if _is_within(name, part)), None)
     if kept is not None:
@@ -65,7 +66,7 @@ def _experts(stored: StoredTensors, name: str, stated: dict[str, Any]) -> Stands
         if stored.dtype(part) != torch.uint8:
             raise CheckpointError(f"tensor {part!r} is {stored.dtype(part)}, expected is torch.uint8")
     experts, out, groups = shape
-    return StandsFor(
+    return MadeTensor(
         (experts, groups * _GROUP, out), (blocks, scales), lambda: _dequantized(stored, blocks, scales)
     )
 

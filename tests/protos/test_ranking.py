@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ def test_the_best_come_first_ties_as_given_and_items_without_a_score_last() -> N
     np.testing.assert_array_equal(ranking.logits[:, 1], -ranking.scores)
     assert (ranking.status[-1], ranking.messages[-1]) == (ItemStatus.NOT_FOUND, "no such key")
     assert (ranking.score_kind, ranking.read_out, ranking.usage.item_tokens) == ("logit", "logit of yes", 3)
+
+
+def test_how_many_items_a_server_under_pressure_scored_is_told_of_the_first_few_too() -> None:
+    assert Ranking.of(result(SCORES), top_k=2).depth is None
+    assert Ranking.of(replace(result(SCORES), depth=3), top_k=2).depth == 3
 
 
 def test_rank_hands_all_on_to_score_and_keeps_the_first_few() -> None:

@@ -43,8 +43,9 @@ class Ranking:
     items: tuple[Item, ...] | None  # [ranked] as they were given; None unless they were asked for
     usage: Usage
     fingerprint: str  # of the bundle that answered
-    score_kind: str  # as in `ScoreResult`
+    score_kind: str  # as in `ScoreResult`, as are the next two
     read_out: str
+    depth: int | None = None
 
     @classmethod
     def of(
@@ -65,6 +66,7 @@ class Ranking:
             fingerprint=result.fingerprint,
             score_kind=result.score_kind,
             read_out=result.read_out,
+            depth=result.depth,
         )
 
     @property

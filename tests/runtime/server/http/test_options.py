@@ -36,7 +36,7 @@ class Remembering(DeterministicRanker):
         scores = result.scores.copy()
         scores[self.depth :] = np.nan
         skipped = (ItemStatus.SKIPPED,) * (len(scores) - self.depth)
-        return replace(result, scores=scores, status=result.status[: self.depth] + skipped)
+        return replace(result, scores=scores, status=result.status[: self.depth] + skipped, depth=self.depth)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["fail", "cut"])
@@ -85,7 +85,11 @@ def test_items_left_out_under_pressure_are_not_ranked_and_refused_where_all_are_
     model, address, _ = remembering
     model.depth = 1
     try:
-        assert [entry["index"] for entry in ask(address, "/rerank", JINA).json["results"]] == [0]
+        jina = ask(address, "/rerank", JINA)
+        assert [entry["index"] for entry in jina.json["results"]] == [0]
+        assert jina.headers["x-rankport-depth"] == "1"
+        cohere = ask(address, "/v2/rerank", JINA | {"model": "ranker"}).json
+        assert cohere["meta"]["warnings"] == ["only documents[:1] are ranked: the server is under pressure"]
         assert [entry["index"] for entry in ask(address, "/v1/ranking", NIM).json["rankings"]] == [0]
         for path, body in (("/rerank", TEI), ("/score", SCORE)):
             answer = ask(address, path, body)
@@ -96,6 +100,7 @@ def test_items_left_out_under_pressure_are_not_ranked_and_refused_where_all_are_
         assert own["outcomes"][0]["status"] == "skipped"
     finally:
         model.depth = None
+    assert "x-rankport-depth" not in ask(address, "/rerank", JINA).headers
 
 
 def test_a_version_is_asked_by_its_name(remembering: tuple[Remembering, str, bool]) -> None:

@@ -44,6 +44,7 @@ class Scored:
             "read-out": self.result.read_out,
             "prompt-tokens": str(self.prompt_tokens),
             "truncated-items": str(len(self.truncated)),
+            **({} if self.result.depth is None else {"depth": str(self.result.depth)}),
         }
         return {f"x-rankport-{name}": header_value(value) for name, value in said.items()}
 

@@ -46,6 +46,8 @@ def _check_doc_limit(form: CohereRerank, limit: int) -> None:
 
 def _meta(scored: Scored) -> object:
     warnings = [f"documents[{index}], or the query before it, was cut" for index in scored.truncated]
+    if (depth := scored.result.depth) is not None:
+        warnings.append(f"only documents[:{depth}] are ranked: the server is under pressure")
     return {
         "api_version": {"version": "2"},
         "billed_units": {"search_units": 1},

@@ -216,7 +216,7 @@ DAMAGES: dict[str, tuple[str, Callable[[dict[str, Tensor]], None], str]] = {
     "a quantized embedding table": (
         "W8A8",
         _add("model.embed_tokens.weight_scale", torch.ones(101, 1)),
-        r"layer 'model\.embed_tokens' is quantized and a Embedding: only Linear layers",
+        r"layer 'model\.embed_tokens' is quantized and an Embedding: only Linear layers",
     ),
     "a layer without a place": (
         "W8A8",

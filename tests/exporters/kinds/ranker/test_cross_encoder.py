@@ -86,3 +86,28 @@ def test_what_a_ranker_would_lack_is_refused_by_name(folder: Path) -> None:
     sentence_folders.state_modules(folder, ("Transformer", ""), ("Dense", "1_Dense"))
     with pytest.raises(CheckpointError, match="has a Dense module, which a ranker's graph lacks"):
         planned(folder, label_ids=(4, 5), positive="4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"do_lower_case": True}, r"do_lower_case True cannot be exported: put a normalizer .*Lowercase"),
+        (
+            {"config_args": {"num_labels": 3}},
+            r"config_args: num_labels 3 is not known here: write it into config.json",
+        ),
+        ({"tokenizer_args": {"add_eos_token": True}}, r"add_eos_token True .* save the tokenizer with it"),
+        ({"processing_kwargs": {"text": {"max_length": 9}}}, r"text .* set max_seq_length to cut texts"),
+        ({"max_seq_lenght": 8}, r"max_seq_lenght 8 is not known here"),
+    ],
+)
+def test_settings_beside_its_transformer_that_a_bundle_lacks_are_refused(
+    settings: dict[str, object], reason: str, folder: Path
+) -> None:
+    sentence_folders.write(folder, "sentence_bert_config.json", settings)
+    with pytest.raises(CheckpointError, match=reason):
+        planned(folder, positive="no")
+    sentence_folders.write(
+        folder, "sentence_bert_config.json", {"do_lower_case": False, "unpad_inputs": None}
+    )
+    assert planned(folder, positive="no").limits.max_item_tokens > 0

@@ -13,7 +13,11 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     transformer_folder,
 )
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
-from rankport.exporters.checkpoints.sentence_transformers.transformer import pair_limit, pair_settings
+from rankport.exporters.checkpoints.sentence_transformers.transformer import (
+    check_pair_settings,
+    pair_limit,
+    pair_settings,
+)
 from rankport.protos.errors import CheckpointError
 
 ScoreKind = Literal["probability", "logit"]
@@ -48,6 +52,7 @@ class CrossEncoderFolder:
                     f"{path / MODULES_FILE} has a {module.kind} module, which a ranker's graph lacks: it would be "
                     "another model: serve this one with sentence-transformers"
                 )
+        check_pair_settings(transformer_folder(path))
         settings = Settings.read(path / CONFIG_FILE)
         stated = settings.text("activation_fn") or activation
         prompts, default = settings.part("prompts"), settings.text("default_prompt_name")

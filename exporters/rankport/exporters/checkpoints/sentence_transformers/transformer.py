@@ -39,10 +39,7 @@ def transformer_settings(folder: Path) -> TransformerSettings:
         settings.require(name, (), "belongs to multi-vector encoders, which cannot be exported")
     settings.ignore("unpad_inputs")  # how passes are laid out
     limit, lower = settings.count("max_seq_length"), settings.flag("do_lower_case", False)
-    for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
-        arguments = settings.part(name)
-        arguments.ignore("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "use_cache")
-        arguments.finish("write it into config.json")
+    _check_arguments(settings)
     own = _tokenizer_arguments(settings)
     settings.part("processing_kwargs").finish("only max_seq_length cuts texts: set that instead")
     settings.finish()
@@ -64,6 +61,36 @@ def pair_limit(folder: Path) -> int | None:
 def pair_settings(folder: Path) -> Settings:
     """Opens the settings of a CrossEncoder beside its transformer. Raises CheckpointError."""
     return Settings.read(_config_file(folder))
+
+
+def check_pair_settings(folder: Path) -> None:
+    """Checks what a CrossEncoder says beside its transformer, but limit and messages, which are read elsewhere.
+
+    Raises CheckpointError for what changes a score and is in no bundle.
+    """
+    settings = pair_settings(folder)
+    settings.ignore(
+        "transformer_task", "module_output_name", "modality_config", "max_seq_length", "unpad_inputs"
+    )
+    if settings.flag("do_lower_case", False):
+        raise settings.error(
+            "do_lower_case",
+            True,
+            'cannot be exported: put a normalizer {"type": "Lowercase"} first in tokenizer.json, and say false here',
+        )
+    _check_arguments(settings)
+    _tokenizer_arguments(settings)
+    processing = settings.part("processing_kwargs")
+    processing.ignore("chat_template")
+    processing.finish("only chat_template can be exported: set max_seq_length to cut texts")
+    settings.finish("remove it if it changes no score")
+
+
+def _check_arguments(settings: Settings) -> None:
+    for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
+        arguments = settings.part(name)
+        arguments.ignore("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "use_cache")
+        arguments.finish("write it into config.json")
 
 
 def _config_file(folder: Path) -> Path:

@@ -58,3 +58,11 @@ def test_a_model_type_that_only_its_own_code_knows_cannot_be_exported(checkpoint
         CheckpointError, match=r"AutoConfig is Config of own.py.*'mine' is unknown to transformers"
     ):
         load_checkpoint(checkpoint, head="none", ignore_remote_code=ignore)
+
+
+def test_a_model_type_that_transformers_has_by_another_name_is_told_that(checkpoint: Path) -> None:
+    write(checkpoint / "config.json", model_type="new", auto_map={"AutoConfig": "configuration.NewConfig"})
+    with pytest.raises(
+        CheckpointError, match=r"transformers' own is model_type 'gte': get a checkpoint that was"
+    ):
+        load_checkpoint(checkpoint, head="none")

@@ -30,8 +30,9 @@ def measure_set_ranker(
     facts = facts_of(sets_of(source))
     require_stated(manifest, facts)
     on_progress("reference in torch")
-    samples = draw_samples(facts.schema, keys_by_table(sets_of(source)))
     reference = SetReference.of(sets_of(source), manifest)
+    drawn = draw_samples(facts.schema, keys_by_table(sets_of(source)))
+    samples = [reference.cut_clearly(sample) for sample in drawn]
     expected = [reference.logits(sample) for sample in samples]
     values = partial(_combined, facts)
     modes: list[ModeParity] = []

@@ -15,6 +15,8 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import SetFeature
 
 Logits = NDArray[np.float32]  # [candidates, heads]
+_CLEAR = 0.02
+"""Distance of two scores, of the deviation of all, that half precision does not bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,34 @@ class SetReference:
         with torch.no_grad():
             return self._pass(sample, None)
 
-    def _second_pass(self, sample: SetSample, alone: Logits, top_k: int) -> Logits:
+    def cut_clearly(self, sample: SetSample) -> SetSample:
+        """Leaves out candidates that a first pass hardly tells from the last that it takes: an order would choose.
+
+        They are many where features are few: equal ids, or ids that are all unknown, have equal scores.
+        """
+        top_k = self.facts.schema.mask.top_k
+        if top_k is None or top_k >= len(sample.sessions):
+            return sample
+        scores = self._combined(self.alone(sample))
+        behind = np.argsort(-scores, kind="stable")
+        last, rest = scores[behind[top_k - 1]], behind[top_k:]
+        hardly = rest[last - scores[rest] <= _CLEAR * scores.std()]
+        return _part(sample, np.setdiff1d(np.arange(len(scores)), hardly))
+
+    def _combined(self, logits: Logits) -> NDArray[np.float32]:
+        """Sums the scores of heads by weight: what a first pass is ordered by. [candidates]"""
         weights = np.array(
             [self.facts.head_weights.get(name, 0.0) for name in self.facts.outputs], np.float32
         )
-        scores = torch.from_numpy(alone)
+        scores = torch.from_numpy(logits)
         if self.facts.score.transform == "sigmoid":
             scores = torch.sigmoid(scores)
-        first = np.argsort(-(scores.numpy() @ weights), kind="stable")[:top_k]
-        chosen = {name: column[first] for name, column in sample.candidates.items()}
-        again = SetSample(sample.history, chosen, sample.times, sample.now, sample.sessions[first])
+        combined: NDArray[np.float32] = scores.numpy() @ weights
+        return combined
+
+    def _second_pass(self, sample: SetSample, alone: Logits, top_k: int) -> Logits:
+        first = np.argsort(-self._combined(alone), kind="stable")[:top_k]
+        again = _part(sample, first)
         logits = alone.copy()
         logits[first] = self._pass(again, again.sessions)
         return logits
@@ -86,6 +106,12 @@ class SetReference:
         return [
             torch.zeros(layer.kv_heads, 0, layer.head_dim) for layer in self.facts.layers for _ in range(2)
         ]
+
+
+def _part(sample: SetSample, places: NDArray[np.int64]) -> SetSample:
+    """Takes some of a sample's candidates."""
+    chosen = {name: column[places] for name, column in sample.candidates.items()}
+    return SetSample(sample.history, chosen, sample.times, sample.now, sample.sessions[places])
 
 
 def _tensor(column: NDArray[np.generic]) -> Tensor:

@@ -66,7 +66,7 @@ def require_equal_in_every_mode(bundle: Bundle, folder: Path) -> None:
 
 
 EVERY_RUN = ("dlerp", "moe", "experts")
-"""Reads both answers of two pairs; chooses by what it reads; experts. The bundle below is of a stack, merged otherwise."""
+"""Reads both answers of two pairs; chooses by what it reads; experts. The bundle below is of a stack and a merge."""
 
 
 @pytest.mark.parametrize("chosen", every_run(EXPANSIONS, EVERY_RUN))

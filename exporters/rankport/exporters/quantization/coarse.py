@@ -11,7 +11,7 @@ _MOST = {8: 0.1, 4: 0.4}
 Of normally distributed weights 8 bits of integers take .007 (of Student's t of three degrees up to .04), of fp8 .026,
 4 bits .1; int8 .6 of a row that holds one number of 500 times the size of the others.
 """
-_SAMPLE = 1024
+_SAMPLE = 256
 """Rows that tell: rounding all of a large matrix once more would take as long as quantizing it."""
 
 

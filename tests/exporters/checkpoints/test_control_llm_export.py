@@ -141,14 +141,3 @@ def test_a_server_answers_what_the_reference_answers(client: Client, folder: Pat
 def test_an_expanded_body_exports_as_an_item_encoder(folder: Path, tmp_path: Path) -> None:
     bundle = export(folder, tmp_path / "b", kind="item-encoder", pooling="last-k", max_item_tokens=24)
     assert bundle.manifest.parity is not None
-
-
-@pytest.mark.parametrize("merge_method", ["dlerp", "moe"])
-def test_what_weighs_the_answers_of_a_pair_stays_in_full_precision(merge_method: str, tmp_path: Path) -> None:
-    folder = expanded_checkpoint(tmp_path / "c", "llama", "concat", merge_method, layout=ONE_PAIR)
-    limits = {"max_prefix_tokens": 40, "max_item_tokens": 24}
-    bundle = export(folder, tmp_path / "b", kind="ranker", label_ids=(YES, NO), quantize="int8", **limits)
-    quantization = bundle.manifest.quantization
-    assert quantization is not None
-    weighing = {"dlerp": "interp_weight.fc", "moe": "gating.gate_network.0"}[merge_method]
-    assert f"model.layers.1.{weighing}" in quantization.kept

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
-from rankport.exporters.quantization.deciders import is_decider
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,
@@ -43,8 +42,8 @@ def quantize(
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
-    input (name -> places), whose weights stay as they are. A layer of few outputs, or
-    whose weights the grid is too coarse for, stays in full precision.
+    input (name -> places), whose weights stay as they are. A layer of few outputs, or whose
+    weights the grid is too coarse for, stays in full precision.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -54,7 +53,6 @@ def quantize(
         if isinstance(layer, nn.Linear)
         and not (recipe.fine and layer is not head and _reads_a_text(model, name))
         and (layer is not head or whole_head)
-        and not is_decider(layer)
         and name != "score"
         and not name.startswith("pooler.")
     ]

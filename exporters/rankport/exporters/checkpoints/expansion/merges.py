@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rankport.exporters.quantization.deciders import decider
-
 
 class ExpandedLayer(nn.Module):
     """Two decoder layers on the same input, each with its residuals and its attention; `merge` is the method's."""
@@ -102,7 +100,7 @@ class _Weighing(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.fc = decider(_undefined_linear(features, 1))
+        self.fc = _undefined_linear(features, 1)
 
 
 class DlerpLayer(ExpandedLayer):
@@ -140,7 +138,7 @@ class _Gating(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.gate_network = nn.Sequential(decider(_undefined_linear(hidden, 2)))
+        self.gate_network = nn.Sequential(_undefined_linear(hidden, 2))
 
 
 class MoeLayer(ExpandedLayer):

@@ -24,6 +24,7 @@ CLIENTS: list[Callable[..., Any]] = [Client, AsyncClient]
         ({"timeout_s": "1"}, "timeout_s is '1'"),
         ({"tls": "yes"}, r"tls is 'yes'; give True, False or Tls\(ca=FILE\)"),
         ({"tls": 1}, "tls is 1; give True"),
+        ({"retry": "false"}, "retry is 'false': give True or False"),
         ({"token": 5}, "token is of type int; give text, or a function that returns it"),
         ({"token": b"t"}, "token is of type bytes"),
         ({"token": "a\nb"}, "token has characters that a header does not take"),
@@ -58,6 +59,19 @@ def test_sizes_of_streams_are_whole_numbers(count: Any) -> None:
             next(client.score_stream(CALLS, window=count))
         with pytest.raises(InvalidRequest, match=f"chunk_texts is {count!r}: it must be a whole number"):
             next(client.encode_stream([("1", "a")], chunk_texts=count))
+
+
+def test_a_timeout_in_the_place_of_a_flag_is_told() -> None:
+    async def ask(client: AsyncClient) -> None:
+        with pytest.raises(InvalidRequest, match=r"return_items is 0\.5: give True or False"):
+            await client.rank("q", ["a"], 10, 0.5)  # type: ignore[arg-type]
+
+    asyncio.run(ask(AsyncClient(ADDRESS)))
+    with (
+        Client(ADDRESS) as client,
+        pytest.raises(InvalidRequest, match=r"return_items is 0\.5: give True or False"),
+    ):
+        client.rank("q", ["a"], 10, 0.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("id", [5, None, "", "a b", b"a"])

@@ -61,6 +61,13 @@ def checked_top_k(top_k: object) -> int | None:
     return min(int(top_k), INT64.max)
 
 
+def checked_flag(value: object, name: str) -> bool:
+    """Takes True or False. Raises `InvalidRequest` otherwise: any text is true to Python."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidRequest(f"{name} is {value!r:.40}: give True or False")
+    return bool(value)
+
+
 def checked_count(count: object, name: str) -> int:
     """Takes a whole number, 1 or more. Raises `InvalidRequest` otherwise."""
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_items, checked_top_k
+from rankport.protos.arguments import checked_flag, checked_items, checked_top_k
 from rankport.protos.features import FeatureColumns
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import (
@@ -135,10 +135,10 @@ class Ranks(ABC):
         `top_k` keeps the first so many; `return_items` puts the items beside their scores. Raises as `score`, and
         `InvalidRequest` for a `top_k` below 1.
         """
-        top_k = checked_top_k(top_k)
+        top_k, shown = checked_top_k(top_k), checked_flag(return_items, "return_items")
         given = checked_items(items)
         result = self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
-        return Ranking.of(result, given if return_items else None, top_k)
+        return Ranking.of(result, given if shown else None, top_k)
 
 
 class WeighingRanks(Ranks):
@@ -170,12 +170,12 @@ class WeighingRanks(Ranks):
         features: Features | FeatureColumns | None = None,
     ) -> Ranking:
         """Ranks as `Ranks.rank`; `features` are those of the items in the order given."""
-        top_k = checked_top_k(top_k)
+        top_k, shown = checked_top_k(top_k), checked_flag(return_items, "return_items")
         given = checked_items(items)
         result = self.score(
             prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
         )
-        return Ranking.of(result, given if return_items else None, top_k)
+        return Ranking.of(result, given if shown else None, top_k)
 
 
 def item_name(item: Item) -> str:

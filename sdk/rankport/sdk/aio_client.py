@@ -7,7 +7,13 @@ from typing import Self, TypeVar
 
 import grpc
 
-from rankport.protos.arguments import checked_items, checked_text, checked_timeout_s, checked_top_k
+from rankport.protos.arguments import (
+    checked_flag,
+    checked_items,
+    checked_text,
+    checked_timeout_s,
+    checked_top_k,
+)
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
 from rankport.protos.messages import generate_wire, wire
@@ -71,7 +77,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         self._token = checked_token(token)
         self._credentials = credentials_of(tls, credentials)
         self._options = self._target.options(options, secure=self._credentials is not None)
-        self._retries = RetryBudget(enabled=retry)
+        self._retries = RetryBudget(enabled=checked_flag(retry, "retry"))
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncConnection] = {}
         self._closed = False
@@ -130,7 +136,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         priority: Priority | None = None,
     ) -> Ranking:
         """Ranks as `Client.rank`."""
-        top_k = checked_top_k(top_k)
+        top_k, shown = checked_top_k(top_k), checked_flag(return_items, "return_items")
         given = checked_items(items)
         result = await self.score(
             prefix,
@@ -141,7 +147,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
             features=features,
             priority=priority,
         )
-        return Ranking.of(result, given if return_items else None, top_k)
+        return Ranking.of(result, given if shown else None, top_k)
 
     async def encode_stream(
         self,

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from rankport.protos.arguments import checked_text, checked_timeout_s
+from rankport.protos.arguments import checked_flag, checked_text, checked_timeout_s
 from rankport.protos.errors import Unavailable
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
@@ -91,7 +91,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         secured = credentials_of(tls, credentials)
         opened = self._target.options(options, secure=secured is not None)
         self._connecting = (self._target.uri, secured, opened, checked_token(token))
-        self._retries = RetryBudget(enabled=retry)
+        self._retries = RetryBudget(enabled=checked_flag(retry, "retry"))
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._closed = False

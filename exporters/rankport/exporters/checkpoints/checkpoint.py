@@ -83,6 +83,11 @@ class Checkpoint:
         """The folders that say what it is, the adapter's before its base's."""
         return speaking_folders(self.path, None if self.adapter is None else self.adapter.base)
 
+    @property
+    def config_file(self) -> Path:
+        """The config.json of its model, of an adapter its base's."""
+        return transformer_folder(self.path if self.adapter is None else self.adapter.base) / "config.json"
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterMerge:

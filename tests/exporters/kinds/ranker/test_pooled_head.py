@@ -10,11 +10,13 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.prompt import classifier_prompt
+from rankport.exporters.kinds.labels.pooled_head import pooled_head
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints, sentence_folders
+from support.forms import adapters
 from support.reading.class_folders import LEVELS, pooled_levels
 
 JOB = "senior software engineer"
@@ -72,6 +74,17 @@ def test_its_bundle_says_what_lies_behind_the_last_state(bundle: Bundle) -> None
     ]
     assert bundle.manifest.parity is not None
     assert max(mode.max_abs_error for mode in bundle.manifest.parity.modes) <= 1e-5
+
+
+def test_an_adapter_in_such_a_folder_answers_by_its_levels(tmp_path: Path) -> None:
+    base = checkpoints.body(tmp_path / "base", "qwen3", num_hidden_layers=1)
+    adapter = adapters.lora(tmp_path / "adapter", base, kind="body", target_modules=["q_proj"]).folder
+    folder = pooled_levels(adapter, tmp_path / "fit", "lasttoken")
+    source = load_checkpoint(folder, base=base, head="none")
+    assert pooled_head(source, named=False)[0] == LEVELS
+    sentence_folders.change(folder, "config_sentence_transformers.json", labels=None)
+    sentence_folders.change(base, "config.json", id2label={"0": "bad", "1": "good", "2": "best"})
+    assert pooled_head(source, named=False)[0] == ("bad", "good", "best")
 
 
 def test_what_is_neither_the_last_state_nor_an_average_is_sent_to_whole_sequences(tmp_path: Path) -> None:

@@ -1,19 +1,26 @@
 """Taggers from checkpoint to spans: proven, opened, verified and tagging as transformers does."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForTokenClassification
 
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
+from rankport.exporters.kinds.tagger.options import TaggerOptions
+from rankport.exporters.kinds.tagger.plan import tagger_limits
 from rankport.exporters.kinds.tagger.proof.texts import of_shorter_windows
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.tagger.tagger import Tagger
+from support import sentence_folders
 from support.reading.taggers import NAMES, random_crf, tagger_checkpoint, write_crf
 
 TEXTS = ["sushi in New York, please!", "👩‍🍳 cooks 🍣 in İzmir", "", "the café of Ghent " * 9]
@@ -48,6 +55,18 @@ def test_its_kind_is_claimed_and_every_mode_is_proven(bundle: Bundle) -> None:
     assert list(modes) == ["one_item", "batch", "spans", "words", "windows", "pipeline"]
     assert modes["spans"] >= 25
     assert modes["pipeline"] >= 8
+
+
+def test_the_longest_text_of_an_adapter_without_a_tokenizer_is_what_its_bases_says(tmp_path: Path) -> None:
+    base = tagger_checkpoint(tmp_path / "base")
+    sentence_folders.change(base, "tokenizer_config.json", model_max_length=20)
+    model = AutoModelForTokenClassification.from_pretrained(base)
+    config = LoraConfig(task_type="TOKEN_CLS", target_modules=["query"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what peft asks transformers
+        get_peft_model(model, config).save_pretrained(str(tmp_path / "adapter"))
+    source = load_checkpoint(tmp_path / "adapter", base=base)
+    assert tagger_limits(source, TaggerOptions()).max_item_tokens == 20
 
 
 def test_windows_that_a_proof_runs_are_no_longer_than_it_can(bundle: Bundle) -> None:

@@ -7,7 +7,6 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
-from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.checkpoints.states import states_width
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
@@ -94,11 +93,10 @@ def _folder_names(
 ) -> tuple[str, ...]:
     """Takes the names that the folder states: its own `labels`, or id2label of the body's config."""
     stated, where = folder.labels, "config_sentence_transformers.json: labels"
-    config = transformer_folder(source.path) / "config.json"
-    names = read_json_object(config).get("id2label")
+    names = read_json_object(source.config_file).get("id2label")
     if stated is None and isinstance(names, dict):
         stated = tuple(str(names[index]) for index in sorted(names, key=int))
-        where = f"{config}: id2label"
+        where = f"{source.config_file}: id2label"
     if not wanted:
         return ("",) * outputs
     if stated is None:

@@ -5,7 +5,6 @@ from typing import Literal
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
-from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.tagger.crf_files import BUNDLE_FILE, CrfFiles, read_crf
@@ -48,7 +47,7 @@ def label_scheme(source: Checkpoint) -> LabelScheme:
     try:
         return LabelScheme.of(head_names(source))
     except ValueError as error:
-        raise CheckpointError(f"config.json: id2label: {error}") from error
+        raise CheckpointError(f"{source.config_file}: id2label: {error}") from error
 
 
 def tagger_limits(source: Checkpoint, options: TaggerOptions) -> Limits:
@@ -63,7 +62,11 @@ def tagger_limits(source: Checkpoint, options: TaggerOptions) -> Limits:
 
 def _stated_length(source: Checkpoint) -> int | None:
     """Reads model_max_length, which transformers writes as a huge number where there is none."""
-    file = transformer_folder(source.path) / "tokenizer_config.json"
+    if source.tokenizer_file is None:
+        return None
+    file = (
+        source.tokenizer_file.parent / "tokenizer_config.json"
+    )  # of an adapter without a tokenizer its base's
     stated = read_json_object(file).get("model_max_length") if file.is_file() else None
     return stated if isinstance(stated, int) and 1 <= stated < 10**9 else None
 

@@ -26,14 +26,18 @@ from rankport.protos.v1 import rankport_pb2 as pb
 Text = str | Sequence[int]
 
 _PUSHBACK = "grpc-retry-pushback-ms"
+_OTHER_NAME = (
+    "; the server's TLS certificate is of another name: call it by that, or give "
+    "options=[('grpc.ssl_target_name_override', NAME)]"
+)
 _TLS_HINTS = {  # the first that fits
     "WRONG_VERSION_NUMBER": "; the server speaks no TLS there: leave tls (of commands: RANKPORT_TLS) out",
     "certificate has expired": "; the server's TLS certificate has: renew it there, or set this machine's clock",
     "certificate is not yet valid": "; the server's TLS certificate is of later: replace it, or set the clock here",
-    "Hostname Verification Check failed": "; the server's TLS certificate is of another name: call it by that, or give "
-    "options=[('grpc.ssl_target_name_override', NAME)]",
-    "CERTIFICATE_VERIFY_FAILED": "; the server's certificate is of no authority known here: give tls=Tls(ca=FILE) (of "
-    "commands: RANKPORT_TLS_CA)",
+    "Hostname Verification Check failed": _OTHER_NAME,
+    "is not in peer certificate": _OTHER_NAME,  # grpcio before 1.80, which tells no more of the next either
+    "CERTIFICATE_VERIFY_FAILED": "; the server's certificate is of no authority known here, or not of today: give "
+    "tls=Tls(ca=FILE) (of commands: RANKPORT_TLS_CA), or look at its dates",
     "Socket closed": "; if the server speaks TLS there, give tls=Tls(ca=FILE) or tls=True (of commands: "
     "RANKPORT_TLS_CA, RANKPORT_TLS)",
 }

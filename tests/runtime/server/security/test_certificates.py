@@ -18,7 +18,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.sdk.client import Client
 from rankport.sdk.transport.access import Tls
 from support.certificates import CertificateFiles
-from support.servers.serving import LOCAL, Serving, serving
+from support.servers.serving import GRPCIO, LOCAL, Serving, serving
 
 
 def secured(files: CertificateFiles, *, mutual: bool = False) -> SecurityConfig:
@@ -67,7 +67,7 @@ def test_calls_come_over_tls_and_not_in_clear(running: Serving, files: Certifica
     with (
         Client(running.address, tls=stranger.tls, timeout_s=10, retry=False) as client,
         pytest.raises(
-            Unavailable, match=r"certificate is of no authority known here: give tls=Tls\(ca=FILE\)"
+            Unavailable, match=r"certificate is of no authority known here, .*: give tls=Tls\(ca=FILE\)"
         ),
     ):
         client.models()
@@ -178,7 +178,7 @@ def test_a_certificate_that_clients_refuse_is_told_by_why(
     with (
         serving(config) as served,
         Client(served.address, tls=files.tls, timeout_s=10, retry=False) as client,
-        pytest.raises(Unavailable, match=told),
+        pytest.raises(Unavailable, match=told if "another" in told or GRPCIO >= (1, 80) else "not of today"),
     ):
         client.models()
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]

@@ -75,6 +75,7 @@ def test_its_limit_holds_for_prefix_and_item_together(folder: Path) -> None:
 
 def test_what_a_ranker_would_lack_is_refused_by_name(folder: Path) -> None:
     sentence_folders.write(folder, OWN, {"prompts": {"web": "Judge."}, "default_prompt_name": "web"})
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(InvalidRequest, match=r"puts 'Judge\.' before each pair .*--prompt bare"):
         planned(folder, positive="no")
     assert planned(folder, positive="no", prompt="bare").limits.max_item_tokens > 0

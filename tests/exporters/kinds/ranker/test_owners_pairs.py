@@ -1,5 +1,6 @@
 """A CrossEncoder's folder says how pairs are read: by its chat template, or framed by its tokenizer."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -223,3 +224,60 @@ def test_pairs_that_are_no_chat_are_framed_as_the_tokenizer_frames_two_texts(
         ours = ranker.score(QUERY, ITEMS).scores
     assert np.abs(ours - owners_scores(folder)).max() < 1e-5
     assert resolved(folder, "bare").warnings == ()
+
+
+BEFORE = "Given a query, judge the document.\nQuery: "
+
+
+@pytest.fixture
+def prompted(folder: Path) -> Path:
+    """A folder whose pairs are no chat, with a text before each by default."""
+    (folder / "chat_template.jinja").unlink()
+    text = {"text": {"method": "forward", "method_output_name": "logits"}}
+    sentence_folders.change(folder, SETTINGS, modality_config=text)
+    sentence_folders.change(folder, OWN, prompts={"judge": BEFORE}, default_prompt_name="judge")
+    return folder
+
+
+def test_a_default_prompt_is_one_text_with_the_query(prompted: Path, tmp_path: Path) -> None:
+    export(prompted, tmp_path / "out")
+    with Ranker.load(tmp_path / "out") as ranker:
+        ours = ranker.score(QUERY, ITEMS).scores
+    assert np.abs(ours - owners_scores(prompted)).max() < 1e-5
+    assert verify(tmp_path / "out", prompted).failures == ()
+    assert resolved(prompted).prompt.prefix == [
+        Segment(text=BEFORE),
+        Segment(field="prefix", joined=True),
+    ]
+    # Without the text the owner's scores are others.
+    sentence_folders.change(prompted, OWN, default_prompt_name=None)
+    assert np.abs(ours - owners_scores(prompted)).max() > 1e-4
+
+
+def test_special_tokens_in_a_default_prompt_are_tokens(prompted: Path) -> None:
+    sentence_folders.change(prompted, OWN, prompts={"judge": "<|im_start|>query: "})
+    assert resolved(prompted).prompt.prefix == [
+        Segment(special=["<|im_start|>"]),
+        Segment(text="query: "),
+        Segment(field="prefix", joined=True),
+    ]
+
+
+def test_a_prompt_beside_a_default_one_says_where_it_differs(prompted: Path, tmp_path: Path) -> None:
+    (warning,) = resolved(prompted, "bare").warnings
+    assert f"the folder's default prompt {BEFORE!r}, by which" in warning
+    same = tmp_path / "prompt.toml"
+    same.write_text(
+        f'[[prefix]]\ntext = {json.dumps(BEFORE)}\n[[prefix]]\nfield = "query"\njoined = true\n[[item]]\nitem = true\n'
+    )
+    assert resolved(prompted, str(same)).warnings == ()
+
+
+def test_prompts_that_are_not_used_are_noted_and_a_default_of_none_is_refused(prompted: Path) -> None:
+    assert resolved(prompted).notes == ()
+    sentence_folders.change(prompted, OWN, default_prompt_name=None)
+    (note,) = resolved(prompted).notes
+    assert "has the prompts judge and no default" in note
+    sentence_folders.change(prompted, OWN, default_prompt_name="web")
+    with pytest.raises(CheckpointError, match="default_prompt_name 'web' is none of the prompts judge"):
+        resolved(prompted)

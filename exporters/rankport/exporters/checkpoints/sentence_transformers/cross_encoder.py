@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
+from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE, stated_prompts
 from rankport.exporters.checkpoints.sentence_transformers.logit_score import LogitScore, stated_logit_score
 from rankport.exporters.checkpoints.sentence_transformers.messages import PairMessages, pair_messages
 from rankport.exporters.checkpoints.sentence_transformers.modules import (
@@ -36,6 +36,17 @@ class CrossEncoderFolder:
     is_own: bool = (
         False  # whether sentence-transformers wrote the folder, so that its owner runs it by that library
     )
+    unused_prompts: tuple[str, ...] = ()  # names of those that are there, where none is put before a pair
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says what is left to whoever asks for scores."""
+        if not self.unused_prompts:
+            return ()
+        return (
+            f"no prompt is put before a pair: {CONFIG_FILE} has the prompts {', '.join(self.unused_prompts)} and no "
+            "default",
+        )
 
     @classmethod
     def read(cls, path: Path) -> "CrossEncoderFolder":
@@ -55,8 +66,8 @@ class CrossEncoderFolder:
         check_pair_settings(transformer_folder(path))
         settings = Settings.read(path / CONFIG_FILE)
         stated = settings.text("activation_fn") or activation
-        prompts, default = settings.part("prompts"), settings.text("default_prompt_name")
-        prompt = "" if default is None else prompts.text(default) or ""
+        prompts, default = stated_prompts(settings)
+        prompt = "" if default is None else prompts[default]
         return cls(
             logit_score=stated_logit_score(path),
             score=_score(settings, stated),
@@ -64,6 +75,7 @@ class CrossEncoderFolder:
             prompt=prompt,
             messages=pair_messages(pair_settings(transformer_folder(path)), prompt),
             is_own=True,
+            unused_prompts=() if prompt else tuple(name for name, text in prompts.items() if text),
         )
 
 

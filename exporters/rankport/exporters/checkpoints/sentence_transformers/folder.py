@@ -90,8 +90,7 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
     settings = Settings.read(path / CONFIG_FILE)
     settings.require("model_type", ["SentenceTransformer"], "is no encoder of one embedding a text")
     settings.ignore("__version__", "requirements")
-    prompts = _prompts(settings)
-    default = settings.text("default_prompt_name")
+    prompts, default = stated_prompts(settings)
     folder = EncoderFolder(
         path=path,
         transformer=transformer_settings(transformer.folder),
@@ -105,9 +104,18 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
         labels=_labels(settings),
     )
     settings.finish()
-    if default is not None and default not in prompts:
-        raise settings.error("default_prompt_name", default, f"is none of the prompts {', '.join(prompts)}")
     return folder
+
+
+def stated_prompts(settings: Settings) -> tuple[Mapping[str, str], str | None]:
+    """Takes the prompts by name, and the name of the default one. Raises CheckpointError for a name of none."""
+    prompts, default = _prompts(settings), settings.text("default_prompt_name")
+    if default is not None and default not in prompts:
+        known = ", ".join(prompts) or "(there are none)"
+        raise settings.error(
+            "default_prompt_name", default, f"is none of the prompts {known}: set one, or null"
+        )
+    return prompts, default
 
 
 _AFTER_POOLING = ("Dense", "Normalize", "Dropout")  # Dropout does nothing outside of training

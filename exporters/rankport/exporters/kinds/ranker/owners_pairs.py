@@ -1,7 +1,8 @@
 """Pairs of a CrossEncoder's folder as sentence-transformers reads them: the prompt that says so, held against them.
 
 Where the folder says that a pair is a chat, query and document are a message each of that role, its chat template is
-rendered by transformers, in its sandbox, and the whole is tokenized at once. Else the tokenizer frames the two texts.
+rendered by transformers, in its sandbox, and the whole is tokenized at once. Else the tokenizer frames the two texts,
+with the folder's default prompt before the query.
 """
 
 import re
@@ -38,9 +39,10 @@ _FIX = "write the prompt as a file, and give it by --prompt"
 
 @dataclass(frozen=True, slots=True)
 class OwnersPairs:
-    """The tokenizer of a folder, and the messages that a pair is, if it is some."""
+    """The tokenizer of a folder, the messages that a pair is, if it is some, and the text before it, if it is none."""
 
     messages: PairMessages | None
+    before: str  # the query, as one text with it; of messages a part
     inner: Any  # as transformers loads it
     file: Path
 
@@ -57,11 +59,13 @@ class OwnersPairs:
             raise CheckpointError(
                 f"{source.path}: pairs are messages of a chat template, and no tokenizer.json reads them"
             )
-        return cls(folder.messages, own_tokenizer(source.tokenizer_file), source.tokenizer_file)
+        return cls(
+            folder.messages, folder.prompt, own_tokenizer(source.tokenizer_file), source.tokenizer_file
+        )
 
     def prompt(self, tokenizer: Tokenizer) -> Prompt:
         """Makes the prompt by which a ranker reads the same tokens. Raises CheckpointError where none does."""
-        prompt = self._framed() if self.messages is None else self._of_template(tokenizer)
+        prompt = self._framed(tokenizer) if self.messages is None else self._of_template(tokenizer)
         if difference := self.difference(prompt, tokenizer):
             raise self._unsaid(difference)
         return prompt
@@ -69,13 +73,26 @@ class OwnersPairs:
     @property
     def name(self) -> str:
         """Reader of a pair, in words."""
-        return "tokenizer" if self.messages is None else "chat template"
+        if self.messages is not None:
+            return "chat template"
+        return f"default prompt {self.before!r}" if self.before else "tokenizer"
 
-    def _framed(self) -> Prompt:
+    @property
+    def says_texts(self) -> bool:
+        """Tells whether it puts texts around a pair, not a frame alone."""
+        return self.messages is not None or bool(self.before)
+
+    def _framed(self, tokenizer: Tokenizer) -> Prompt:
         """Takes the tokenizer's frame of two texts; the field has the name that it has in any bare prompt."""
         frame = PairTokenizer(self.inner, self.file).frame().prompt
-        named = [s if s.field is None else s.model_copy(update={"field": BARE_FIELD}) for s in frame.prefix]
-        return Prompt(prefix=named, item=frame.item)
+        prefix: list[Segment] = []
+        for segment in frame.prefix:
+            if segment.field is None:
+                prefix.append(segment)
+                continue
+            query = segment.model_copy(update={"field": BARE_FIELD})
+            prefix += _joined([*_literals(self.before, tokenizer), query])
+        return Prompt(prefix=prefix, item=frame.item)
 
     def _of_template(self, tokenizer: Tokenizer) -> Prompt:
         """Reads the prompt off the text that the template makes of a pair."""
@@ -109,7 +126,7 @@ class OwnersPairs:
 
     def _ids(self, query: str, document: str) -> list[int]:
         if self.messages is None:
-            return list(self.inner(query, document)["input_ids"])
+            return list(self.inner(self.before + query, document)["input_ids"])
         return list(self._rendered(query, document, tokenize=True, return_dict=False))
 
     def _rendered(self, query: str, document: str, **how: bool) -> Any:

@@ -52,6 +52,8 @@ def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> R
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.
     """
     resolved = resolve_prompt(options.prompt, source.tokenizer_file, (BARE_FIELD,))
+    if options.prompt is None:
+        resolved = replace(resolved, notes=CrossEncoderFolder.read(source.path).notes)
     pairs = OwnersPairs.of(source)
     if pairs is not None and resolved.tokenizer is not None:
         resolved = _as_owners(pairs, resolved, resolved.tokenizer, options)
@@ -63,11 +65,11 @@ def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> R
 def _as_owners(
     pairs: OwnersPairs, resolved: ResolvedPrompt, tokenizer: Tokenizer, options: RankerOptions
 ) -> ResolvedPrompt:
-    """Takes the owner's prompt, or says where one that is named differs from a chat template."""
+    """Takes the owner's prompt, or says where one that is named differs from the owner's texts."""
     if options.prompt is None:
         return replace(resolved, prompt=pairs.prompt(tokenizer))
     # Beside a bare frame a prompt is what the owner writes into the texts.
-    difference = "" if pairs.messages is None else pairs.difference(resolved.prompt, tokenizer)
+    difference = pairs.difference(resolved.prompt, tokenizer) if pairs.says_texts else ""
     if not difference:
         return resolved
     doubt = (
@@ -114,9 +116,9 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
 
 
 def _pair_limit(source: Checkpoint, options: RankerOptions) -> int | None:
-    """Takes a CrossEncoder's limit of prefix and item together, and refuses its prompt where none is given instead."""
+    """Takes a CrossEncoder's limit of prefix and item together, and refuses its prompt where none can be read by it."""
     folder = CrossEncoderFolder.read(source.path)
-    if folder.prompt and folder.messages is None and options.prompt is None:
+    if folder.prompt and options.prompt is None and OwnersPairs.of(source) is None:
         raise InvalidRequest(
             f"checkpoint {str(source.path)!r} puts {folder.prompt!r} before each pair (default_prompt_name): write the "
             f"whole prompt as a file and give it by --prompt, or say --prompt {BARE} to leave it out"

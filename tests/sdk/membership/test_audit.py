@@ -38,6 +38,43 @@ def test_users_drawn_together_are_found(leaking: MembershipReport) -> None:
     assert "100 non-members resolve steps of 1.00%, and 1,000 are needed" in leaking.notes[0]
 
 
+def test_a_feature_is_shown_with_the_auc_of_all_pairs_and_the_middle_of_each_side(
+    leaking: MembershipReport,
+) -> None:
+    names, rows = drawn(100, 0.5, 1)
+    assert len(set(names.tolist())) == 100  # an even number: the middle is between two users
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).reshape(100, 5, 16)
+    means = [1 - (user @ user.T)[np.triu_indices(5, 1)].mean() for user in unit]
+    shown = next(feature for feature in leaking.features if feature.name == "pair_mean")
+    np.testing.assert_allclose(shown.members, means)
+    pairs = np.sign(shown.members[:, None] - shown.others[None])
+    assert shown.auc.value == pytest.approx((pairs.mean() + 1) / 2)
+    features = leaking.as_json()["features"]
+    assert isinstance(features, list)
+    assert features[0]["name"] == "pair_mean"
+    assert features[0]["median_members"] == pytest.approx(np.median(means))
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_users_that_are_all_the_same_are_half_told_by_every_attack(distance: str) -> None:
+    names = np.repeat(np.arange(20), 3)
+    same = np.tile(np.random.default_rng(0).normal(size=8), (60, 1))
+    report = audit_membership(
+        None,
+        (names, same),
+        (names + 20, same),
+        max_auc=0.5,
+        strict=True,
+        min_users=20,
+        distance=distance,
+        **FAST,
+    )
+    assert {(auc.value, auc.low, auc.high) for auc in (attack.figures.auc for attack in report.attacks)} == {
+        (0.5, 0.5, 0.5)
+    }
+    assert report.passed
+
+
 def test_users_drawn_alike_are_not_told_apart() -> None:
     report = audit_membership(None, drawn(100, 1.0, 3), drawn(100, 1.0, 4), max_auc=0.6, **FAST)
     for attack in report.attacks:

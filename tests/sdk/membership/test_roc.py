@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rankport.sdk.membership.roc import RATES, Ranking, roc_figures
+from rankport.sdk.membership.roc import RATES, Interval, Ranking, roc_figures
 
 MEMBERS = np.array([True, True, True, False, False])
 
@@ -31,3 +31,9 @@ def test_true_positives_are_those_above_all_but_the_rate() -> None:
     ours = np.array([999.5, 998.5, 997.5, -1.0])
     curve = Ranking(np.append(ours, others), np.arange(1004) < 4).curve()
     assert [curve.true_at(rate, 1000) for rate in (0.001, 0.002, 0.01)] == [0.5, 0.75, 0.75]
+
+
+def test_a_widened_interval_stays_within_what_the_figure_can_be() -> None:
+    assert Interval(0.25, 0.125, 0.5).widened(2.0) == Interval(0.25, 0.0, 0.75)
+    assert Interval(0.25, 0.0, 0.75).widened(4.0) == Interval(0.25, 0.0, 1.0)
+    assert Interval(0.25, 0.0, 0.5).widened(4.0, least=-1.0) == Interval(0.25, -0.75, 1.0)

@@ -1,5 +1,6 @@
 """Quantization at export: replaces a model's linear layers and its embedding table in place, one after another."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,6 +23,8 @@ from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
 _LAYERS_A_RELEASE = 8
+_ROUTER = re.compile(r"router|gating|moe\w*gate$", re.IGNORECASE)
+"""Names of modules, and of classes of modules, that pick the experts of a token: a rounded logit picks others."""
 _FEWEST_OUTPUTS = 16
 """Gates and the labels of a class decide much by few weights, in which there is nothing to save."""
 
@@ -42,8 +45,8 @@ def quantize(
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
-    input (name -> places), whose weights stay as they are. A layer of few outputs, or whose
-    weights the grid is too coarse for, stays in full precision.
+    input (name -> places), whose weights stay as they are. A router of experts, a layer of few outputs, or one
+    whose weights the grid is too coarse for, stays in full precision.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -72,7 +75,8 @@ def quantize(
             used = recipe.of_head() if layer is head else recipe
             group = used.group_of(layer)
             columns = (loud or {}).get(name)
-            if group == 0 or _stays(layer, name, used, group, columns):
+            routes = recipe.repeats is None and _routes(model, name)
+            if group == 0 or routes or _stays(layer, name, used, group, columns):
                 continue
             quantized = _quantized(layer, name, used, group, calibration, columns)
             set_module(model, name, quantized)
@@ -102,6 +106,13 @@ def _reads_a_text(model: nn.Module, name: str) -> bool:
     body = getattr(model, "base_model_prefix", "")
     outside = hasattr(model, body) and not name.startswith(f"{body}.")
     return outside or "pooler" in name.split(".")
+
+
+def _routes(model: nn.Module, name: str) -> bool:
+    """Tells a layer that picks a token's experts, or is within a module that does."""
+    names = name.split(".")
+    path = [model.get_submodule(".".join(names[:end])) for end in range(1, len(names) + 1)]
+    return any(map(_ROUTER.search, (*names, *(type(module).__name__ for module in path))))
 
 
 def _is_table(head: nn.Module | None, table: nn.Module) -> bool:

@@ -105,7 +105,7 @@ def _columns(features: Floats, names: tuple[str, ...]) -> Floats:
 
 def _above(found: RocFigures, base: RocFigures, gaps: Floats, null: Null) -> Interval:
     """Makes the interval of an attack's AUC less the control's."""
-    return interval(found.auc.value - base.auc.value, gaps).widened(null.factor)
+    return interval(found.auc.value - base.auc.value, gaps).widened(null.factor, least=-1.0)
 
 
 def _features(features: Floats, flags: NDArray[np.bool_], figures: list[RocFigures]) -> tuple[Feature, ...]:

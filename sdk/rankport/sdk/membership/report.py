@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from rankport.sdk.membership.config import MembershipConfig
 from rankport.sdk.membership.null import Null
 from rankport.sdk.membership.roc import RATES, Interval, RocFigures
@@ -158,4 +160,4 @@ def _figures_json(figures: RocFigures) -> dict[str, object]:
 
 
 def _median(values: Floats) -> float:
-    return float(sorted(values.tolist())[len(values) // 2])
+    return float(np.median(values))

@@ -27,10 +27,10 @@ class Interval:
     low: float
     high: float
 
-    def widened(self, factor: float) -> "Interval":
-        """Moves its ends away from the figure by a factor, not beyond -1 and 1."""
+    def widened(self, factor: float, least: float = 0.0) -> "Interval":
+        """Moves its ends away from the figure by a factor, not beyond `least` and 1; of a difference `least` is -1."""
         low, high = (self.value + factor * (end - self.value) for end in (self.low, self.high))
-        return Interval(self.value, max(low, -1.0), min(high, 1.0))
+        return Interval(self.value, max(low, least), min(high, 1.0))
 
     def as_json(self) -> dict[str, float]:
         """Gives it for machines."""

@@ -15,8 +15,7 @@ from rankport.protos.arguments import (
     checked_top_k,
 )
 from rankport.protos.features import FeatureColumns
-from rankport.protos.generation import Sampling
-from rankport.protos.messages import generate_wire, wire
+from rankport.protos.messages import wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
 from rankport.protos.ranking import Ranking
@@ -25,7 +24,6 @@ from rankport.protos.types import (
     Features,
     Item,
     OnMissing,
-    Prefix,
     Query,
     ScoreResult,
     Side,
@@ -176,17 +174,14 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
 
     async def _written(
         self,
-        prompt: Prefix,
-        sampling: Sampling,
+        request: pb.GenerateRequest,
         timeout_s: float | None,
-        truncation: Truncation,
+        left_s: float | None,
         priority: Priority | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
-        timeout_s = self._timeout(timeout_s)
-        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         with rankport_errors(self._address, timeout_s):
             call = self._connected().generation.Generate(
-                request, timeout=timeout_s, metadata=trace_metadata(priority, self._model)
+                request, timeout=left_s, metadata=trace_metadata(priority, self._model)
             )
             try:
                 async for message in call:

@@ -13,7 +13,7 @@ from rankport.protos.arguments import checked_flag, checked_text, checked_timeou
 from rankport.protos.errors import Unavailable
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
-from rankport.protos.messages import generate_wire, wire
+from rankport.protos.messages import wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority, said_priority
 from rankport.protos.ranking import Ranking, WeighingRanks
@@ -22,12 +22,12 @@ from rankport.protos.types import (
     Features,
     Item,
     OnMissing,
-    Prefix,
     Query,
     ScoreResult,
     Side,
     Truncation,
 )
+from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
 from rankport.sdk.describing import Describes
 from rankport.sdk.generating import Generates, WrittenText
@@ -288,17 +288,15 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
 
     def _written(
         self,
-        prompt: Prefix,
+        request: pb.GenerateRequest,
         sampling: Sampling,
         timeout_s: float | None,
-        truncation: Truncation,
+        left_s: float | None,
         priority: Priority | None,
     ) -> WrittenText:
-        timeout_s = self._timeout(timeout_s)
-        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
-        call = self._connected().generation.Generate(
-            request, timeout=timeout_s, metadata=trace_metadata(priority, self._model)
-        )
+        generation, traced = self._connected().generation, trace_metadata(priority, self._model)
+        with rankport_errors(self._address, timeout_s):
+            call = generation.Generate(request, timeout=left_s, metadata=traced)
         return WrittenText(call, sampling, self._address, timeout_s)
 
     def _timeout(self, timeout_s: float | None) -> float | None:

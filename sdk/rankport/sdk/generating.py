@@ -79,16 +79,15 @@ class Generates(Calls):
         priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes a text behind a prompt. Arguments, result and errors are those of `Generator.generate`."""
-        left_s = self._timeout(timeout_s)
-        tries = self._tries(left_s)
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        timeout_s = self._timeout(timeout_s)
+        tries = self._tries(timeout_s)
         while True:
-            text = self.stream(prompt, sampling, left_s, truncation=truncation, priority=priority)
             try:
-                with text:
+                with self._written(request, sampling, timeout_s, tries.left_s(), priority) as text:
                     return text.result()
             except REFUSALS as error:
                 time.sleep(tries.wait_s(error))
-                left_s = tries.left_s()
 
     def stream(
         self,
@@ -100,7 +99,9 @@ class Generates(Calls):
         priority: Priority | None = None,
     ) -> WrittenText:
         """Writes a text and gives its parts as they come. Arguments and errors are those of `Generator.stream`."""
-        return self._written(prompt, sampling, timeout_s, truncation, priority)
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        timeout_s = self._timeout(timeout_s)
+        return self._written(request, sampling, timeout_s, timeout_s, priority)
 
     def search(
         self,
@@ -121,13 +122,13 @@ class Generates(Calls):
     @abstractmethod
     def _written(
         self,
-        prompt: Prefix,
+        request: pb.GenerateRequest,
         sampling: Sampling,
         timeout_s: float | None,
-        truncation: Truncation,
+        left_s: float | None,
         priority: Priority | None,
     ) -> WrittenText:
-        """Begins one text."""
+        """Begins one text, for which `left_s` of the caller's `timeout_s` are left."""
 
 
 class GeneratesInLoops(CallsInLoops):
@@ -143,19 +144,19 @@ class GeneratesInLoops(CallsInLoops):
         priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes as `Client.generate`."""
-        left_s = self._timeout(timeout_s)
-        tries = self._tries(left_s)
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        timeout_s = self._timeout(timeout_s)
+        tries = self._tries(timeout_s)
         while True:
             parts: list[GeneratedPart] = []
             last: pb.GenerateResponse | None = None
             try:
-                async for message in self._written(prompt, sampling, left_s, truncation, priority):
+                async for message in self._written(request, timeout_s, tries.left_s(), priority):
                     parts += generate_wire.part_values(message)
                     last = message if generate_wire.is_last(message) else None
                 return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
             except REFUSALS as error:
                 await asyncio.sleep(tries.wait_s(error))
-                left_s = tries.left_s()
 
     async def stream(
         self,
@@ -167,7 +168,9 @@ class GeneratesInLoops(CallsInLoops):
         priority: Priority | None = None,
     ) -> AsyncIterator[GeneratedPart]:
         """Yields the parts of a text as they come; ending the iteration ends the text."""
-        async for message in self._written(prompt, sampling, timeout_s, truncation, priority):
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        timeout_s = self._timeout(timeout_s)
+        async for message in self._written(request, timeout_s, timeout_s, priority):
             for part in generate_wire.part_values(message):
                 yield part
 
@@ -192,13 +195,12 @@ class GeneratesInLoops(CallsInLoops):
     @abstractmethod
     def _written(
         self,
-        prompt: Prefix,
-        sampling: Sampling,
+        request: pb.GenerateRequest,
         timeout_s: float | None,
-        truncation: Truncation,
+        left_s: float | None,
         priority: Priority | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
-        """Yields the messages of one text."""
+        """Yields the messages of one text, for which `left_s` of the caller's `timeout_s` are left."""
 
 
 def ended(last: pb.GenerateResponse | None, address: str) -> pb.GenerateResponse:

@@ -68,11 +68,10 @@ class SubmittedCall(Generic[AnswerT, ResultT]):
     def _try_again(self, error: Refusal) -> None:
         try:
             timer = threading.Timer(self._tries.wait_s(error), self._start_again)
-        except REFUSALS:
-            self._settle(self.future.set_exception, error)
-        else:
             timer.daemon = True
             timer.start()
+        except (*REFUSALS, RuntimeError):  # it is not made again, or no thread is to be had
+            self._settle(self.future.set_exception, error)
 
     def _start_again(self) -> None:
         if self.future.cancelled():

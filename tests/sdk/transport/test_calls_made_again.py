@@ -4,11 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import grpc
 import pytest
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import DeadlineExceeded, Unavailable
 from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
 
 TASK = EncodeTask(items="items.csv")
@@ -20,10 +21,15 @@ class Leaving(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.hint: tuple[tuple[str, str], ...] = ()
+        self.silent = Event()  # until then calls after the first are not answered
+        self.silent.set()
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def refuse(_: object, context: grpc.ServicerContext) -> bytes:
-            self.calls[details.method.rpartition("/")[2]] += 1
+            method = details.method.rpartition("/")[2]
+            self.calls[method] += 1
+            if self.calls[method] > 1:
+                self.silent.wait()
             context.set_trailing_metadata(self.hint)
             context.abort(grpc.StatusCode.UNAVAILABLE, "going")
 
@@ -97,3 +103,47 @@ def test_without_retry_each_is_made_once(address: str, leaving: Leaving) -> None
             with pytest.raises(Unavailable, match="going"):
                 call()
     assert leaving.calls == {"Describe": 1, "Score": 1}
+
+
+def test_a_timeout_is_told_as_the_caller_gave_it_however_late_the_last_attempt(
+    address: str, leaving: Leaving
+) -> None:
+    async def generate() -> None:
+        async with AsyncClient(address, timeout_s=0.7) as client:
+            await client.generate("a")
+
+    with Client(address, timeout_s=0.7) as client:
+        calls = (
+            lambda: client.score("q", ["a"]),
+            lambda: client.submit("q", ["a"]).result(20.0),
+            lambda: client.generate("a"),
+            lambda: asyncio.run(generate()),
+        )
+        for call in calls:
+            leaving.calls.clear()
+            leaving.silent.clear()
+            try:
+                with pytest.raises(DeadlineExceeded, match=r"within 0\.7 s"):
+                    call()
+            finally:
+                leaving.silent.set()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.score("q", ["a"]),
+        lambda client: client.generate("a"),
+        lambda client: client.stream("a"),
+    ],
+)
+def test_a_client_that_is_closed_as_a_call_begins_says_so(
+    call: Callable[[Client], object], address: str
+) -> None:
+    def token() -> str:
+        client.close()
+        return "t"
+
+    client = Client(address, timeout_s=20.0, token=token)
+    with pytest.raises(Unavailable, match="is closed; make a new one"):
+        call(client)

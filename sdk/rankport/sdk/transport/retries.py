@@ -54,8 +54,8 @@ class Tries:
         self._made = 0
 
     def left_s(self) -> float | None:
-        """Seconds left for the call, 0 or more, to the millisecond; None without a limit."""
-        return None if self._until_s is None else round(max(self._until_s - time.monotonic(), 0.0), 3)
+        """Seconds left for the call, 0 or more; None without a limit."""
+        return None if self._until_s is None else max(self._until_s - time.monotonic(), 0.0)
 
     def wait_s(self, error: Refusal) -> float:
         """Says how long to wait before the next attempt. Raises `error` if there is to be none.

@@ -221,7 +221,7 @@ class ServedModels:
         Raises `InvalidRequest` where the call's `x-model` stands for others.
         """
         said = said_model()
-        if said and version.model not in {target.model for target in self.targets(said)}:
+        if said not in ("", name) and version.model not in {target.model for target in self.targets(said)}:
             raise InvalidRequest(
                 f"{MODEL_KEY} is {said!r:.80}, and the request names {name!r}: name one of them"
             )

@@ -104,6 +104,21 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_whole_head_that_stays_is_named_and_verified(tied: bool, tmp_path: Path) -> None:
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "num_hidden_layers": 1}
+    folder = checkpoints.causal_lm(tmp_path, "qwen3", hidden_size=WIDTH, tie_word_embeddings=tied, **heads)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    head = "model.embed_tokens.weight" if tied else "lm_head.weight"
+    tensors[head] = table_with_a_flag(len(tensors[head]))
+    save_file(tensors, file, {"format": "pt"})
+    bundle = export(folder, tmp_path / "b", kind="generator", quantize="int8")
+    assert bundle.manifest.quantization is not None
+    assert bundle.manifest.quantization.kept == [*([LOUD_TABLE] if tied else []), "lm_head"]
+    assert verify(bundle.path, folder).failures == ()
+
+
 def low_bit(checkpoint: Path, out: Path, target: Target, precision: str | None = None) -> Bundle:
     limits = {"max_prefix_tokens": 40, "max_item_tokens": 24}
     return export(

@@ -45,8 +45,8 @@ def quantize(
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
-    input (name -> places), whose weights stay as they are. A router of experts, a layer of few outputs, or one
-    whose weights the grid is too coarse for, stays in full precision.
+    input (name -> places), whose weights stay as they are. A router of experts, a layer of few outputs, or one whose
+    weights the grid is too coarse for, stays in full precision.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -98,7 +98,9 @@ def quantize(
         for (bits, group, activation), layers in done.items()
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
-    return QuantizationFacts(method, recipe.name, (*schemes, *embedding), kept_in(model))
+    return QuantizationFacts(
+        method, recipe.name, (*schemes, *embedding), kept_in(model, whole_head=whole_head)
+    )
 
 
 def _reads_a_text(model: nn.Module, name: str) -> bool:
@@ -120,18 +122,18 @@ def _is_table(head: nn.Module | None, table: nn.Module) -> bool:
     return isinstance(head, nn.Linear) and type(table) is nn.Embedding and head.weight is table.weight
 
 
-def kept_in(model: nn.Module) -> tuple[str, ...]:
-    """Names modules of weight matrices that stay in full precision, of a head what the graph keeps."""
+def kept_in(model: nn.Module, *, whole_head: bool = False) -> tuple[str, ...]:
+    """Names modules of weight matrices that stay in full precision, of a head what the graph keeps of it."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     names = [
         name
         for name, module in model.named_modules()
         # Experts keep the matrices of all of them as parameters of other names.
         if any(weight.ndim > 1 for weight in module.parameters(recurse=False))
-        and module is not head
+        and (module is not head or whole_head)
         and not name.startswith("pooler.")
     ]
-    label_rows = ["label rows of the LM head"] if isinstance(head, nn.Linear) else []
+    label_rows = ["label rows of the LM head"] if isinstance(head, nn.Linear) and not whole_head else []
     columns = [LOUD_TABLE] if any(_has_loud_columns(module) for module in model.modules()) else []
     return (*label_rows, *columns, *names)
 

@@ -38,6 +38,7 @@ def entries(*stated: object) -> Change:
 
 
 BERT, OWN, POOLING = "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"
+MESSAGE = {"method": "forward", "method_output_name": "last_hidden_state", "format": "flat"}
 PAIR = (("Transformer", ""), ("Pooling", "1_Pooling"))
 REFUSED: dict[str, tuple[Change, str]] = {
     "an unknown module": (
@@ -72,22 +73,34 @@ REFUSED: dict[str, tuple[Change, str]] = {
         sets(BERT, transformer_task="fill-mask"),
         "transformer_task 'fill-mask' only feature-extraction",
     ),
-    "messages": (
+    "messages of another output": (
         sets(
             BERT,
             modality_config={
                 "text": {"method": "forward", "method_output_name": "last_hidden_state"},
-                "message": {"method": "forward", "method_output_name": "last_hidden_state"},
+                "message": {"method": "generate", "method_output_name": "last_hidden_state"},
             },
         ),
-        "modality_config .* not messages of a chat template",
+        "modality_config .* only texts or messages read by forward",
+    ),
+    "messages of no form": (
+        sets(BERT, modality_config={"message": MESSAGE | {"format": "auto"}}),
+        "modality_config.message.format 'auto' must be flat or structured",
+    ),
+    "messages that a cut breaks": (
+        sets(
+            BERT,
+            modality_config={"message": MESSAGE},
+            processing_kwargs={"chat_template": {"restore_suffix": False}},
+        ),
+        "a cut would take its own tokens: set truncation_side to right .* restore_suffix to true",
     ),
     "another output": (
         sets(
             BERT,
             modality_config={"text": {"method": "get_text_features", "method_output_name": "pooler_output"}},
         ),
-        "modality_config .* only texts read by forward",
+        "modality_config .* only texts or messages read by forward",
     ),
     "processing": (
         sets(BERT, processing_kwargs={"text": {"max_length": 9}}),

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE, stated_prompts
 from rankport.exporters.checkpoints.sentence_transformers.logit_score import LogitScore, stated_logit_score
-from rankport.exporters.checkpoints.sentence_transformers.messages import PairMessages, pair_messages
+from rankport.exporters.checkpoints.sentence_transformers.messages import ChatMessages, chat_messages
 from rankport.exporters.checkpoints.sentence_transformers.modules import (
     MODULES_FILE,
     stated_modules,
@@ -32,7 +32,7 @@ class CrossEncoderFolder:
     score: ScoreKind | None  # by the activation that it states; None: it states none
     max_seq_length: int | None  # tokens of prefix and item together
     prompt: str  # that it puts before each pair by default
-    messages: PairMessages | None = None  # by which its chat template reads a pair
+    messages: ChatMessages | None = None  # by which its chat template reads a pair
     is_own: bool = (
         False  # whether sentence-transformers wrote the folder, so that its owner runs it by that library
     )
@@ -73,7 +73,7 @@ class CrossEncoderFolder:
             score=_score(settings, stated),
             max_seq_length=pair_limit(transformer_folder(path)),
             prompt=prompt,
-            messages=pair_messages(pair_settings(transformer_folder(path)), prompt),
+            messages=chat_messages(pair_settings(transformer_folder(path))),
             is_own=True,
             unused_prompts=() if prompt else tuple(name for name, text in prompts.items() if text),
         )

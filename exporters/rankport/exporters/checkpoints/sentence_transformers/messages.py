@@ -1,4 +1,4 @@
-"""Messages of a chat by which a CrossEncoder's folder reads a pair: one of each role, for its chat template."""
+"""Messages of a chat by which a folder reads a text or a pair: one of each role, for its chat template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from rankport.exporters.checkpoints.sentence_transformers.settings import Settin
 
 _FORMATS = ("flat", "structured")
 _OF_LIMITS = ("truncation", "max_length", "padding", "tokenize", "return_dict", "return_tensors")
+_RESTORE = "restore_suffix"  # of sentence-transformers: what stands behind a text outlives a cut
 
 
 @dataclass(frozen=True, slots=True)
-class PairMessages:
-    """Form of the messages that two texts become, and what the template is told beside them."""
+class ChatMessages:
+    """Form of the messages that texts become, and what the template is told beside them."""
 
     structured: bool  # content is a list of parts with a type each, not a text
-    prompt: str  # of the role `system`; empty: there is no such message
     arguments: Mapping[str, Any]  # of the template, by name
+    restores_suffix: bool  # whether what stands behind a text that is cut is put at its end again
 
-    def of(self, query: str, document: str) -> list[dict[str, Any]]:
-        """Makes the messages of a pair."""
-        texts = {"system": self.prompt, "query": query, "document": document}
+    def of(self, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Makes a message of each role, in order; of `system`, which is a prompt, where it is not empty."""
         return [
             {"role": role, "content": [{"type": "text", "text": text}] if self.structured else text}
             for role, text in texts.items()
@@ -28,8 +28,8 @@ class PairMessages:
         ]
 
 
-def pair_messages(settings: Settings, prompt: str) -> PairMessages | None:
-    """Reads the settings beside a transformer; None where pairs are no messages.
+def chat_messages(settings: Settings) -> ChatMessages | None:
+    """Takes the settings beside a transformer; None where nothing is a message.
 
     Raises CheckpointError for a form of messages, or an argument, that cannot be exported.
     """
@@ -48,6 +48,8 @@ def pair_messages(settings: Settings, prompt: str) -> PairMessages | None:
     for name in _OF_LIMITS:
         if name in arguments:
             raise processing.error(f"chat_template.{name}", arguments[name], "cannot be exported: remove it")
-    # How sentence-transformers cuts a pair that is too long; here the item gives way.
-    told = {name: value for name, value in arguments.items() if name != "restore_suffix"}
-    return PairMessages(form == "structured", prompt, told)
+    restores = arguments.get(_RESTORE, True)
+    if not isinstance(restores, bool):
+        raise processing.error(f"chat_template.{_RESTORE}", restores, "must be true or false")
+    told = {name: value for name, value in arguments.items() if name != _RESTORE}
+    return ChatMessages(form == "structured", told, restores)

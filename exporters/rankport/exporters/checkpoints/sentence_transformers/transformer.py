@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rankport.exporters.checkpoints.sentence_transformers.messages import ChatMessages, chat_messages
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.protos.errors import CheckpointError
 
@@ -23,6 +24,7 @@ class TransformerSettings:
     max_seq_length: int | None  # tokens of a text, special ones included; None: only positions limit it
     keep: Literal["start", "end"]  # which end of a text survives a cut
     lower_case: bool  # lowercases before the tokenizer's own normalizer
+    messages: ChatMessages | None = None  # by which its chat template reads a text
 
 
 def transformer_settings(folder: Path) -> TransformerSettings:
@@ -34,7 +36,8 @@ def transformer_settings(folder: Path) -> TransformerSettings:
     task = "only feature-extraction makes embeddings"
     settings.require("transformer_task", ["feature-extraction"], task)
     settings.require("module_output_name", ["token_embeddings"], "must be token_embeddings")
-    _check_modalities(settings)
+    _check_modalities(Settings.read(file))
+    messages = chat_messages(settings)
     for name in ("query_length", "document_length", "query_expansion"):
         settings.require(name, (), "belongs to multi-vector encoders, which cannot be exported")
     settings.ignore("unpad_inputs")  # how passes are laid out
@@ -44,11 +47,18 @@ def transformer_settings(folder: Path) -> TransformerSettings:
     settings.part("processing_kwargs").finish("only max_seq_length cuts texts: set that instead")
     settings.finish()
     stored = Settings.read(folder / "tokenizer_config.json")
+    keep: Literal["start", "end"] = "end" if stored.text("truncation_side") == "left" else "start"
+    if messages is not None and (keep == "end" or not messages.restores_suffix):
+        raise CheckpointError(
+            f"{file}: texts are messages of a chat template, and a cut would take its own tokens: set truncation_side "
+            "to right in tokenizer_config.json, and restore_suffix to true"
+        )
     return TransformerSettings(
         config_file=file,
         max_seq_length=limit or own or _finite(stored.value("model_max_length")),
-        keep="end" if stored.text("truncation_side") == "left" else "start",
+        keep=keep,
         lower_case=lower,
+        messages=messages,
     )
 
 
@@ -102,11 +112,13 @@ def _check_modalities(settings: Settings) -> None:
     stated = settings.value("modality_config")
     if stated is None:
         return
-    if isinstance(stated, dict) and stated.get("text") == _TEXT and "message" not in stated:
+    # Texts are messages where there are messages.
+    form = (stated.get("message") or stated.get("text")) if isinstance(stated, dict) else None
+    if isinstance(form, dict) and {name: form[name] for name in form if name != "format"} == _TEXT:
         return
     raise CheckpointError(
-        f"{settings.where}: modality_config {stated!r}: only texts read by forward into last_hidden_state can be "
-        "exported, not messages of a chat template"
+        f"{settings.where}: modality_config {stated!r}: only texts or messages read by forward into last_hidden_state "
+        "can be exported"
     )
 
 

@@ -27,6 +27,11 @@ def classifier_prompt(source: Checkpoint, options: ClassifierOptions) -> Resolve
     stated = "" if folder is None else folder.prompt(None)
     if options.texts == "pair":
         _refuse_prompt(stated, source)
+        if folder is not None and folder.transformer.messages is not None:
+            raise InvalidRequest(
+                f"checkpoint {str(source.path)!r} reads texts as messages of a chat template, which a pair's frame "
+                "lacks: leave --texts pair out"
+            )
         return ResolvedPrompt(
             PairFrame.of(source.tokenizer_file).prompt, None, tokenizer_of(source.tokenizer_file)
         )

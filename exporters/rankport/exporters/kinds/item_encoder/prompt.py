@@ -29,7 +29,8 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     """Takes the prompt that is named, which has an item part alone, or makes one of the bare item.
 
     A sentence-transformers folder puts its default prompt, or the one of `prompt_name`, before the item, as one text.
-    A chat template is not used: embedding models that carry one read bare texts. The manifest notes it.
+    A chat template is used where the folder says that texts are its messages. Embedding models that carry another one
+    read bare texts; the manifest notes it.
     """
     folder = read_encoder_folder(source.path)
     if options.prompt is not None:
@@ -47,7 +48,7 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     else:
         resolved, notes = framed_prompt(source.tokenizer_file), ()
     template = chat_template_file(transformer_folder(source.path))
-    if template is not None:
+    if template is not None and (folder is None or folder.transformer.messages is None):
         notes += (
             f"prompt: the chat template of {template.name} is not used: an item encoder reads bare texts",
         )
@@ -62,6 +63,8 @@ def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEn
     folder = read_encoder_folder(source.path)
     if folder is None or folder.pooling.include_prompt or options.prompt is not None:
         return 0
+    if folder.transformer.messages is not None:
+        return 0  # of messages sentence-transformers pools all
     text = folder.prompt(options.prompt_name)
     if not text or resolved.tokenizer is None:
         return 0

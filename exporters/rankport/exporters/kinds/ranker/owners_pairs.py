@@ -5,8 +5,6 @@ rendered by transformers, in its sandbox, and the whole is tokenized at once. El
 with the folder's default prompt before the query.
 """
 
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +12,11 @@ from typing import Any, Self
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
-from rankport.exporters.checkpoints.sentence_transformers.messages import PairMessages
 from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.texts.chat_template import ChatTemplate, joined, literals, other_tokens, unsaid
 from rankport.exporters.kinds.texts.pairs.frame import FIRST_FIELD, PairTokenizer
 from rankport.exporters.options.stated_prompt import chat_template_file
 from rankport.protos.errors import CheckpointError
-from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -34,15 +31,14 @@ _PAIRS = (
     ("Köchin & Söhne", "東京のコック, ½"),
     ("(a) 1,5 %", "- x\n- y\n"),
 )
-_FIX = "write the prompt as a file, and give it by --prompt"
 
 
 @dataclass(frozen=True, slots=True)
 class OwnersPairs:
-    """The tokenizer of a folder, the messages that a pair is, if it is some, and the text before it, if it is none."""
+    """The tokenizer of a folder, the chat template of its pairs, if they are chats, and its default prompt."""
 
-    messages: PairMessages | None
-    before: str  # the query, as one text with it; of messages a part
+    template: ChatTemplate | None
+    before: str  # the query, as one text with it; the template's message of `system`
     inner: Any  # as transformers loads it
     file: Path
 
@@ -59,28 +55,31 @@ class OwnersPairs:
             raise CheckpointError(
                 f"{source.path}: pairs are messages of a chat template, and no tokenizer.json reads them"
             )
-        return cls(
-            folder.messages, folder.prompt, own_tokenizer(source.tokenizer_file), source.tokenizer_file
-        )
+        file, messages = source.tokenizer_file, folder.messages
+        inner = own_tokenizer(file)
+        template = None if messages is None else ChatTemplate(messages, inner, file, "pairs")
+        return cls(template, folder.prompt, inner, file)
 
     def prompt(self, tokenizer: Tokenizer) -> Prompt:
         """Makes the prompt by which a ranker reads the same tokens. Raises CheckpointError where none does."""
-        prompt = self._framed(tokenizer) if self.messages is None else self._of_template(tokenizer)
+        prompt = (
+            self._framed(tokenizer) if self.template is None else self._of_template(self.template, tokenizer)
+        )
         if difference := self.difference(prompt, tokenizer):
-            raise self._unsaid(difference)
+            raise unsaid(self.file, self.name, "pairs", difference)
         return prompt
 
     @property
     def name(self) -> str:
         """Reader of a pair, in words."""
-        if self.messages is not None:
+        if self.template is not None:
             return "chat template"
         return f"default prompt {self.before!r}" if self.before else "tokenizer"
 
     @property
     def says_texts(self) -> bool:
         """Tells whether it puts texts around a pair, not a frame alone."""
-        return self.messages is not None or bool(self.before)
+        return self.template is not None or bool(self.before)
 
     def _framed(self, tokenizer: Tokenizer) -> Prompt:
         """Takes the tokenizer's frame of two texts; the field has the name that it has in any bare prompt."""
@@ -91,20 +90,22 @@ class OwnersPairs:
                 prefix.append(segment)
                 continue
             query = segment.model_copy(update={"field": BARE_FIELD})
-            prefix += _joined([*_literals(self.before, tokenizer), query])
+            prefix += joined([*literals(self.before, tokenizer), query])
         return Prompt(prefix=prefix, item=frame.item)
 
-    def _of_template(self, tokenizer: Tokenizer) -> Prompt:
+    def _of_template(self, template: ChatTemplate, tokenizer: Tokenizer) -> Prompt:
         """Reads the prompt off the text that the template makes of a pair."""
-        text = self._rendered(_QUERY, _DOCUMENT, tokenize=False)
+        text = template.text(system=self.before, query=_QUERY, document=_DOCUMENT)
         before, query, rest = text.partition(_QUERY)
         between, document, after = rest.partition(_DOCUMENT)
         if not (query and document) or _QUERY in rest or _DOCUMENT in before + after:
-            raise self._unsaid("does not have the text of the query once, and behind it that of the document")
-        prefix = [*_literals(before, tokenizer), Segment(field=FIRST_FIELD), *_literals(between, tokenizer)]
-        item = [Segment(item=True), *_literals(after, tokenizer)]
-        joined = [*_joined([*prefix, *item])]
-        return Prompt(prefix=joined[: len(prefix)], item=joined[len(prefix) :])
+            raise template.error(
+                "does not have the text of the query once, and behind it that of the document"
+            )
+        prefix = [*literals(before, tokenizer), Segment(field=FIRST_FIELD), *literals(between, tokenizer)]
+        item = [Segment(item=True), *literals(after, tokenizer)]
+        segments = [*joined([*prefix, *item])]
+        return Prompt(prefix=segments[: len(prefix)], item=segments[len(prefix) :])
 
     def difference(self, prompt: Prompt, tokenizer: Tokenizer) -> str:
         """Says of which pair a prompt makes other tokens than the owner; empty where of none that is tried."""
@@ -112,59 +113,17 @@ class OwnersPairs:
         for query, document in _PAIRS:
             theirs = self._ids(query, document)
             ours = compiled.ids([query] * len(prompt.fields), document, tokenizer).tolist()
-            if ours != theirs:
-                place = next(
-                    (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-                    min(len(ours), len(theirs)),
-                )
-                return (
-                    f"makes other tokens of {query!r} and {document!r}: {len(theirs)}, the prompt {len(ours)}, from "
-                    f"token {place} on {tokenizer.decode(theirs[place : place + 6])!r} and "
-                    f"{tokenizer.decode(ours[place : place + 6])!r}"
-                )
+            if difference := other_tokens(theirs, ours, f"{query!r} and {document!r}", tokenizer):
+                return difference
         return ""
 
     def _ids(self, query: str, document: str) -> list[int]:
-        if self.messages is None:
+        if self.template is None:
             return list(self.inner(self.before + query, document)["input_ids"])
-        return list(self._rendered(query, document, tokenize=True, return_dict=False))
-
-    def _rendered(self, query: str, document: str, **how: bool) -> Any:
-        assert self.messages is not None
-        try:
-            return self.inner.apply_chat_template(
-                self.messages.of(query, document), **how, **self.messages.arguments
-            )
-        except Exception as error:  # a template raises whatever it likes
-            raise self._unsaid(f"cannot be rendered: {reason_of(error)}") from error
-
-    def _unsaid(self, what: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self.file.parent}: the {self.name}, by which sentence-transformers reads pairs, {what}: {_FIX}"
-        )
+        return self.template.ids(system=self.before, query=query, document=document)
 
 
 def _is_unsaid(source: Checkpoint | StatedModel) -> bool:
     """Tells whether a folder has what sentence-transformers would guess by, or that pairs are ids alone."""
     file = source.tokenizer_file
     return file is None or source.head == "none" or chat_template_file(file.parent) is not None
-
-
-def _literals(text: str, tokenizer: Tokenizer) -> Iterator[Segment]:
-    """Cuts a text into those of its special tokens, which are tokens by themselves, and those between them."""
-    names = sorted(filter(None, tokenizer.special_tokens()), key=len, reverse=True)
-    special = "|".join(map(re.escape, names))
-    for part in re.split(f"((?:{special})+)", text) if special else [text]:
-        if special and re.fullmatch(f"(?:{special})+", part):
-            yield Segment(special=re.findall(special, part))
-        elif part:
-            yield Segment(text=part)
-
-
-def _joined(segments: Sequence[Segment]) -> Iterator[Segment]:
-    """Joins each segment to the one before it, but beside special tokens, and an item to a query right before it."""
-    before: Segment | None = None
-    for segment in segments:
-        apart = before is None or before.special or segment.special or (segment.item and before.field)
-        yield segment if apart else segment.model_copy(update={"joined": True})
-        before = segment

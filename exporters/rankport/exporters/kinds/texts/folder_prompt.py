@@ -5,17 +5,31 @@ from pathlib import Path
 from typing import Literal
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder
-from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt
+from rankport.exporters.kinds.texts.chat_template import ChatTemplate, joined, literals, other_tokens
+from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, tokenizer_of
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import validate_prompt
+
+_ITEM = "\ue000item\ue001"  # of a private plane: no template has it
+_TEXTS = (
+    "spot welder",
+    "What does a nurse do?\n\nCares for patients.",
+    "  spaces around\t",
+    "Köchin & 東京のコック, ½",
+    "(a) 1,5 %\n- x\n",
+)
 
 
 def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> ResolvedPrompt:
     """Makes the prompt that sentence-transformers would encode a text by. Raises CheckpointError or InvalidRequest."""
     if folder.transformer.lower_case and source.tokenizer_file is not None:
         require_lower_case(source.tokenizer_file, folder)
+    if folder.transformer.messages is not None:
+        return _templated(source, folder, folder.prompt(prompt_name))
     framed = framed_prompt(source.tokenizer_file)
     text = folder.prompt(prompt_name)
     if text and framed.tokenizer is None:
@@ -28,6 +42,28 @@ def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | 
     prompt = Prompt(prefix=[], item=segments)
     validate_prompt(prompt, framed.tokenizer)
     return ResolvedPrompt(prompt, None, framed.tokenizer)
+
+
+def _templated(source: Checkpoint, folder: EncoderFolder, text: str) -> ResolvedPrompt:
+    """Reads the prompt off what the chat template makes of a message of `user`, and the folder's of `system`."""
+    file, messages = source.tokenizer_file, folder.transformer.messages
+    tokenizer = tokenizer_of(file)
+    if file is None or tokenizer is None or messages is None:
+        raise CheckpointError(
+            f"{source.path}: texts are messages of a chat template, and no tokenizer.json reads them"
+        )
+    template = ChatTemplate(messages, own_tokenizer(file), file, "texts")
+    before, item, after = template.text(system=text, user=_ITEM).partition(_ITEM)
+    if not item or _ITEM in after:
+        raise template.error("does not have the text once")
+    segments = [*literals(before, tokenizer), Segment(item=True), *literals(after, tokenizer)]
+    prompt = Prompt(prefix=[], item=[*joined(segments)])
+    compiled = CompiledPrompt.of(prompt, tokenizer)
+    for sample in _TEXTS:
+        ours = compiled.ids([], sample, tokenizer).tolist()
+        if difference := other_tokens(template.ids(system=text, user=sample), ours, repr(sample), tokenizer):
+            raise template.error(difference)
+    return ResolvedPrompt(prompt, None, tokenizer)
 
 
 def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[Segment]:

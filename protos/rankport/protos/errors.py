@@ -80,9 +80,8 @@ class RequestCancelled(RankportError):
 class Unavailable(RankportError, ConnectionError):
     """Server that cannot be reached, or engine that is closed."""
 
-    retry_after_s: float | None = (
-        None  # when to come back, of what is about to be there again; below 0: not at all
-    )
+    retry_after_s: float | None = None
+    """When to come back, of what is about to be there again; below 0: not at all."""
 
 
 class BackendError(RankportError, RuntimeError):

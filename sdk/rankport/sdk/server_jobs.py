@@ -33,7 +33,7 @@ class Answer(Protocol):
 
 
 def is_repeatable(request: object) -> bool:
-    """Says whether a call may be made twice: one that creates a job has the id of the caller, or makes another job."""
+    """Tells a call that does no more the second time: creating a job without an id of the caller's makes another."""
     return not isinstance(request, pb.CreateJobRequest) or bool(request.id)
 
 

@@ -20,9 +20,8 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import DenseLayer
 
 CONFIG_FILE = "config_sentence_transformers.json"
-_DOCUMENT = (
-    "document"  # the prompt that `encode_document` takes; sentence-transformers adds it where there is none
-)
+_DOCUMENT = "document"
+"""Prompt that `encode_document` takes; sentence-transformers adds it where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

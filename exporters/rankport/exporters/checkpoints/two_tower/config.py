@@ -42,9 +42,8 @@ class CnnTower(Strict):
     embedding_size: Count
     filters: Count = 128  # a window
     windows: Annotated[list[Count], Field(min_length=1)] = Field(default_factory=lambda: [3])
-    padding: Literal["same", "valid"] = (
-        "same"  # windows over zeros around the text too, or inside of it alone
-    )
+    # Windows over zeros around the text too, or inside of it alone.
+    padding: Literal["same", "valid"] = "same"
     activation: TowerActivation = "relu"
     projection: Projection | None = None
 

@@ -64,9 +64,8 @@ def _stated_length(source: Checkpoint) -> int | None:
     """Reads model_max_length, which transformers writes as a huge number where there is none."""
     if source.tokenizer_file is None:
         return None
-    file = (
-        source.tokenizer_file.parent / "tokenizer_config.json"
-    )  # of an adapter without a tokenizer its base's
+    # Of an adapter without a tokenizer its base's.
+    file = source.tokenizer_file.parent / "tokenizer_config.json"
     stated = read_json_object(file).get("model_max_length") if file.is_file() else None
     return stated if isinstance(stated, int) and 1 <= stated < 10**9 else None
 

@@ -1,4 +1,7 @@
-"""Routers of experts stay in full precision, whatever a family calls them, and mixtures with them still run."""
+"""Routers of experts stay in full precision, whatever a family calls them, and mixtures with them still run.
+
+So does a layer of a class that computes something else than the product with its matrix.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4GroupedLinear
 
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.quantize import quantize
@@ -64,3 +68,22 @@ def test_a_proof_repeats_what_its_bundle_says() -> None:
     model = mixture("afmoe")
     quantize(model, replace(RECIPES["int8"], repeats=Choices(frozenset(), loud_table=False)), None)
     assert isinstance(model.get_submodule("model.layers.0.mlp.router.gate"), QuantizedLinear)
+
+
+def test_a_layer_that_multiplies_by_groups_stays() -> None:
+    model = mixture("afmoe")
+    grouped = DeepseekV4GroupedLinear(64, 64, n_groups=4)
+    model.model.layers[0].mlp.grouped = grouped
+    facts = quantize(model, RECIPES["int8"], None)
+    assert model.model.layers[0].mlp.grouped is grouped
+    assert "model.layers.0.mlp.grouped" in facts.kept
+
+
+def test_falcons_layers_are_products_and_quantized() -> None:
+    config = AutoConfig.for_model(
+        "falcon", hidden_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=128
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    quantize(model, RECIPES["int8"], None)
+    attention = model.transformer.h[0].self_attention
+    assert isinstance(attention.query_key_value, QuantizedLinear)

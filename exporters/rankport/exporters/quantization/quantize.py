@@ -25,6 +25,8 @@ from rankport.protos.errors import CheckpointError
 _LAYERS_A_RELEASE = 8
 _ROUTER = re.compile(r"router|gating|moe\w*gate$", re.IGNORECASE)
 """Names of modules, and of classes of modules, that pick the experts of a token: a rounded logit picks others."""
+_PLAIN = ("FalconLinear",)
+"""Classes with a forward of their own that is the same product."""
 _FEWEST_OUTPUTS = 16
 """Gates and the labels of a class decide much by few weights, in which there is nothing to save."""
 
@@ -54,6 +56,7 @@ def quantize(
         for name, layer in model.named_modules()
         # An encoder's pooler is no part of its graph.
         if isinstance(layer, nn.Linear)
+        and _is_plain(layer)
         and not (recipe.fine and layer is not head and _reads_a_text(model, name))
         and (layer is not head or whole_head)
         and name != "score"
@@ -108,6 +111,11 @@ def _reads_a_text(model: nn.Module, name: str) -> bool:
     body = getattr(model, "base_model_prefix", "")
     outside = hasattr(model, body) and not name.startswith(f"{body}.")
     return outside or "pooler" in name.split(".")
+
+
+def _is_plain(layer: nn.Linear) -> bool:
+    """Tells a product with the whole matrix; a class with a forward of its own may cut it into groups, say."""
+    return type(layer).forward is nn.Linear.forward or type(layer).__name__ in _PLAIN
 
 
 def _routes(model: nn.Module, name: str) -> bool:

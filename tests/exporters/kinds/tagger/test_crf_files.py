@@ -86,3 +86,23 @@ def test_a_bundle_file_of_another_size_is_refused() -> None:
         CrfTables.from_bytes(bytes(8), crf, SCHEME)
     with pytest.raises(BundleError, match="holds NaN or infinity"):
         CrfTables.from_bytes(np.full(35, np.nan, np.float32).tobytes(), crf, SCHEME)
+
+
+def test_segments_that_one_unit_cannot_be_are_refused(tmp_path: Path) -> None:
+    """Of one unit, or of three, a text has no cut."""
+    scheme, fields = LabelScheme.of(["B-city", "E-city"]), {"labels": ["city"], "unit": "word"}
+    stated = {"kind": "semi-markov", "max_segment": 2, **fields}
+    write_crf(tmp_path, random_crf("a", 2), **stated)
+    with pytest.raises(
+        CheckpointError, match=r"no label of the head \['B-city', 'E-city'\] is of a segment of one"
+    ):
+        read_crf(tmp_path, scheme)
+    data = np.zeros(5, np.float32).tobytes()
+    crf = Crf(kind="semi-markov", file="crf.bin", max_segment=2)
+    with pytest.raises(BundleError, match=r"crf\.bin: no label of .* is of a segment of one unit"):
+        CrfTables.from_bytes(data, crf, scheme)
+    for more in ("O", "S-city"):
+        sound = LabelScheme.of(["B-city", "E-city", more])
+        labels = ["O", "city"] if more == "O" else ["city"]
+        write_crf(tmp_path, random_crf(labels, 2), **(stated | {"labels": labels}))
+        assert read_crf(tmp_path, sound) is not None

@@ -68,6 +68,74 @@ def test_semi_markov_finds_the_best_cut_and_its_probabilities(names: list[str]) 
     np.testing.assert_allclose([span[3] for span in found], [span[3] for span in expected], rtol=1e-9)
 
 
+def test_a_long_text_of_seven_types_is_cut_as_step_by_step() -> None:
+    """400 units, cuts forbidden and not, beside Viterbi and the sums before and behind written as sums over lists."""
+    rng = np.random.default_rng(7)
+    names = ["O", *(f"{part}-t{kind}" for kind in range(7) for part in "BIES")]
+    scheme = LabelScheme.of(names)
+    labels = crf_labels("semi-markov", scheme)
+    count, most = len(labels), 6
+    moves = rng.normal(size=(count, count))
+    moves[rng.random(moves.shape) < 0.3] = -10000
+    tables = CrfTables(labels, moves, *(rng.normal(size=size) for size in (count, count, (count, most))))
+    logits = rng.normal(size=(400, len(names))) * 2
+    offsets = offsets_of(np.array([400]))
+    spans = best_segments(tables, SegmentScores.of(logits, scheme, tables), ByStep.of(offsets))
+    expected = best_cut_by_steps(logits, names, scheme, tables)
+    found = zip(spans.first, spans.last, spans.types, strict=True)
+    assert [(first, last, scheme.types[kind]) for first, last, kind in found] == [cut[:3] for cut in expected]
+    np.testing.assert_allclose(spans.scores, [cut[3] for cut in expected], rtol=1e-8)
+
+
+def best_cut_by_steps(
+    logits: np.ndarray, names: list[str], scheme: LabelScheme, tables: CrfTables
+) -> list[tuple[int, int, str, float]]:
+    """Cuts one text, place after place; gives the types' segments with their probabilities."""
+    assert tables.lengths is not None
+    units, (count, most) = len(logits), tables.lengths.shape
+    own = {
+        (begin, end): np.array(
+            [segment_score(begin, end, label, logits, names, scheme, tables) for label in range(count)]
+        )
+        for end in range(1, units + 1)
+        for begin in range(max(0, end - most), end)
+    }
+    best, sums = np.full((units + 1, count), -np.inf), np.full((units + 1, count), -np.inf)
+    came = {}
+    for end in range(1, units + 1):
+        for label in range(count):
+            ways, parts = {}, []
+            for begin in range(max(0, end - most), end):
+                score = own[begin, end][label]
+                if begin == 0:
+                    ways[0, -1] = tables.start[label] + score
+                    parts.append(ways[0, -1])
+                    continue
+                for before in range(count):
+                    move = tables.transitions[before, label] + score
+                    ways[begin, before] = best[begin, before] + move
+                    parts.append(sums[begin, before] + move)
+            came[end, label] = max(ways, key=ways.__getitem__)
+            best[end, label] = ways[came[end, label]]
+            sums[end, label] = np.logaddexp.reduce(parts)
+    behind = np.full((units + 1, count), -np.inf)
+    behind[units] = tables.end
+    for begin in range(units - 1, 0, -1):
+        ends = range(begin + 1, min(units, begin + most) + 1)
+        ahead = np.logaddexp.reduce([own[begin, end] + behind[end] for end in ends])
+        behind[begin] = np.logaddexp.reduce(tables.transitions + ahead, axis=1)
+    total = np.logaddexp.reduce(sums[units] + tables.end)
+    cuts, end, label = [], units, int((best[units] + tables.end).argmax())
+    while end:
+        begin, before = came[end, label]
+        entered = sums[begin] + tables.transitions[:, label]
+        reached = tables.start[label] if begin == 0 else np.logaddexp.reduce(entered)
+        chance = float(np.exp(reached + own[begin, end][label] + behind[end][label] - total))
+        cuts.append((begin, end, tables.labels[label], chance))
+        end, label = begin, before
+    return [cut for cut in reversed(cuts) if cut[2] != "O"]
+
+
 Cut = tuple[tuple[int, int, int], ...]
 
 

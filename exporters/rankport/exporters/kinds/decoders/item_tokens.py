@@ -40,7 +40,8 @@ def item_tokens(
     if tokens.hidden_size != source.hidden_size:
         raise CheckpointError(
             f"the item encoder {manifest.name!r} makes tokens {tokens.hidden_size} wide and the checkpoint's input "
-            f"embeddings are {source.hidden_size} wide: there is no projector between them, the widths must be equal"
+            f"embeddings are {source.hidden_size} wide: the widths must be equal; a projector between them belongs "
+            "behind the encoder, as Dense modules of a folder of sentence-transformers"
         )
     if embedding_tokens not in (None, tokens.tokens):
         raise InvalidRequest(f"--embedding-tokens is {embedding_tokens}, the encoder makes {tokens.tokens}")

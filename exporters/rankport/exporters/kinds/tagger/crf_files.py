@@ -16,7 +16,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Crf
 from rankport.runtime.kinds.tagger.labels import LabelScheme
-from rankport.runtime.kinds.tagger.tables import CrfTables, crf_labels
+from rankport.runtime.kinds.tagger.tables import CrfTables, crf_labels, has_single
 
 CRF_JSON, CRF_TENSORS, BUNDLE_FILE = "crf.json", "crf.safetensors", "crf.bin"
 _FIELDS = {"kind", "labels", "unit", "max_segment"}
@@ -52,6 +52,11 @@ def read_crf(checkpoint: Path, scheme: LabelScheme) -> CrfFiles | None:
         raise CheckpointError(
             f"{files[0]}: labels is {stated.get('labels')}: a {crf.kind} CRF over this head has "
             f"{list(labels)}, in that order"
+        )
+    if crf.kind == "semi-markov" and not has_single(scheme, labels):
+        raise CheckpointError(
+            f"{files[0]}: no label of the head {list(scheme.names)} is of a segment of one unit, so some texts have no "
+            "cut: a semi-markov CRF takes a head with O, or a type that one unit can be alone"
         )
     return CrfFiles(crf, _tables(files[1], crf, labels), stated["unit"])
 

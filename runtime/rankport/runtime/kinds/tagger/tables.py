@@ -27,8 +27,15 @@ class CrfTables:
 
     @classmethod
     def from_bytes(cls, data: bytes, crf: Crf, scheme: LabelScheme) -> "CrfTables":
-        """Reads a bundle's file. Raises BundleError if it has another size, or values that are not finite."""
+        """Reads a bundle's file.
+
+        Raises BundleError if it has another size, values that are not finite, or texts without a cut.
+        """
         labels = crf_labels(crf.kind, scheme)
+        if crf.kind == "semi-markov" and not has_single(scheme, labels):
+            raise BundleError(
+                f"{crf.file}: no label of {list(scheme.names)} is of a segment of one unit: export it again"
+            )
         shapes = _shapes(len(labels), crf.max_segment)
         expected = 4 * sum(int(np.prod(shape)) for shape in shapes)
         if len(data) != expected:
@@ -53,6 +60,11 @@ def crf_labels(kind: str, scheme: LabelScheme) -> tuple[str, ...]:
     if kind == "linear-chain":
         return scheme.names
     return (*([OUTSIDE] if OUTSIDE in scheme.names else []), *scheme.types)
+
+
+def has_single(scheme: LabelScheme, labels: tuple[str, ...]) -> bool:
+    """Tells labels of segments of which one can have one unit: with one, every text has a cut."""
+    return OUTSIDE in labels or any(scheme.column("single", label) is not None for label in labels)
 
 
 def _shapes(labels: int, max_segment: int | None) -> list[tuple[int, ...]]:

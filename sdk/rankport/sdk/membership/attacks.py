@@ -54,9 +54,16 @@ def threshold(features: Floats, members: Flags) -> Score:
     aucs = np.array([Ranking(column, members).curve().auc for column in features.T])
     best = int(np.argmax(np.abs(aucs - 0.5)))
     sign = 1.0 if aucs[best] >= 0.5 else -1.0
-    quarter, middle, other = np.quantile(features[:, best], (0.25, 0.5, 0.75))
+    middle, spread = float(np.median(features[:, best])), _spread(features[:, best])
     # Scores of several folds are put in one order, so each is measured by its fold's own spread.
-    return lambda given: sign * (given[:, best] - middle) / max(float(other - quarter), _TINY)
+    return lambda given: sign * (given[:, best] - middle) / spread
+
+
+def _spread(values: Floats) -> float:
+    """Measures the middle half; where most values are equal the deviation, and 1 where all are."""
+    quarter, other = np.quantile(values, (0.25, 0.75))
+    spreads = (float(other - quarter), float(values.std()), 1.0)
+    return next(spread for spread in spreads if spread > _TINY)
 
 
 def _folds(members: Flags, folds: int, random: np.random.Generator) -> Whole:

@@ -1,4 +1,4 @@
-"""Client for asyncio: `Client` with `async` in front."""
+"""Client for asyncio: the calls of `Client` as coroutines, but `submit`, `admin` and `jobs`."""
 
 import asyncio
 import threading

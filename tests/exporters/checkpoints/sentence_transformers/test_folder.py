@@ -127,6 +127,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "default_prompt_name 'q' is none of the prompts",
     ),
     "prompts of no texts": (sets(OWN, prompts={"q": 3}), "prompts.q 3 must be a text"),
+    "a similarity that is none": (
+        sets(OWN, similarity_fn_name="maxsim"),
+        "similarity_fn_name 'maxsim' is none of cosine, dot, euclidean, manhattan, .* takes cosine",
+    ),
+    "a cut as an argument": (
+        sets(BERT, config_kwargs={"truncate_dim": 8}),
+        "config_kwargs: truncate_dim 8 is no argument of a model: write it into config_sentence_transformers.json",
+    ),
+    "a cut of nothing": (sets(OWN, truncate_dim=0), "truncate_dim 0 must be a whole number from 1 on"),
     "an unknown key": (sets(OWN, shine=3), "config_sentence_transformers.json: shine 3 is not known here"),
     "an unknown pooling": (
         sets(POOLING, pooling_mode="attention"),

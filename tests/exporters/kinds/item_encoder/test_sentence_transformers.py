@@ -139,11 +139,21 @@ def test_texts_are_cut_at_the_folders_limit(base: Path, tmp_path: Path) -> None:
         (
             {"prompts": {"query": "query: ", "document": "title: none | text: "}},
             None,
-            "'document', 'title: none | text: '",
+            "has the prompt 'document', 'title: none | text: '",
         ),
         ({"prompts": {"corpus": "b", "passage": "a"}}, None, ""),
         ({"prompts": {"document": ""}, "default_prompt_name": "document"}, None, ""),
-        ({"prompts": {"query": "q", "document": ""}, "default_prompt_name": "query"}, None, "'document', ''"),
+        (
+            {"prompts": {"query": "q", "document": ""}, "default_prompt_name": "query"},
+            None,
+            "has the prompt 'document', ''",
+        ),
+        ({"prompts": {"query": "q"}, "default_prompt_name": "query"}, None, "has no prompt 'document'"),
+        (
+            {"prompts": {"passage": "a", "document": None}, "default_prompt_name": "passage"},
+            None,
+            "has no prompt 'document'",
+        ),
         ({"prompts": {"query": "q", "document": "d"}, "default_prompt_name": "document"}, None, ""),
         ({"prompts": {"query": "q", "document": "d"}}, "query", ""),
         ({"prompts": {"query": "q"}}, None, ""),
@@ -157,7 +167,7 @@ def test_a_prompt_of_documents_that_nobody_asked_for_is_warned_of(
     source = load_checkpoint(folder, head="none")
     warnings = item_encoder_prompt(source, ItemEncoderOptions(prompt_name=given)).warnings
     assert len(warnings) == bool(warned)
-    assert all(f"has the prompt {warned}: encode_document of" in warning for warning in warnings)
+    assert all(f"{warned}: encode_document of" in warning for warning in warnings)
     # The owner's own two ways differ where it is warned of, and are one where it is not.
     from sentence_transformers import SentenceTransformer
 

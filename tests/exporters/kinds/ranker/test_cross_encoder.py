@@ -79,6 +79,12 @@ def test_what_a_ranker_would_lack_is_refused_by_name(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"puts 'Judge\.' before each pair .*--prompt bare"):
         planned(folder, positive="no")
     assert planned(folder, positive="no", prompt="bare").limits.max_item_tokens > 0
+    sentence_folders.write(folder, OWN, {"model_type": "SentenceTransformer"})
+    with pytest.raises(CheckpointError, match="model_type 'SentenceTransformer' is no CrossEncoder"):
+        planned(folder, positive="no")
+    sentence_folders.write(folder, OWN, {"truncate_dim": 8})
+    with pytest.raises(CheckpointError, match="truncate_dim 8 is not known here: remove it"):
+        planned(folder, positive="no")
     sentence_folders.write(folder, OWN, {"activation_fn": "my.Softplus"})
     with pytest.raises(
         CheckpointError, match=r"activation_fn 'my.Softplus' cannot be exported: there are Sigmoid"

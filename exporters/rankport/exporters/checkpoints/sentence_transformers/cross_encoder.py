@@ -68,6 +68,10 @@ class CrossEncoderFolder:
         stated = settings.text("activation_fn") or activation
         prompts, default = stated_prompts(settings)
         prompt = "" if default is None else prompts[default]
+        settings.require("model_type", ["CrossEncoder"], "is no CrossEncoder: save it by that class")
+        # Layers that stay in fp32 where others are in half precision.
+        settings.ignore("__version__", "requirements", "keep_in_fp32_modules")
+        settings.finish("remove it if it changes no score")
         return cls(
             logit_score=stated_logit_score(path),
             score=_score(settings, stated),

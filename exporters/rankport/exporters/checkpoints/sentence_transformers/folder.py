@@ -20,6 +20,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import DenseLayer
 
 CONFIG_FILE = "config_sentence_transformers.json"
+_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _DOCUMENT = "document"
 """Prompt that `encode_document` takes; sentence-transformers adds it where there is none."""
 
@@ -52,14 +53,17 @@ class EncoderFolder:
         return self.prompts[chosen]
 
     def document_prompt_doubt(self, prompt_name: str | None) -> str | None:
-        """Says that documents have a prompt of their own which nobody asked for; None where they have not."""
-        own = self.prompts.get(_DOCUMENT)
-        if prompt_name is not None or own is None or own == self.prompt(None):
+        """Says that documents have another prompt than the one that nobody asked for; None where they have not."""
+        stated, default = self.prompts.get(_DOCUMENT), self.prompt(None)
+        if prompt_name is not None or (stated or "") == default:
             return None
+        who, fix = f"has the prompt {_DOCUMENT!r}, {stated!r}", f"--prompt-name {_DOCUMENT} has the former"
+        if stated is None:
+            who = f"has no prompt {_DOCUMENT!r}"
+            fix = f'for the former add "{_DOCUMENT}": "" to its prompts, and say --prompt-name {_DOCUMENT}'
         return (
-            f"prompt: {CONFIG_FILE} has the prompt {_DOCUMENT!r}, {own!r}: encode_document of sentence-transformers "
-            f"puts it before a text, encode, as the bundle, {self.prompt(None)!r}: --prompt-name {_DOCUMENT} has the "
-            "former"
+            f"prompt: {CONFIG_FILE} {who}: encode_document of sentence-transformers puts {stated or ''!r} before a "
+            f"text, encode, as the bundle, {default!r}: {fix}"
         )
 
     def notes(self, prompt_name: str | None) -> tuple[str, ...]:
@@ -99,7 +103,7 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
         prompts=prompts,
         default_prompt_name=default,
         truncate_dim=settings.count("truncate_dim"),
-        similarity=settings.text("similarity_fn_name"),
+        similarity=_similarity(settings),
         labels=_labels(settings),
     )
     settings.finish()
@@ -150,6 +154,18 @@ def _is_normalize(module: StatedModule) -> bool:
         settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
     settings.finish()
     return True
+
+
+def _similarity(settings: Settings) -> str | None:
+    stated = settings.text("similarity_fn_name")
+    if stated is not None and stated not in _SIMILARITIES:
+        known = ", ".join(_SIMILARITIES)
+        raise settings.error(
+            "similarity_fn_name",
+            stated,
+            f"is none of {known}, and so sentence-transformers takes cosine: set one",
+        )
+    return stated
 
 
 def _labels(settings: Settings) -> tuple[str, ...] | None:

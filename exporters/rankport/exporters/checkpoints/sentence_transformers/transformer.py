@@ -12,6 +12,7 @@ _CONFIG_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+_CUT = "truncate_dim"
 _UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
 _TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 
@@ -100,6 +101,11 @@ def _check_arguments(settings: Settings) -> None:
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
         arguments = settings.part(name)
         arguments.ignore("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "use_cache")
+        if arguments.has(_CUT):
+            where = "config_sentence_transformers.json, which cuts embeddings"
+            raise arguments.error(
+                _CUT, arguments.value(_CUT), f"is no argument of a model: write it into {where}"
+            )
         arguments.finish("write it into config.json")
 
 

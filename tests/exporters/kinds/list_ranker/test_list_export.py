@@ -1,7 +1,9 @@
 """The export of list rankers: what is proven, what the manifest says, what is claimed, and what is refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +11,15 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.list_ranker.graphs import list_model
+from rankport.exporters.kinds.list_ranker.options import ListRankerOptions
+from rankport.exporters.kinds.list_ranker.plan import list_ranker_prompt
 from rankport.exporters.kinds.list_ranker.proof.stated import require_stated
 from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.lists import Marker
-from support.lists.rankers import checkpoint, jina_checkpoint
+from support.lists.rankers import body, checkpoint, jina_checkpoint
 
 SLIDING = {
     "num_hidden_layers": 2,
@@ -81,6 +85,23 @@ def test_the_published_layout_is_read_by_what_is_known_of_it(jina_bundle: Bundle
     assert manifest.source.overrides == ["max_list_items"]
     assert any(
         "auto_map names code for JinaForRanking, which was not run" in note for note in manifest.source.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "noted"), [({}, True), ({"max_list_tokens": 4096}, False), ({"join": "refuse"}, False)]
+)
+def test_blocks_shorter_than_the_checkpoints_own_are_noted(
+    given: dict[str, Any], noted: bool, tmp_path: Path
+) -> None:
+    given = dict(given)
+    raw = json.loads(body(max_position_embeddings=16384).config.to_json_string(use_diff=False))
+    raw.pop("architectures", None)
+    folder = checkpoint(tmp_path / "c", body=raw, max_tokens=None, join=given.pop("join", "mean-query"))
+    prompt = list_ranker_prompt(load_checkpoint(folder), ListRankerOptions(**given))
+    assert (
+        any("blocks end at 4096 tokens" in note and "16384 are read" in note for note in prompt.notes)
+        is noted
     )
 
 

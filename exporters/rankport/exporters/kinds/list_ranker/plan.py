@@ -36,7 +36,21 @@ def list_ranker_prompt(source: Checkpoint, options: ListRankerOptions) -> Resolv
         )
     require_tokens(form, tokenizer)
     prefix = [Segment(field=name) for name in form.template.fields]
-    return ResolvedPrompt(Prompt(prefix=prefix, item=[Segment(item=True)]), None, tokenizer)
+    notes = _notes(source, form, options)
+    return ResolvedPrompt(Prompt(prefix=prefix, item=[Segment(item=True)]), None, tokenizer, notes=notes)
+
+
+def _notes(source: Checkpoint, form: ListRankerConfig, options: ListRankerOptions) -> tuple[str, ...]:
+    """Says where blocks are shorter by default than the checkpoint's own, which changes the scores of long lists."""
+    most = _most_tokens(source, form)
+    joins = form.join in ("independent", "mean-query")
+    if not joins or options.max_list_tokens is not None or (most is not None and most <= _DEFAULT_TOKENS):
+        return ()
+    read = "any number is" if most is None else f"{most} are"
+    return (
+        f"blocks end at {_DEFAULT_TOKENS} tokens by default, where {read} read by the checkpoint: longer lists "
+        "are cut into more blocks than it makes itself, with other scores; --max-list-tokens raises it",
+    )
 
 
 def plan_list_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: ListRankerOptions) -> ExportPlan:
@@ -120,12 +134,17 @@ def _least(stated: int | None, room: int) -> int:
 
 
 def _list_tokens(source: Checkpoint, form: ListRankerConfig, options: ListRankerOptions) -> int:
-    known = [limit for limit in (position_limit(list_model(source)), form.max_tokens) if limit is not None]
-    most = min(known, default=None)
-    asked = options.max_list_tokens or min([_DEFAULT_TOKENS, *known])
+    most = _most_tokens(source, form)
+    asked = options.max_list_tokens or (_DEFAULT_TOKENS if most is None else min(_DEFAULT_TOKENS, most))
     if most is not None and asked > most:
         raise CheckpointError(
             f"--max-list-tokens {asked}: the checkpoint reads {most} (positions, or max_tokens of its config): ask for "
             "no more"
         )
     return asked
+
+
+def _most_tokens(source: Checkpoint, form: ListRankerConfig) -> int | None:
+    """Counts the tokens of a block that the checkpoint reads; None where it states no limit."""
+    known = (position_limit(list_model(source)), form.max_tokens)
+    return min((limit for limit in known if limit is not None), default=None)

@@ -53,7 +53,18 @@ def test_a_checkpoint_equals_what_bitsandbytes_dequantizes(variant: str) -> None
     )
 
 
-def test_an_adapter_merges_into_the_weights_that_it_was_trained_over(folder: Path, tmp_path: Path) -> None:
+SAVED = {"modules_to_save": ["embed_tokens", "lm_head"], "target_modules": "all-linear"}
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "layers": {},
+    "semantic ids, table and head apart": SAVED | {"vocabulary": checkpoints.VOCABULARY + 16},
+    "semantic ids, tied": SAVED | {"vocabulary": checkpoints.VOCABULARY + 16, "ensure_weight_tying": True},
+}
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_an_adapter_merges_into_the_weights_that_it_was_trained_over(
+    case: str, folder: Path, tmp_path: Path
+) -> None:
     whole = load_checkpoint(folder).model
     dense = tmp_path / "dense"
     dense.mkdir()
@@ -64,11 +75,16 @@ def test_an_adapter_merges_into_the_weights_that_it_was_trained_over(folder: Pat
     config = json.loads((folder / "config.json").read_text())
     del config["quantization_config"]
     (dense / "config.json").write_text(json.dumps(config))
-    adapter = adapters.lora(tmp_path / "adapter", dense).folder
-    merged = load_checkpoint(adapter, base=folder)
-    expected = load_checkpoint(adapter, base=dense)
+    trained = adapters.lora(tmp_path / "adapter", dense, **ADAPTERS[case])
+    merged = load_checkpoint(trained.folder, base=folder)
+    rows = ADAPTERS[case].get("vocabulary", checkpoints.VOCABULARY)
+    assert merged.vocab_size == rows
+    ids = torch.cat((IDS, rows - 1 - torch.arange(16)[None]), dim=1)
+    expected = load_checkpoint(trained.folder, base=dense)
     assert torch.equal(_logits(merged), _logits(expected))
-    assert not torch.equal(_logits(merged), _logits(load_checkpoint(folder)))
+    answer = trained.outputs(ids)
+    assert (adapters.outputs(merged.model, ids) - answer).abs().max() <= 1e-5 * answer.abs().max()
+    assert not torch.equal(_logits(merged)[..., :100], _logits(load_checkpoint(folder))[..., :100])
     assert any("bitsandbytes' nf4" in note for note in merged.notes)
 
 

@@ -142,6 +142,7 @@ def test_structured_messages_are_parts_with_a_type(folder: Path) -> None:
         ("{{ messages[0].role }}", "does not have the text once"),
         ("{{ messages[0].content }}, {{ messages[0].content }}", "does not have the text once"),
         ("{{ messages[0].content | trim }}.", r"makes other tokens of '  spaces around\\t'"),
+        ("{{ messages[0].content }}\nSummary: ", r"has '\\nSummary: ' right behind a text, no special token"),
         ("{{ messages.nothing() }}", "cannot be rendered: "),
     ],
 )
@@ -151,6 +152,22 @@ def test_a_template_that_no_prompt_says_is_refused(template: str, reason: str, f
         CheckpointError, match=f"chat template, by which .* reads texts, {reason}.*: write the prompt"
     ):
         resolved(folder)
+
+
+def test_a_template_that_reads_the_task_is_told(folder: Path) -> None:
+    template = TEMPLATE.replace("<|endoftext|>", "{% if task == 'query' %}query{% endif %}<|endoftext|>")
+    assert not any("told the task" in warning for warning in resolved(folder, "query").warnings)
+    (folder / "chat_template.jinja").write_text(template)
+    (warning,) = resolved(folder, "query").warnings
+    assert "told the task query, as by encode_query of sentence-transformers; encode, as the" in warning
+    plain = resolved(folder, "query").prompt
+    told = {"chat_template": {"add_generation_prompt": True, "task": "query"}}
+    sentence_folders.change(folder, SETTINGS, processing_kwargs=told)
+    assert resolved(folder, "query").warnings == ()
+    assert resolved(folder, "query").prompt != plain
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    asked = model.preprocess([TEXTS[0]], prompt=PROMPTS["query"], task="query")["input_ids"][0].tolist()
+    assert asked[-2] == model.tokenizer.encode("query")[-1]
 
 
 def test_a_cut_that_would_take_the_templates_own_tokens_is_refused(folder: Path) -> None:

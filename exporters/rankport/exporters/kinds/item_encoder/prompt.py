@@ -39,7 +39,7 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
         resolved = folder_prompt(source, folder, options.prompt_name)
         notes = folder.notes(options.prompt_name)
         doubt = folder.document_prompt_doubt(options.prompt_name)
-        resolved = replace(resolved, doubts=() if doubt is None else (doubt,))
+        resolved = replace(resolved, doubts=(*resolved.doubts, *([doubt] if doubt else [])))
     elif options.prompt_name is not None:
         raise InvalidRequest(
             f"--prompt-name {options.prompt_name!r}: checkpoint {str(source.path)!r} has no modules.json of "

@@ -15,6 +15,7 @@ from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import validate_prompt
 
 _ITEM = "\ue000item\ue001"  # of a private plane: no template has it
+_TASKS = ("query", "document")
 _TEXTS = (
     "spot welder",
     "What does a nurse do?\n\nCares for patients.",
@@ -53,17 +54,30 @@ def _templated(source: Checkpoint, folder: EncoderFolder, text: str) -> Resolved
             f"{source.path}: texts are messages of a chat template, and no tokenizer.json reads them"
         )
     template = ChatTemplate(messages, own_tokenizer(file), file, "texts")
-    before, item, after = template.text(system=text, user=_ITEM).partition(_ITEM)
+    rendered = template.text(system=text, user=_ITEM)
+    before, item, after = rendered.partition(_ITEM)
     if not item or _ITEM in after:
         raise template.error("does not have the text once")
-    segments = [*literals(before, tokenizer), Segment(item=True), *literals(after, tokenizer)]
-    prompt = Prompt(prefix=[], item=[*joined(segments)])
+    behind = [*literals(after, tokenizer)]
+    prompt = Prompt(prefix=[], item=[*joined([*literals(before, tokenizer), Segment(item=True), *behind])])
     compiled = CompiledPrompt.of(prompt, tokenizer)
     for sample in _TEXTS:
         ours = compiled.ids([], sample, tokenizer).tolist()
         if difference := other_tokens(template.ids(system=text, user=sample), ours, repr(sample), tokenizer):
             raise template.error(difference)
-    return ResolvedPrompt(prompt, None, tokenizer)
+    if behind and behind[0].special is None:
+        # sentence-transformers writes it over the last tokens; here a text is cut so that both are one text.
+        raise template.error(
+            f"has {behind[0].text!r} right behind a text, no special token, so that one over the limit is cut otherwise"
+        )
+    others = [task for task in _TASKS if template.told(task=task).text(system=text, user=_ITEM) != rendered]
+    doubts = [
+        f"prompt: the chat template makes another text where it is told the task {task}, as by encode_{task} of "
+        f"sentence-transformers; encode, as the bundle, tells it none: for the former say "
+        f'"task": "{task}" in processing_kwargs.chat_template of {folder.transformer.config_file.name}'
+        for task in others
+    ]
+    return ResolvedPrompt(prompt, None, tokenizer, doubts=tuple(doubts))
 
 
 def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[Segment]:

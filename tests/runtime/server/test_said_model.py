@@ -42,12 +42,24 @@ def scored(server: Server, model: str, said: str) -> str:
         return str(response.fingerprint)
 
 
+def described(server: Server, model: str, said: str) -> str:
+    """Asks over gRPC what a model is, and tells its name, or what was wrong."""
+    with grpc.insecure_channel(server.address) as channel:
+        try:
+            request = pb.DescribeModelRequest(model=model)
+            answer = pb_grpc.ModelsStub(channel).Describe(request, metadata=[(MODEL_KEY, said)], timeout=10)
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return str(answer.name)
+
+
 @pytest.mark.parametrize("said", ["people", "people@1", "prod"])
 def test_a_request_without_a_name_is_for_the_model_that_is_said(server: Server, said: str) -> None:
     answer = ask(server.http_address, "/v1/rerank", DOCUMENTS, {MODEL_KEY: said})
     assert (answer.status, answer.headers["x-rankport-model"]) == (200, "people")
     assert scored(server, "", said) == scored(server, "people", said)
     assert scored(server, "", said).count(":") == 0
+    assert described(server, "", said) == described(server, "people", said) == "people"
 
 
 def test_without_either_the_request_names_no_model(server: Server) -> None:
@@ -68,7 +80,9 @@ def test_a_request_for_another_model_is_refused(server: Server, said: str) -> No
     answer = ask(server.http_address, "/v1/rerank", DOCUMENTS | {"model": "jobs"}, {MODEL_KEY: said})
     assert (answer.status, answer.json["error"]["message"]) == (400, refusal)
     assert scored(server, "jobs", said) == f"INVALID_ARGUMENT: {refusal}"
+    assert described(server, "jobs", said) == f"INVALID_ARGUMENT: {refusal}"
 
 
 def test_a_model_that_there_is_not_is_told(server: Server) -> None:
     assert scored(server, "", "nobody").startswith("NOT_FOUND: no model that scores is named 'nobody'")
+    assert described(server, "", "nobody").startswith("NOT_FOUND: no model is named 'nobody'")

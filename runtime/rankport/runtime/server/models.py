@@ -1,8 +1,7 @@
 """Models of a server by name: versions, and the aliases that requests find them by. Does not own them.
 
 A name finds what an alias of it says, else the version of that name which was loaded first of those that are ready;
-NAME@VERSION finds that version and no other. A request that has no name means the one in its call's `x-model`, if that
-has one.
+NAME@VERSION finds that version and no other. A request without a name means its call's `x-model`, if there is one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -113,6 +112,13 @@ class ServedModels:
         heaviest = max(targets, key=lambda target: target.weight)
         return _served(self.versions.ready(heaviest.model)).description
 
+    def check_said(self, model: str, name: str) -> None:
+        """Raises `InvalidRequest` where the call's `x-model` stands for others than the version found by `name`."""
+        said = said_model()
+        if said not in ("", name) and model not in {target.model for target in self.targets(said)}:
+            told = f"{MODEL_KEY} is {said!r:.80}, and the request names {name!r}"
+            raise InvalidRequest(f"{told}: name one of them")
+
     def check_room(
         self, capability: Capability | None, name: str, timeout_s: float | None, priority: Priority
     ) -> None:
@@ -216,15 +222,8 @@ class ServedModels:
         return self._found(version, name)
 
     def _found(self, version: Version, name: str) -> Served[Any]:
-        """Returns the model found for a call, which is seen to be of this model from now on.
-
-        Raises `InvalidRequest` where the call's `x-model` stands for others.
-        """
-        said = said_model()
-        if said not in ("", name) and version.model not in {target.model for target in self.targets(said)}:
-            raise InvalidRequest(
-                f"{MODEL_KEY} is {said!r:.80}, and the request names {name!r}: name one of them"
-            )
+        """Returns the model found for a call, which is seen to be of this model from now on."""
+        self.check_said(version.model, name)
         if (call := current_call()) is not None:
             call.model = version.model
         return _served(version)

@@ -22,7 +22,9 @@ class ModelsService(pb_grpc.ModelsServicer):
 
     async def Describe(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:  # noqa: N802
         async with open_call(context, self._core):
-            return wire.description_message(self._core.models.description(request.model))
+            description = self._core.models.description(request.model)
+            self._core.models.check_said(f"{description.name}@{description.version}", request.model)
+            return wire.description_message(description)
 
     def _limits(self) -> pb.RequestLimits:
         limits = self._core.limits

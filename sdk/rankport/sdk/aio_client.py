@@ -39,7 +39,7 @@ from rankport.sdk.set_ranking import RanksSetsInLoops
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
-from rankport.sdk.transport.retries import REFUSALS, RetryBudget, Tries
+from rankport.sdk.transport.retries import REFUSALS, RetryBudget
 from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
@@ -217,7 +217,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         priority: Priority | None = None,
     ) -> AnswerT:
         """Calls a method, again where no server could take the call and there is time."""
-        tries = self._tries(timeout_s)
+        tries = self._retries.tries(timeout_s)
         traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
             call = method(self._connected())
@@ -251,6 +251,3 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
-
-    def _tries(self, timeout_s: float | None) -> Tries:
-        return self._retries.tries(timeout_s)

@@ -10,7 +10,7 @@ import grpc.aio
 from rankport.protos.priorities import Priority
 from rankport.protos.processes.own_process import StaysInProcess
 from rankport.sdk.transport.connections import AsyncConnection, Connection
-from rankport.sdk.transport.retries import Tries
+from rankport.sdk.transport.retries import RetryBudget
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -20,6 +20,7 @@ class Calls(StaysInProcess, ABC):
     """Base of the parts of the client that blocks."""
 
     _model: str
+    _retries: RetryBudget
 
     @abstractmethod
     def _answer(
@@ -35,15 +36,12 @@ class Calls(StaysInProcess, ABC):
     def _timeout(self, timeout_s: float | None) -> float | None:
         """Gives a call's timeout, or the client's."""
 
-    @abstractmethod
-    def _tries(self, timeout_s: float | None) -> Tries:
-        """Begins the attempts of a call that may take so many seconds in all."""
-
 
 class CallsInLoops(StaysInProcess, ABC):
     """Base of the parts of the asyncio client."""
 
     _model: str
+    _retries: RetryBudget
 
     @abstractmethod
     async def _answer(
@@ -58,7 +56,3 @@ class CallsInLoops(StaysInProcess, ABC):
     @abstractmethod
     def _timeout(self, timeout_s: float | None) -> float | None:
         """Gives a call's timeout, or the client's."""
-
-    @abstractmethod
-    def _tries(self, timeout_s: float | None) -> Tries:
-        """Begins the attempts of a call that may take so many seconds in all."""

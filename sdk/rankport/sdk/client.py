@@ -40,7 +40,7 @@ from rankport.sdk.submitted import submitted
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import Connection, responses_of
-from rankport.sdk.transport.retries import REFUSALS, RetryBudget, Tries
+from rankport.sdk.transport.retries import REFUSALS, RetryBudget
 from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
@@ -187,7 +187,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
             lambda left_s: method.future(request, timeout=left_s, metadata=traced),
             wire.score_result,
             lambda: rankport_errors(self._address, timeout_s),
-            self._tries(timeout_s),
+            self._retries.tries(timeout_s),
         )
 
     def encode_stream(
@@ -261,11 +261,8 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         *,
         repeatable: bool = True,
     ) -> AnswerT:
-        """Calls a method, again where no server could take the call and there is time.
-
-        What is not `repeatable` would do more the second time, and a server may be gone after the first.
-        """
-        tries = self._tries(timeout_s)
+        """Calls a method, again where no server took the call; unless `repeatable`, only if `Overloaded`."""
+        tries = self._retries.tries(timeout_s)
         traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
             call = method(self._connected())
@@ -301,6 +298,3 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
-
-    def _tries(self, timeout_s: float | None) -> Tries:
-        return self._retries.tries(timeout_s)

@@ -81,7 +81,7 @@ class Generates(Calls):
         """Writes a text behind a prompt. Arguments, result and errors are those of `Generator.generate`."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         timeout_s = self._timeout(timeout_s)
-        tries = self._tries(timeout_s)
+        tries = self._retries.tries(timeout_s)
         while True:
             try:
                 with self._written(request, sampling, timeout_s, tries.left_s(), priority) as text:
@@ -146,7 +146,7 @@ class GeneratesInLoops(CallsInLoops):
         """Writes as `Client.generate`."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         timeout_s = self._timeout(timeout_s)
-        tries = self._tries(timeout_s)
+        tries = self._retries.tries(timeout_s)
         while True:
             parts: list[GeneratedPart] = []
             last: pb.GenerateResponse | None = None

@@ -109,21 +109,15 @@ def test_a_timeout_is_told_as_the_caller_gave_it_however_late_the_last_attempt(
     address: str, leaving: Leaving
 ) -> None:
     async def generate() -> None:
-        async with AsyncClient(address, timeout_s=0.7) as client:
+        async with AsyncClient(address, timeout_s=2.0) as client:
             await client.generate("a")
 
-    with Client(address, timeout_s=0.7) as client:
-        calls = (
-            lambda: client.score("q", ["a"]),
-            lambda: client.submit("q", ["a"]).result(20.0),
-            lambda: client.generate("a"),
-            lambda: asyncio.run(generate()),
-        )
-        for call in calls:
+    with Client(address, timeout_s=2.0) as client:
+        for call in (lambda: client.generate("a"), lambda: asyncio.run(generate())):
             leaving.calls.clear()
             leaving.silent.clear()
             try:
-                with pytest.raises(DeadlineExceeded, match=r"within 0\.7 s"):
+                with pytest.raises(DeadlineExceeded, match=r"within 2\.0 s"):
                     call()
             finally:
                 leaving.silent.set()

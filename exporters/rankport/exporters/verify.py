@@ -167,7 +167,7 @@ def _recipe(manifest: Manifest, quantization: Quantization) -> Recipe:
     kept = frozenset(quantization.kept)
     return replace(
         recipe,
-        loud=max(stated_loud(part.activations) for part in quantization.parts),
+        loud=max((stated_loud(part.activations) for part in quantization.parts), default=0),
         repeats=Choices(kept, LOUD_TABLE in kept),
     )
 

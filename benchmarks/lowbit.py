@@ -130,7 +130,8 @@ def _facts(bundle: Bundle) -> dict[str, object]:
     assert manifest.parity is not None
     assert quality is not None
     parts = [] if quantization is None else quantization.parts
-    bits = sum(part.weights * part.bits for part in parts) or manifest.source.parameters * 32
+    whole = manifest.source.parameters - sum(part.weights for part in parts)
+    bits = sum(part.weights * part.bits for part in parts) + 32 * whole
     return {
         "disk_mb": sum(entry.size for entry in manifest.files) / 1e6,
         "weights_file_over_bits_x_weights": (bundle.path / "weights.bin").stat().st_size / (bits / 8),

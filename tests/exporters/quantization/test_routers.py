@@ -3,6 +3,7 @@
 So does a layer of a class that computes something else than the product with its matrix.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4Group
 
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.quantize import quantize
-from rankport.exporters.quantization.recipes import RECIPES, Choices, replace
+from rankport.exporters.quantization.recipes import RECIPES, Choices
 
 EXPERTS = 32
 SIZES = {
@@ -34,6 +35,10 @@ FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
     "hunyuan_v1_moe": ({"num_experts": EXPERTS, "moe_topk": 2}, "mlp.gate.wg"),
     "phimoe": ({"num_local_experts": EXPERTS}, "mlp.router"),
     "jetmoe": ({"num_local_experts": EXPERTS, "kv_channels": 16}, "mlp.router.layer"),
+    "llama4_text": (  # asks the table of embeddings for its device
+        {"num_local_experts": EXPERTS, "num_experts_per_tok": 1, "intermediate_size_mlp": 96},
+        "feed_forward.router",
+    ),
     "doge": ({"is_moe": True, "num_experts": 64}, "mlp.router_gate"),
 }
 

@@ -102,6 +102,11 @@ class QuantizedEmbedding(nn.Module):
         rows = self._quiet(ids) if self.kernel is None else self.kernel(ids)
         return rows + nn.functional.embedding(ids, self.loud) @ self.places if self.has_loud else rows
 
+    @property
+    def weight(self) -> Tensor:
+        """Codes, by which Llama 4 knows the table's device."""
+        return self.codes
+
     def _quiet(self, ids: Tensor) -> Tensor:
         # Traced as Gather: ONNX Runtime on CUDA has no GatherND of int8, which indexing by brackets becomes.
         codes = nn.functional.embedding(ids, self.codes)
@@ -124,6 +129,11 @@ class QuantizedTable(nn.Module):
             rows: Tensor = self.kernel(ids)
             return rows
         return self.quantized.rows(ids.flatten()).dequantized().reshape(*ids.shape, -1)
+
+    @property
+    def weight(self) -> Tensor:
+        """Codes, as of `QuantizedEmbedding`."""
+        return self.quantized.codes
 
 
 def set_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -18,7 +18,7 @@ from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.sources import ItemSources, Shard
 
 COLUMNS = FileColumns()
-GZIP = gzip.compress(b"id,text\n" + b"".join(b"%d,text\n" % number for number in range(1000)))
+GZIP = gzip.compress(b"id,text\n" + b"".join(b"%d,text\n" % number for number in range(1000)), mtime=0)
 
 
 def write(path: Path, *ids: str) -> Path:

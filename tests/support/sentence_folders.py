@@ -10,10 +10,24 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from support import text_tokenizers
+
 WIDTH = 32
 POSITIONS = 40
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _WORDS = [*_SPECIAL, "query", "passage", ":", *"abcdefgh", "cook", "pilot", "nurse"]
+
+
+def chat_tokenizer(folder: Path) -> None:
+    """Writes a tokenizer of Qwen's form, with the marks that stand around messages of a chat."""
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    (folder / "tokenizer.json").write_text(text_tokenizers.saved("qwen", special=special))
+    named = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<|endoftext|>",
+        "eos_token": "<|im_end|>",
+    }
+    write(folder, "tokenizer_config.json", named)
 
 
 def bert(folder: Path) -> Path:

@@ -25,13 +25,19 @@ class LoudColumns:
 
     def quiet(self, width: int) -> Tensor:
         """Marks the other channels by 1, these by 0. fp32 [width]"""
-        mask = torch.ones(width)
-        mask[self.places] = 0
-        return mask
+        return quiet_mask(self.places, width)
 
     def product(self, x: Tensor) -> Tensor:
         """Multiplies these channels alone. [..., in] -> [..., out]"""
         return x[..., self.places] @ self.weight.T
+
+
+def quiet_mask(loud: Tensor | None, width: int) -> Tensor:
+    """Marks input channels by 1, the `loud` ones by 0. fp32 [width]"""
+    mask = torch.ones(width)
+    if loud is not None:
+        mask[loud] = 0
+    return mask
 
 
 def with_loud(activation: str, columns: int) -> str:

@@ -15,7 +15,7 @@ from rankport.exporters.quantization.linear import (
     QuantizedTable,
     set_module,
 )
-from rankport.exporters.quantization.loud import LoudColumns
+from rankport.exporters.quantization.loud import LoudColumns, quiet_mask
 from rankport.exporters.quantization.recipes import Choices, Recipe
 from rankport.exporters.quantization.rounding import round_to_nearest, round_with_compensation
 from rankport.exporters.quantization.tables import LOUD_TABLE, rounded_table
@@ -78,8 +78,7 @@ def quantize(
             used = recipe.of_head() if layer is head else recipe
             group = used.group_of(layer)
             columns = (loud or {}).get(name)
-            routes = recipe.repeats is None and _routes(model, name)
-            if group == 0 or routes or _stays(layer, name, used, group, columns):
+            if group == 0 or _stays(model, name, used, group, columns):
                 continue
             quantized = _quantized(layer, name, used, group, calibration, columns)
             set_module(model, name, quantized)
@@ -150,15 +149,14 @@ def _has_loud_columns(module: nn.Module) -> bool:
     return isinstance(module, QuantizedEmbedding) and module.has_loud
 
 
-def _stays(layer: nn.Linear, name: str, recipe: Recipe, group: int | None, loud: Tensor | None) -> bool:
+def _stays(model: nn.Module, name: str, recipe: Recipe, group: int | None, loud: Tensor | None) -> bool:
     if recipe.repeats is not None:
         return name in recipe.repeats.kept
-    if layer.out_features < _FEWEST_OUTPUTS:
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    if len(weight) < _FEWEST_OUTPUTS or _routes(model, name):
         return True
-    quiet = torch.ones(layer.in_features)
-    if loud is not None:
-        quiet[loud] = 0
-    return is_coarse(layer.weight.detach(), quiet, recipe, group)
+    return is_coarse(weight.detach(), quiet_mask(loud, weight.shape[1]), recipe, group)
 
 
 def _quantized(

@@ -11,7 +11,7 @@ from rankport.protos.errors import Overloaded, Unavailable
 
 Refusal = Overloaded | Unavailable
 REFUSALS = (Overloaded, Unavailable)
-"""What a call may be made again after."""
+"""Errors after which a call may be made again."""
 
 _MOST = 3  # of one call
 _FIRST_WAIT_S = 0.1  # without a hint of the server; three times as long from one to the next

@@ -20,7 +20,7 @@ from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from support import checkpoints, sentence_folders, text_tokenizers
+from support import checkpoints, sentence_folders
 
 OWN, SETTINGS = "config_sentence_transformers.json", "sentence_bert_config.json"
 FORWARD = {"method": "forward", "method_output_name": "last_hidden_state"}
@@ -47,17 +47,10 @@ Rows = NDArray[np.float32]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a decoder without a head, its last token's state, and a chat template."""
-    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     folder = checkpoints.body(
         tmp_path_factory.mktemp("saved") / "c", "qwen3", vocab_size=512, max_position_embeddings=512
     )
-    (folder / "tokenizer.json").write_text(text_tokenizers.saved("qwen", special=special))
-    named = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<|endoftext|>",
-        "eos_token": "<|im_end|>",
-    }
-    sentence_folders.write(folder, "tokenizer_config.json", named)
+    sentence_folders.chat_tokenizer(folder)
     modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
     sentence_folders.state_modules(folder, *modules)
     width = load_checkpoint(folder, head="none").hidden_size

@@ -19,7 +19,7 @@ from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from support import checkpoints, sentence_folders, text_tokenizers
+from support import checkpoints, sentence_folders
 
 OWN = "config_sentence_transformers.json"
 SETTINGS = "sentence_bert_config.json"
@@ -39,17 +39,10 @@ QUERY, ITEMS = "what is it", ["red shoes", " boots: 12 \n", "query", "Café, 東
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a decoder whose first label is said by a token, and its template by a file."""
-    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     folder = checkpoints.causal_lm(
         tmp_path_factory.mktemp("saved") / "c", "qwen3", vocab_size=512, max_position_embeddings=512
     )
-    (folder / "tokenizer.json").write_text(text_tokenizers.saved("qwen", special=special))
-    named = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<|endoftext|>",
-        "eos_token": "<|im_end|>",
-    }
-    sentence_folders.write(folder, "tokenizer_config.json", named)
+    sentence_folders.chat_tokenizer(folder)
     kinds = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
     entries = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}

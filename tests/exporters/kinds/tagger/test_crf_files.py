@@ -89,7 +89,7 @@ def test_a_bundle_file_of_another_size_is_refused() -> None:
 
 
 def test_segments_that_one_unit_cannot_be_are_refused(tmp_path: Path) -> None:
-    """Of one unit, or of three, a text has no cut."""
+    """A text of one unit, or of three, has no cut."""
     scheme, fields = LabelScheme.of(["B-city", "E-city"]), {"labels": ["city"], "unit": "word"}
     stated = {"kind": "semi-markov", "max_segment": 2, **fields}
     write_crf(tmp_path, random_crf("a", 2), **stated)

@@ -132,7 +132,7 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("nomic_bert", "scale_attn_weights"): (True,),
     }
 )
-"""The same of one family, whose model does at these values what another's would not."""
+"""Fields like these of one family, whose model does at these values what another's would not."""
 
 TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -18,7 +18,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""Of all names that peft stores."""
+"""Beginning of all names that peft stores."""
 TRAINED = ".modules_to_save."  # in names of older versions
 _WEIGHTLESS = (
     "PROMPT_TUNING",

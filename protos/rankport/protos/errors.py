@@ -39,6 +39,8 @@ class InvalidRequest(RankportError, ValueError):
 class LimitExceeded(InvalidRequest):
     """Input of the caller that is longer than the bundle's or the server's limit."""
 
+    places: tuple[int, ...] = ()  # of all texts that are, where that is known
+
 
 class NotFound(RankportError, LookupError):
     """Model, item or file that is named and does not exist."""

@@ -30,6 +30,21 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     assert file.count() == 3
 
 
+@pytest.mark.parametrize("group_rows", [100, 6000])
+def test_memory_does_not_grow_with_a_parquet_file(tmp_path: Path, group_rows: int) -> None:
+    rows = 6000
+    table = pyarrow.table({"id": range(rows), "text": [f"{row} {'x' * 2000}" for row in range(rows)]})
+    options = {"compression": "none", "use_dictionary": False, "row_group_size": group_rows}
+    parquet.write_table(table, tmp_path / "x.parquet", **options)
+    file_bytes, before = table.nbytes, pyarrow.total_allocated_bytes()
+    held = []
+    for row in open_items(tmp_path / "x.parquet").rows():
+        if row.line % 1000 == 1:
+            held.append(pyarrow.total_allocated_bytes() - before)
+    assert len(held) == 6
+    assert max(held) < file_bytes / 3  # some pages of 1 MB
+
+
 def test_a_page_that_its_checksum_does_not_fit_ends_the_reading(tmp_path: Path) -> None:
     table = pyarrow.table({"id": ["a", "b"], "text": ["a plain text", "another"]})
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}

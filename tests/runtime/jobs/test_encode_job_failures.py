@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError, InvalidRequest, PairingError, Unavailable
+from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded, PairingError, Unavailable
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.contract import TokenNamespace
-from support.hash_encoder import HashEncoder
+from support.hash_encoder import MAX_CHARS, HashEncoder
 from support.jobs.encode_jobs import SMALL, counts, rows_of, stored
 
 
@@ -144,3 +144,33 @@ def test_input_that_breaks_off_keeps_whole_batches_and_prunes_nothing(
 def test_another_encoders_namespace_is_refused_with_both_fingerprints(namespace: TokenNamespace) -> None:
     with pytest.raises(PairingError, match=r"encoder other cannot write .* encoder hash-encoder"):
         run_encode_job(HashEncoder("other"), namespace, rows_of("a"))
+
+
+class _TellingEncoder(HashEncoder):
+    """Tells the places of all texts over its limit, as encoders in process do."""
+
+    def encode(self, texts: Sequence[str], *, truncation: Truncation = "error") -> NDArray[np.float16]:
+        try:
+            return super().encode(texts, truncation=truncation)
+        except LimitExceeded as error:
+            error.places = tuple(place for place, text in enumerate(texts) if len(text) > MAX_CHARS)
+            raise
+
+
+def test_texts_over_the_limit_are_read_twice_whatever_their_number(namespace: TokenNamespace) -> None:
+    texts = ["z" * (30 + number) for number in range(64)]
+    plain, telling = HashEncoder(), _TellingEncoder()
+    report = run_encode_job(telling, namespace, rows_of(*texts), EncodeJobConfig(batch_size=64))
+    assert (report.encoded, report.truncated) == (64, 53)
+    assert [len(call) for call in telling.calls] == [64, 11, 53]
+    told = stored(namespace)
+    run_encode_job(plain, namespace, rows_of(*(text + "!" for text in texts)))
+    run_encode_job(plain, namespace, rows_of(*texts))
+    assert stored(namespace) == told
+
+
+def test_a_row_that_fails_among_long_ones_costs_no_other(namespace: TokenNamespace) -> None:
+    texts = ["z" * 100, "crash", "fine", "crash" + "z" * 100]
+    report = run_encode_job(_TellingEncoder(), namespace, rows_of(*texts), EncodeJobConfig(batch_size=4))
+    assert counts(report) == (4, 2, 0, 1, 2)
+    assert sorted(row.id or "" for row in report.first_bad_rows) == ["id2", "id4"]

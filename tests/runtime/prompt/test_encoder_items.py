@@ -38,6 +38,13 @@ def test_a_long_item_is_an_error_that_names_index_segment_and_limit(encoder: Pro
         encoded(encoder, ["red", [RED] * 5])
 
 
+def test_an_error_has_the_places_of_all_long_items(encoder: PromptEncoder) -> None:
+    long = "red green blue shoes boots"
+    with pytest.raises(LimitExceeded, match="item 1: ") as error:
+        encoded(encoder, ["red", long, "shoes", long, long])
+    assert error.value.places == (1, 3, 4)
+
+
 def test_text_ids_and_embeddings_fill_the_item_segment(encoder: PromptEncoder) -> None:
     rows = np.arange(8, dtype=np.float16).reshape(2, 4)
     text, tokens, embedded, array = encoded(encoder, ["red shoes", [RED, SHOES], rows, np.array([RED])])

@@ -39,6 +39,13 @@ def test_a_value_over_its_limit_is_refused_with_its_tokens() -> None:
     assert len(ids(encoder.encode_prefix("what is"))) == 9
 
 
+def test_an_error_has_the_places_of_all_long_items() -> None:
+    encoder = encoder_of(limited(2), TOKENIZERS["byte-level"])
+    with pytest.raises(LimitExceeded, match="item 1: ") as error:
+        encoded(encoder, ["it is", "what is it no", "is", "what is it"])
+    assert error.value.places == (1, 3)
+
+
 @pytest.mark.parametrize(("keep", "kept"), [("start", "what is"), ("end", " is it")])
 def test_a_value_is_cut_at_characters_and_tokenized_again(keep: str, kept: str) -> None:
     tokenizer = TOKENIZERS["byte-level"]

@@ -10,7 +10,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, Span, content_of
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 256  # fewer would cost time; more, memory where texts are long
+_BUFFER_BYTES = 2**20
 _OUT_OF_RANGE = "<value out of range"  # written by pyarrow in the place of a moment that no calendar has
 
 Convert = Callable[[Any], object]  # of a scalar of pyarrow
@@ -209,7 +210,10 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        # pyarrow's defaults hold all columns that are read, of the whole file, in memory.
+        with parquet.ParquetFile(
+            path, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES
+        ) as file:
             yield file
     except pyarrow.ArrowException as error:
         raise InvalidRequest(f"{path} cannot be read as Parquet: {error}") from error

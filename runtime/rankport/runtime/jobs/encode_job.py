@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 from rankport.protos.errors import PairingError
 from rankport.protos.wording import counted
+from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
+from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.token_spec import TokenSpec
@@ -106,10 +107,10 @@ def run_encode_job(
         )
     with (
         StoredBehind(namespace.put_many, _BATCHES_BEHIND) as storing,
-        closing(read_ahead(chunks(rows, config.window_rows), _WINDOWS_AHEAD)) as windows,
+        closing(read_ahead(windows(rows, config.window_rows), _WINDOWS_AHEAD)) as ahead,
     ):
         job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row, owns)
-        for window in windows:
+        for _, window in ahead:
             job.take(window)
         return job.finish()
 
@@ -150,6 +151,7 @@ class _Job:
         self._ids: set[str] = set()  # of usable rows
         self._bad_ids: set[str] = set()
         self._pool: list[ItemRow] = []  # changed rows of batches that are partly unchanged
+        self._pool_chars = 0
 
     def take(self, window: Sequence[ItemRow | BadRow]) -> None:
         """Deals with the next rows of the input; some may stay in the pool."""
@@ -162,7 +164,8 @@ class _Job:
                 self._encode(batch)
             else:
                 self._pool.extend(fresh)
-        if len(self._pool) >= self._config.window_rows:
+                self._pool_chars += sum(map(row_chars, fresh))
+        if len(self._pool) >= self._config.window_rows or self._pool_chars >= WINDOW_CHARS:
             self._empty_pool()
         self._tell_progress()
 
@@ -234,6 +237,7 @@ class _Job:
         for batch in self._batches(self._pool):
             self._encode(batch)
         self._pool.clear()
+        self._pool_chars = 0
 
     def _encode(self, rows: Sequence[ItemRow]) -> None:
         batch = self._encoder.encode(rows)

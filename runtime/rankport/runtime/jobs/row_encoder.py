@@ -1,14 +1,13 @@
 """`RowEncoder`: a batch of rows to embedding tokens, where a row that cannot be encoded costs no other row.
 
-Owns how a window of rows is cut into batches, what happens when one fails, and the hash of a text; which rows are
-encoded, and where the tokens go, is the jobs'.
+Owns what happens when a batch fails, and the hash of a text; batches are `batching`'s, which rows are encoded, and
+where the tokens go, is the jobs'.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES
 
-T = TypeVar("T")
-
 
 def content_hash(text: str, *, truncated: bool = False) -> bytes:
     """Hashes [16] an item's text, and whether its tokens are those of a cut text.
@@ -30,18 +27,6 @@ def content_hash(text: str, *, truncated: bool = False) -> bytes:
     """
     person = b"item, truncated" if truncated else b"item"
     return blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES, person=person).digest()
-
-
-def length_batches(rows: Sequence[ItemRow], size: int) -> Iterator[list[ItemRow]]:
-    """Yields the batches of a window: rows of alike length together, so that little is padded."""
-    return chunks(sorted(rows, key=lambda row: len(row.text)), size)
-
-
-def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yields lists of `size` values, the last one shorter."""
-    iterator = iter(values)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 class Encoder(Protocol):
@@ -79,7 +64,8 @@ class RowEncoder:
     """Encodes batches of rows.
 
     A batch that fails is halved until the rows at fault stand alone. Texts over the encoder's limit are told
-    the same way, by its own error, and then encoded together with truncation if that is the policy.
+    by its own error, by their places or, from an encoder that tells none, in the same way; they are then encoded
+    together with truncation if that is the policy.
     """
 
     def __init__(
@@ -117,7 +103,13 @@ class RowEncoder:
         try:
             tokens = self._encoder.encode([row.text for row in rows], truncation=truncation)
         except (InvalidRequest, BackendError) as error:
-            if len(rows) > 1:
+            over = _places_over(error, len(rows)) if truncation != self._truncation else frozenset()
+            if over:
+                too_long += [row for place, row in enumerate(rows) if place in over]
+                rest = [row for place, row in enumerate(rows) if place not in over]
+                if rest:
+                    self._encode(rest, truncation, batch, too_long)
+            elif len(rows) > 1:
                 half = len(rows) // 2
                 self._encode(rows[:half], truncation, batch, too_long)
                 self._encode(rows[half:], truncation, batch, too_long)
@@ -139,6 +131,11 @@ class RowEncoder:
                 raise BackendError(
                     f"the encoder failed on {counted(self._failures, 'row')} in a row, last on row {row.line}: {error}"
                 ) from error
+
+
+def _places_over(error: Exception, rows: int) -> frozenset[int]:
+    """Returns the places of texts that are over the encoder's limit, where its error tells all of them."""
+    return frozenset(place for place in getattr(error, "places", ()) if place < rows)
 
 
 def _keep(

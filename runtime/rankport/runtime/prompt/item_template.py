@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import RaggedIds
+from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Truncation
 from rankport.runtime.prompt.template import Ids, PromptTemplate, Slot
 from rankport.runtime.tokens import places_within
@@ -38,7 +39,8 @@ class ItemTemplate:
         """Makes the ids of every item, `values` in its slot, and says which of them were cut. [items]
 
         Raises:
-            LimitExceeded: under "error", an item is over a limit; the message names it by its place.
+            LimitExceeded: under "error", an item is over a limit; the message names the first by its place, and
+                `places` has all.
         """
         lengths = values.lengths
         room = self.template.room
@@ -46,7 +48,11 @@ class ItemTemplate:
         cut: NDArray[np.bool_] = lengths > most
         if truncation == "error" and cut.any():
             first = int(np.argmax(cut))
-            self.template.refuse_overlong([values.run(first)], f"item {places[first]}")
+            try:
+                self.template.refuse_overlong([values.run(first)], f"item {places[first]}")
+            except LimitExceeded as error:
+                error.places = tuple(places[cut].tolist())
+                raise
         return self.around_all(values, np.minimum(lengths, most)), cut
 
     def around(self, ids: Ids) -> Ids:

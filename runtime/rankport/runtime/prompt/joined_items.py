@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import RaggedIds
+from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Truncation
 from rankport.runtime.prompt.groups import FilledGroup, Group
 from rankport.runtime.prompt.item_template import ItemTemplate
@@ -50,7 +51,8 @@ class JoinedItems:
         """Tokenizes every item in its template, and says which were cut. [items]
 
         Raises:
-            LimitExceeded: under "error", an item is over a limit; the message names it by its place.
+            LimitExceeded: under "error", an item is over a limit; the message names the first by its place, and
+                `places` has all.
         """
         runs = self._without_context(tokenize([self.group.text([text]) for text in texts]), texts)
         room = self.limit.tokens - self._literals
@@ -58,9 +60,16 @@ class JoinedItems:
         doubtful = np.flatnonzero(runs.lengths > min(self.slot.max_tokens or room, room))
         if len(doubtful):
             fitted: dict[int, Ids] = {}
+            refusals: dict[int, LimitExceeded] = {}
             for index in doubtful.tolist():
-                where = f"item {places[index]}"
-                fitted[index], cut[index] = self._fit(texts[index], truncation, where)
+                try:
+                    fitted[index], cut[index] = self._fit(texts[index], truncation, f"item {places[index]}")
+                except LimitExceeded as error:
+                    refusals[int(places[index])] = error
+            if refusals:
+                first = next(iter(refusals.values()))
+                first.places = tuple(refusals)
+                raise first
             runs = _replaced(runs, fitted)
         return self.around.around_all(runs, runs.lengths), cut
 

@@ -1,6 +1,11 @@
-"""Folder of a dataset: whose it is, and which of its parts may be deleted. Files of others are never touched."""
+"""Folder of a dataset: whose it is, who fills it, and which of its parts may be deleted.
 
+Files of others are never touched.
+"""
+
+import fcntl
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,7 +17,27 @@ from rankport.runtime.jobs.datasets.formats import format_of_part, parts_in
 
 # As `windows` names them: those of other tools begin with `part-` too.
 _PART = re.compile(r"part-\d{5,}-\d{7,}-[0-9a-f]{16}(\.parquet|\.arrow|\.fragment\.json)")
+_HALF_WRITTEN = re.compile(rf"\.({_PART.pattern}|{re.escape(DATASET_FILE)})\.\d+\.writing")
 _LANCE = frozenset({"_transactions", "_versions", "data"})
+
+
+def locked(folder: Path) -> int | None:
+    """Keeps other jobs out of a folder until the descriptor is closed; None where the file system has no locks.
+
+    Raises `StoreError` where another job fills it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StoreError(
+            f"another job fills dataset {folder}: wait until it has ended, or give another folder"
+        ) from error
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def check_own(folder: Path) -> None:
@@ -50,6 +75,11 @@ def parts_to_delete(folder: Path, kept: Collection[str]) -> list[Path]:
         for part in parts_in(folder)
         if part.name not in kept and (part.name in named or _PART.fullmatch(part.name))
     ]
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Lists what jobs that were killed left of files that they wrote."""
+    return [path for path in folder.glob(".*.writing") if _HALF_WRITTEN.fullmatch(path.name)]
 
 
 def _has_fragments(folder: Path, parts: Collection[str]) -> bool:

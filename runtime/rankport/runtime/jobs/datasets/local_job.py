@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+from rankport.runtime.jobs.batching import windows
 from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import PartMaker, Place, Rows, Target
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.row_encoder import Encoder, chunks
+from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.stages import read_ahead
 
 
@@ -24,20 +25,23 @@ def run_dataset_job(
     Raises:
         InvalidRequest: a file broke off.
         BackendError: the encoder failed as a whole.
-        StoreError: a part cannot be written. In all cases a rerun continues.
+        StoreError: a part cannot be written, or another job fills the folder. In all cases a rerun continues.
     """
-    tally, maker = Tally(target, files, on_progress, on_bad_row), PartMaker(encoder, target)
     seen: set[str] = set()
-    with closing(read_ahead(_windows(files, target.config.window_rows), 1)) as windows:
-        for place, rows in windows:
+    with (
+        Tally(target, files, on_progress, on_bad_row) as tally,
+        closing(read_ahead(_windows(files, target.config.window_rows), 1)) as ahead,
+    ):
+        maker = PartMaker(encoder, target)
+        for place, rows in ahead:
             outcome, made = maker.part(place, rows, _repeated(rows, seen))
             tally.take(outcome, made=made)
-    return tally.finish()
+        return tally.finish()
 
 
 def _windows(files: Sequence[ItemsFile], size: int) -> Iterator[tuple[Place, Rows]]:
     for number, file in enumerate(files):
-        for index, rows in enumerate(chunks(file.rows(), size)):
+        for index, rows in windows(file.rows(), size):
             yield Place(number, index), rows
 
 

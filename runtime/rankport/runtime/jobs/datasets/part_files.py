@@ -59,7 +59,7 @@ class ParquetFiles:
         return int(pq.read_metadata(path).num_rows)
 
     def batches(self, path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             yield from file.iter_batches(rows)
 
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:

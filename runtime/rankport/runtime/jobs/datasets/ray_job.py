@@ -56,12 +56,11 @@ def run_ray_job(
     Raises:
         InvalidRequest: a file broke off, or a cluster that is started here lacks what the actors ask for.
         BackendError: the encoder failed as a whole.
-        StoreError: a part cannot be written.
+        StoreError: a part cannot be written, or another job fills the folder.
         MissingExtra: Ray is not installed.
         Unavailable: the cluster cannot be reached, or lost what it needs. In all cases a rerun continues.
     """
-    tally = Tally(target, files, on_progress, on_bad_row)
-    with _cluster(config) as data:
+    with Tally(target, files, on_progress, on_bad_row) as tally, _cluster(config) as data:
         names = data.from_items(
             [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
         )
@@ -85,7 +84,7 @@ def run_ray_job(
         )
         for row in encoded.iter_rows():
             tally.take(Outcome(**json.loads(row["outcome"])), made=row["made"])
-    return tally.finish()
+        return tally.finish()
 
 
 def _pieces(data: Any, names: Any, files: Sequence[ItemsFile], read_rows: int, window_rows: int) -> Any:

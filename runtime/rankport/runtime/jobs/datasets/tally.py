@@ -1,17 +1,30 @@
-"""`Tally`: what became of the windows of a job, and the dataset that they are together."""
+"""`Tally`: what became of the windows of a job, and the dataset that they are together.
+
+One job at a time fills a folder: at its end it deletes what is not its own. Memory: the name of each part, and as many
+bad rows as the report has.
+"""
 
 import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.datasets import DATASET_FILE
-from rankport.runtime.jobs.datasets.folder import check_format, check_own, parts_to_delete
+from rankport.runtime.jobs.datasets.folder import (
+    check_format,
+    check_own,
+    half_written,
+    locked,
+    parts_to_delete,
+)
 from rankport.runtime.jobs.datasets.formats import files_in
+from rankport.runtime.jobs.datasets.part_files import write_durably
 from rankport.runtime.jobs.datasets.parts import schema_of
 from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
@@ -19,7 +32,7 @@ from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 
 
 class Tally:
-    """Counts windows as they end; `finish` makes the dataset theirs and no other's."""
+    """Counts windows as they end; `finish` makes the dataset theirs and no other's. A context, that of the job."""
 
     def __init__(
         self,
@@ -28,42 +41,75 @@ class Tally:
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
     ) -> None:
-        """Makes the folder.
+        """Makes the folder, and keeps others from filling it until `close`.
 
         Raises:
-            StoreError: that cannot be, or it holds what is no dataset's.
+            StoreError: that cannot be, it holds what is no dataset's, or another job fills it.
             InvalidRequest: a dataset of another format stands there.
         """
         self._target, self._on_progress, self._on_bad_row = target, on_progress, on_bad_row
         self._names = [str(file.path) for file in files] if len(files) > 1 else [""]
-        self._outcomes: dict[str, Outcome] = {}
+        self._encoded: dict[str, int] = {}  # rows of each part
+        self._rows = self._truncated = 0
+        self._first_bad: list[tuple[str, BadRow]] = []  # with their parts, in order
         self._progress = EncodeProgress(0, 0, 0)
         self._started_s = time.perf_counter()
         try:
             Path(target.folder).mkdir(parents=True, exist_ok=True)
+            self._lock = locked(Path(target.folder))
         except OSError as error:
             raise StoreError(f"dataset {target.folder} cannot be made: {reason_of(error)}") from error
-        check_own(Path(target.folder))
-        check_format(Path(target.folder), target.part_format)
+        try:
+            check_own(Path(target.folder))
+            check_format(Path(target.folder), target.part_format)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets others fill the folder. Closing twice does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def take(self, outcome: Outcome, *, made: bool) -> None:
         """Counts a window, whose part was made now or there already."""
-        self._outcomes[outcome.part] = replace(outcome, contents=[])
+        self._encoded[outcome.part] = outcome.encoded
+        self._rows += outcome.rows
+        self._truncated += outcome.truncated
         unchanged, before = 0 if made else outcome.encoded, self._progress
         self._progress = EncodeProgress(
             before.encoded + outcome.encoded - unchanged,
             before.unchanged + unchanged,
             before.bad_rows + len(outcome.bad_rows),
         )
-        for bad in self._bad_rows(outcome) if self._on_bad_row is not None else ():
-            self._on_bad_row(bad)  # type: ignore[misc]
+        self._take_bad(outcome.part, self._bad_rows(outcome))
         if self._on_progress is not None:
             self._on_progress(self._progress)
 
     def finish(self) -> EncodeReport:
-        """States which parts are the dataset's, deletes others, and reports. Raises `StoreError` for a full disk."""
-        folder = Path(self._target.folder)
-        parts = [{"name": name, "rows": self._outcomes[name].encoded} for name in sorted(self._outcomes)]
+        """States which parts are the dataset's, deletes others, and reports.
+
+        Raises:
+            StoreError: the disk is full, or somebody deleted parts meanwhile.
+        """
+        folder, files = Path(self._target.folder), files_in(self._target.part_format)
+        whole = [folder / name for name in sorted(self._encoded)]
+        gone = [path.name for path in whole if not files.is_whole(path)]
+        if gone:
+            raise StoreError(
+                f"dataset {folder}: {counted(len(gone), 'part')} of this job {be(len(gone))} gone, {gone[0]} first: "
+                "another job fills this folder, or deleted them; wait until it has ended, and run again"
+            )
+        parts = [{"name": path.name, "rows": self._encoded[path.name]} for path in whole]
         content = {
             "format": "rankport-dataset",
             "format_version": 1,
@@ -71,19 +117,23 @@ class Tally:
             "spec": json.loads(self._target.spec.to_json()),
             "parts": parts,
         }
-        beside = folder / f".{DATASET_FILE}.{os.getpid()}.writing"
-        others = parts_to_delete(folder, self._outcomes)
+        others = [*parts_to_delete(folder, self._encoded), *half_written(folder)]
         try:
-            schema = schema_of(self._target.fingerprint, self._target.spec)
-            whole = [folder / name for name in sorted(self._outcomes)]
-            files_in(self._target.part_format).join(folder, whole, schema)
-            beside.write_text(json.dumps(content, indent=1) + "\n")
-            beside.replace(folder / DATASET_FILE)
-            for part in others:
-                part.unlink()
+            files.join(folder, whole, schema_of(self._target.fingerprint, self._target.spec))
+            text = json.dumps(content, indent=1) + "\n"
+            write_durably(folder / DATASET_FILE, lambda stream: stream.write(text.encode()))
+            for other in others:
+                other.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
         return self._report()
+
+    def _take_bad(self, part: str, rows: Sequence[BadRow]) -> None:
+        most = self._target.config.max_bad_rows_kept
+        first = [*self._first_bad, *((part, row) for row in rows[:most])]
+        self._first_bad = sorted(first, key=lambda bad: (file_of(bad[0]), bad[1].line))[:most]
+        for row in rows if self._on_bad_row is not None else ():
+            self._on_bad_row(row)  # type: ignore[misc]
 
     def _bad_rows(self, outcome: Outcome) -> list[BadRow]:
         name = self._names[file_of(outcome.part)]
@@ -92,16 +142,14 @@ class Tally:
         return [BadRow(line, reason, id, name, content) for (line, reason, id), content in told]
 
     def _report(self) -> EncodeReport:
-        ordered = [self._outcomes[name] for name in sorted(self._outcomes)]
-        bad = [row for outcome in ordered for row in self._bad_rows(outcome)]
         seconds, progress = time.perf_counter() - self._started_s, self._progress
         return EncodeReport(
-            rows_read=sum(outcome.rows for outcome in ordered),
+            rows_read=self._rows,
             encoded=progress.encoded,
             unchanged=progress.unchanged,
-            truncated=sum(outcome.truncated for outcome in ordered),
-            bad_rows=len(bad),
-            first_bad_rows=tuple(bad[: self._target.config.max_bad_rows_kept]),
+            truncated=self._truncated,
+            bad_rows=progress.bad_rows,
+            first_bad_rows=tuple(row for _, row in self._first_bad),
             pruned=0,
             prune_refused="",
             seconds=seconds,

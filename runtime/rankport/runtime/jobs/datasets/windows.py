@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from rankport.runtime.jobs.batching import chunks, length_batches, windows
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, Stamp
 from rankport.runtime.jobs.records import Span
-from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
+from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.store.token_spec import TokenSpec
 
 ID_BYTES = 16
@@ -105,13 +106,14 @@ def _pieces(batch: pa.Table) -> Iterator[Piece]:
 def hashed_ids(files: Sequence[ItemsFile], batch: pa.Table) -> Iterator[pa.Table]:
     """Yields file, line and hash [16] of the id of each usable row of the pieces that a batch names."""
     for piece in _pieces(batch):
-        for rows in chunks(piece.rows(files), 100_000):
-            usable = [row for row in rows if isinstance(row, ItemRow)]
-            hashes = [blake2b(row.id.encode(), digest_size=ID_BYTES).digest() for row in usable]
+        usable = (row for row in piece.rows(files) if isinstance(row, ItemRow))
+        places = ((row.line, blake2b(row.id.encode(), digest_size=ID_BYTES).digest()) for row in usable)
+        for hashed in chunks(places, 100_000):
+            lines, hashes = zip(*hashed, strict=True)
             yield pa.table(
                 {
-                    "file": pa.array([piece.file] * len(usable), pa.int64()),
-                    "line": pa.array([row.line for row in usable], pa.int64()),
+                    "file": pa.array([piece.file] * len(lines), pa.int64()),
+                    "line": pa.array(lines, pa.int64()),
                     "hash": pa.array(hashes, pa.binary(ID_BYTES)),
                 }
             )
@@ -122,8 +124,9 @@ def windows_of(
 ) -> Iterator[pa.Table]:
     """Yields the windows of the pieces that a batch names, a row of lists each; contents only if they are asked for."""
     for piece in _pieces(batch):
-        for index, rows in enumerate(chunks(piece.rows(files), window_rows), piece.span.first // window_rows):
-            yield _window(piece.file, index, rows, with_contents)
+        first = piece.span.first // window_rows
+        for number, rows in windows(piece.rows(files), window_rows):
+            yield _window(piece.file, first + number, rows, with_contents)
 
 
 class PartMaker:

@@ -62,7 +62,9 @@ def stage(
     """
     work = work_of(kind)
     work.check(Path(checkpoint), options)
-    load = load or partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
+    load = load or partial(
+        load_source, kind, checkpoint, options.base, options.ignore_remote_code, options.task
+    )
     on_progress("loading the checkpoint")
     source = load()
     _require_own_target(source, options)
@@ -110,7 +112,11 @@ def _require_own_target(source: Checkpoint, options: ExportOptions) -> None:
 
 
 def load_source(
-    kind: ExportKind, checkpoint: StrPath, base: StrPath | None = None, ignore_remote_code: bool = False
+    kind: ExportKind,
+    checkpoint: StrPath,
+    base: StrPath | None = None,
+    ignore_remote_code: bool = False,
+    task: str | None = None,
 ) -> Checkpoint:
     """Loads a checkpoint as its kind needs it. Raises as `load_checkpoint`."""
     return load_checkpoint(
@@ -118,6 +124,7 @@ def load_source(
         head=work_of(kind).head,
         base=None if base is None else Path(base),
         ignore_remote_code=ignore_remote_code,
+        task=task,
     )
 
 
@@ -146,6 +153,7 @@ def draft_manifest(
             notes=[*source.notes, *prompt.notes, *prompt.warnings],
             overrides=list(plan.overrides),
             ignored_code=list(source.ignored_code),
+            task=source.task,
         ),
         precision=options.precision_for(options.chosen_target),
         shape=plan.shape,

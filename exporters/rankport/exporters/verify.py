@@ -121,10 +121,11 @@ def _sources(
     manifest = bundle.manifest
     # What the export left out on demand is left out again.
     whole = "the folder" if load is None else "the module, tokenizer, tables and ids"
-    load = load or partial(load_source, kind, checkpoint, options.base, bool(manifest.source.ignored_code))
+    made = manifest.source
+    load = load or partial(load_source, kind, checkpoint, options.base, bool(made.ignored_code), made.task)
     on_progress("loading the checkpoint")
     source = load()
-    stated = manifest.source.checkpoint_sha256
+    stated = made.checkpoint_sha256
     if source.sha256 != stated:
         raise CheckpointError(
             f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}: give "

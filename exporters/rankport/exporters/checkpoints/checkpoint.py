@@ -76,6 +76,9 @@ class Checkpoint:
     ignored_code: tuple[
         str, ...
     ] = ()  # code of its own that was not run, as `CheckpointFolder.own_code` has it
+    task: str | None = None  # of several that the folder has an adapter for: the one that is in the weights
+    instruction: str | None = None  # text that the folder puts before items of that task
+    library_reads: bool = True  # transformers makes the same model of the folder by itself
     adapter: "AdapterMerge | None" = None
 
     @property
@@ -99,13 +102,19 @@ class AdapterMerge:
 
 
 def load_checkpoint(
-    path: Path, *, head: WantedHead = "own", base: Path | None = None, ignore_remote_code: bool = False
+    path: Path,
+    *,
+    head: WantedHead = "own",
+    base: Path | None = None,
+    ignore_remote_code: bool = False,
+    task: str | None = None,
 ) -> Checkpoint:
     """Loads a folder with config.json and safetensors.
 
     A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names. Where
     `modules.json` names another folder for the transformer, model and tokenizer are read from there.
     `ignore_remote_code` loads transformers' own class of a checkpoint that brings code of its own, which is never run.
+    `task` names the adapter to take of a folder that has one for each of its tasks; of another folder it says nothing.
 
     Raises:
         CheckpointError: naming the file, field or tensor at fault.
@@ -117,9 +126,9 @@ def load_checkpoint(
             raise InvalidRequest(
                 f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
             )
-        return _load(path, head, ignore_remote_code)
+        return _load(path, head, ignore_remote_code, task=task)
     folder = base_of(inner, base)
-    below = _load(folder, head, ignore_remote_code, inner)
+    below = _load(folder, head, ignore_remote_code, inner, task)
     code = code_beside(inner)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
@@ -142,15 +151,22 @@ def load_checkpoint(
 
 
 def _load(
-    path: Path, wanted: WantedHead, ignore_remote_code: bool, adapter: Path | None = None
+    path: Path,
+    wanted: WantedHead,
+    ignore_remote_code: bool,
+    adapter: Path | None = None,
+    task: str | None = None,
 ) -> Checkpoint:
     inner = transformer_folder(path)
-    folder = CheckpointFolder.open(inner)
+    folder = CheckpointFolder.open(inner, task)
+    tasks = folder.adapters
     if adapter is not None and wanted != "none":
         folder = with_adapters_head(folder, adapter)
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
         require_none(inner, code, folder.raw.get("model_type"), known=known)
+    if tasks is not None:
+        tasks.place(task)
     head = _loaded_head(wanted, folder.architecture, path)
     loaded = load_form(folder, head)
     model = loaded.model
@@ -170,6 +186,9 @@ def _load(
         quantization=loaded.quantization,
         notes=loaded.notes,
         ignored_code=code,
+        task=None if tasks is None else task,
+        instruction=None if tasks is None or task is None else tasks.instructions[task],
+        library_reads=folder.published is None,
     )
 
 

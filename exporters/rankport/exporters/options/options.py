@@ -191,6 +191,11 @@ class ExportOptions:
             )
 
     @property
+    def task(self) -> str | None:
+        """Task that is asked for of a checkpoint with an adapter for each."""
+        return None
+
+    @property
     def requests(self) -> RequestFiles:
         """The files of real requests."""
         return RequestFiles(reference=self.reference, reference_transform=self.reference_transform)

@@ -33,6 +33,7 @@ class Source(Strict):
     notes: list[str] = Field(default_factory=list)
     overrides: list[str] = Field(default_factory=list)  # options that said otherwise than the folder
     ignored_code: list[str] = Field(default_factory=list)  # code of the checkpoint's own, left out on demand
+    task: str | None = None  # whose adapter is in the weights, of a checkpoint with one for each task
 
 
 class QuantizedPart(Strict):

@@ -10,6 +10,7 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
+from support.published.gte import gte
 
 
 def write(file: Path, **fields: Any) -> None:
@@ -60,9 +61,11 @@ def test_a_model_type_that_only_its_own_code_knows_cannot_be_exported(checkpoint
         load_checkpoint(checkpoint, head="none", ignore_remote_code=ignore)
 
 
-def test_a_model_type_that_transformers_has_by_another_name_is_told_that(checkpoint: Path) -> None:
-    write(checkpoint / "config.json", model_type="new", auto_map={"AutoConfig": "configuration.NewConfig"})
+def test_other_code_than_that_of_a_published_layout_is_refused_and_left_out_on_demand(tmp_path: Path) -> None:
+    folder = gte(tmp_path, auto_map={"AutoModel": "mine.NewModelWithATwist"})
     with pytest.raises(
-        CheckpointError, match=r"transformers' own is model_type 'gte': get a checkpoint that was"
+        CheckpointError, match=r"AutoModel is NewModelWithATwist of mine.py.*own gte may compute"
     ):
-        load_checkpoint(checkpoint, head="none")
+        load_checkpoint(folder, head="none")
+    loaded = load_checkpoint(folder, head="none", ignore_remote_code=True)
+    assert loaded.ignored_code == ("config.json: auto_map: AutoModel is NewModelWithATwist of mine.py",)

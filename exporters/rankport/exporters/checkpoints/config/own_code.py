@@ -1,14 +1,10 @@
 """Code that a checkpoint brings along: `auto_map` of its JSON files. It is never run; this module says which it is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rankport.protos.errors import CheckpointError
-
-_PORTS: Mapping[str, str] = MappingProxyType({"new": "gte"})
-"""Model types that transformers has under another name, with tensors and fields of other names: Alibaba's GTE v1.5."""
 
 
 def own_code(file: str, raw: dict[str, Any]) -> tuple[str, ...]:
@@ -37,14 +33,8 @@ def require_none(path: Path, code: Iterable[str], model_type: object, *, known: 
         return
     said = f"checkpoint {str(path)!r} brings code of its own, which is never run ({first})"
     if not known:
-        port = _PORTS.get(str(model_type))
         raise CheckpointError(
             f"{said}, and model_type {model_type!r} is unknown to transformers without it: it cannot be exported"
-            + (
-                f"; transformers' own is model_type {port!r}: get a checkpoint that was converted to it"
-                if port
-                else ""
-            )
         )
     raise CheckpointError(
         f"{said}: transformers' own {model_type} may compute something else; --ignore-remote-code exports that one, "

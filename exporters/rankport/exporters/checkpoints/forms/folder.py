@@ -1,5 +1,6 @@
 """A checkpoint folder before any weight is read: its config and what it stores."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
 from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors, unread_graph
+from rankport.exporters.checkpoints.forms.renamed_tensors import RenamedTensors
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors, of_llama_cpp
 from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.list_ranker.recipe import with_recipe
+from rankport.exporters.checkpoints.published.layout import PublishedLayout, TaskAdapters
+from rankport.exporters.checkpoints.published.table import layout_of
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
@@ -46,10 +50,15 @@ class CheckpointFolder:
     tensors: StoredTensors
     notes: tuple[str, ...] = ()  # what was read of other files
     brought: frozenset[str] = frozenset()  # tensors of an adapter's head, for which a stored one stays behind
+    published: PublishedLayout | None = None  # in whose words it was, before fields and tensors were renamed
+    adapters: TaskAdapters | None = None
 
     @classmethod
-    def open(cls, path: Path) -> "CheckpointFolder":
-        """Raises CheckpointError naming the file that is missing or damaged."""
+    def open(cls, path: Path, task: str | None = None) -> "CheckpointFolder":
+        """Opens a folder; `task` is the one whose adapter its tensors are read with, where it has some.
+
+        Raises CheckpointError naming the file that is missing or damaged.
+        """
         require_checkpoint(path)
         raw, notes = with_quantization(path, _stated(path / "config.json"))
         raw, recipe = with_recipe(path, raw)
@@ -58,7 +67,25 @@ class CheckpointFolder:
         if graph is not None:
             return cls(path, raw, graph, notes)
         tensors = StoredTensors.open(path)
-        return cls(path, raw, tensors, (*notes, *tensors.notes(), *unread_graph(path)))
+        notes = (*notes, *tensors.notes(), *unread_graph(path))
+        return cls(path, raw, tensors, notes)._in_words_of_transformers(task)
+
+    def _in_words_of_transformers(self, task: str | None) -> "CheckpointFolder":
+        """Renames fields and tensors of a published layout; of another nothing."""
+        layout = layout_of(self.raw, self.tensors.names)
+        if layout is None:
+            return self
+        model = layout.read(self.raw)
+        read = f"fields and tensors are read by the names of {layout.code}"
+        code = "; code of it, which auto_map names, was not run" if self.raw.get("auto_map") else ""
+        return dataclasses.replace(
+            self,
+            raw=model.raw,
+            tensors=RenamedTensors(self.tensors, model, task),
+            notes=(*self.notes, f"config.json: {read}{code}", *model.notes),
+            published=layout,
+            adapters=model.adapters,
+        )
 
     @property
     def architecture(self) -> str:
@@ -78,9 +105,11 @@ class CheckpointFolder:
     @property
     def own_code(self) -> tuple[str, ...]:
         """Code that the folder's JSON files ask for instead of transformers', in words; none is ever run."""
-        # Control LLM's own classes, jina-reranker-v3's and NVIDIA's Llama are what forms and classes of ours compute.
+        # Control LLM's own classes, jina-reranker-v3's and NVIDIA's Llama are what forms and classes of ours compute,
+        # those of published layouts what transformers does.
         types = (EXPANDED_TYPE, BIDIRECTIONAL_TYPE)
         known = self.raw.get("model_type") in types or self.architecture == jina.ARCHITECTURE
+        known = known or (self.published is not None and self.published.has_code(self.raw.get("auto_map")))
         return (() if known else own_code("config.json", self.raw)) + code_beside(self.path)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.config.heads import left_out
-from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain
+from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain, published
 from rankport.exporters.checkpoints.forms.fill import head_left, local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
@@ -45,6 +45,7 @@ FORMS: tuple[Form, ...] = (
     Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load, quantized=True),
     Form("mxfp4", mxfp4.matches, mxfp4.load, quantized=True),
     Form("modelopt", modelopt.matches, modelopt.load, quantized=True),
+    Form("published", published.matches, published.load),
     Form("plain", plain.matches, plain.load),
 )
 

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.published import jina
 from rankport.protos.errors import CheckpointError
 from rankport.protos.files.json_text import json_of_text
 
 MODULES_FILE = "modules.json"
 _KEYS = frozenset({"idx", "name", "path", "type", "kwargs"})
 _NAMESPACE = "sentence_transformers."
+_TASK = ["task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,26 @@ def _module(path: Path, entry: object, where: str) -> StatedModule:
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
         raise CheckpointError(f"{where} has the unknown key {unknown[0]!r}")
+    kind: str = entry["type"]
+    folder = path / _inside(entry.get("path"), where)
+    # Told the task in each call, which of a bundle is said at its export.
+    if kind == jina.MODULE and entry.get("kwargs") in (None, [], _TASK) and _has_tasks(folder):
+        return StatedModule("Transformer", folder)
     if entry.get("kwargs"):
         raise CheckpointError(
             f"{where}.kwargs {entry['kwargs']}: arguments of a call cannot be exported: remove those not needed"
         )
-    kind: str = entry["type"]
     if not kind.startswith(_NAMESPACE):
         raise CheckpointError(
             f"{where}.type {kind!r} is code of the checkpoint's own, which is never run: save the model with modules "
             "of sentence-transformers"
         )
-    return StatedModule(kind.rsplit(".", 1)[-1], path / _inside(entry.get("path"), where))
+    return StatedModule(kind.rsplit(".", 1)[-1], folder)
+
+
+def _has_tasks(folder: Path) -> bool:
+    file = folder / "config.json"
+    return file.is_file() and jina.has_tasks(read_json_object(file))
 
 
 def _inside(place: object, where: str) -> str:

@@ -16,7 +16,8 @@ class ItemEncoderOptions(ExportOptions):
     prompt_name: str | None = field(
         default=None,
         metadata=flag(
-            "Prompt of a sentence-transformers folder to put before each item. [default: its default_prompt_name]"
+            "Prompt of a sentence-transformers folder to put before each item; of a folder with an adapter for each "
+            "task (jina-embeddings-v3) the task. [default: its default_prompt_name]"
         ),
     )
     pooling: Pooling | None = field(
@@ -34,6 +35,11 @@ class ItemEncoderOptions(ExportOptions):
     output_dtype: Literal["float16", "float32"] | None = field(
         default=None, metadata=flag("float16 or float32 tokens. [default: float16]", metavar="DTYPE")
     )
+
+    @property
+    def task(self) -> str | None:
+        """Task of the prompt that is named."""
+        return self.prompt_name
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)

@@ -4,7 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
+from rankport.exporters.checkpoints.sentence_transformers.folder import (
+    CONFIG_FILE,
+    EncoderFolder,
+    read_encoder_folder,
+)
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
@@ -17,7 +21,7 @@ from rankport.exporters.options.prompts import (
     resolve_prompt,
 )
 from rankport.exporters.options.stated_prompt import chat_template_file
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 
 
 def check_item_encoder_prompt(checkpoint: Path, options: ItemEncoderOptions) -> None:
@@ -36,6 +40,7 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     if options.prompt is not None:
         return _named(options.prompt, source, folder)
     if folder is not None:
+        _require_instruction(source, folder, options.prompt_name)
         resolved = folder_prompt(source, folder, options.prompt_name)
         notes = folder.notes(options.prompt_name)
         doubt = folder.document_prompt_doubt(options.prompt_name)
@@ -53,6 +58,15 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
             f"prompt: the chat template of {template.name} is not used: an item encoder reads bare texts",
         )
     return replace(resolved, notes=notes)
+
+
+def _require_instruction(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> None:
+    """Raises CheckpointError where a task's text is one in config.json and another among the folder's prompts."""
+    if source.instruction is not None and (prompt := folder.prompt(prompt_name)) != source.instruction:
+        raise CheckpointError(
+            f"{source.config_file}: task_instructions puts {source.instruction!r} before a text of {source.task}, and "
+            f"the prompts of {CONFIG_FILE} {prompt!r}: correct the wrong one"
+        )
 
 
 def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> int:

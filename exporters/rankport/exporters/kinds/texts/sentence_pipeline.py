@@ -66,6 +66,8 @@ def pipeline_obstacle(source: Checkpoint, manifest: Manifest) -> str | None:
         return f"it does not run {GRAPH} by itself"
     if source.adapter is not None:
         return "the folder is an adapter, whose base it would look for by name"
+    if not source.library_reads:
+        return "the folder names its tensors as code of its own does, which is never run"
     if source.tokenizer_file is None:
         return "the folder has no tokenizer.json"
     return None

@@ -140,6 +140,8 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
     adapter = manifest.source.adapter
     facts = [("code left out", code) for code in manifest.source.ignored_code]
     facts += [("note", note) for note in manifest.source.notes]
+    if manifest.source.task is not None:
+        facts.insert(0, ("task", f"{manifest.source.task}: its adapter is in the weights"))
     if adapter is not None:
         base = f"{adapter.base or 'its base'} ({adapter.base_sha256[:12]}…)"
         merged = f"{adapter.type} of rank {adapter.rank} into {base}"

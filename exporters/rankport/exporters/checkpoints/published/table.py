@@ -1,0 +1,13 @@
+"""The published layouts: one explicit table, first match wins."""
+
+from collections.abc import Collection
+
+from rankport.exporters.checkpoints.published import gte, jina, nomic
+from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
+
+LAYOUTS: tuple[PublishedLayout, ...] = (gte.LAYOUT, jina.LAYOUT, nomic.LAYOUT)
+
+
+def layout_of(raw: Fields, tensors: Collection[str]) -> PublishedLayout | None:
+    """Finds the layout of a folder, by its config.json and the names of its tensors; None of one that has none."""
+    return next((layout for layout in LAYOUTS if layout.matches(raw, tensors)), None)

@@ -1,0 +1,213 @@
+"""Published layouts of classes that transformers has by other names: states as the published maths make them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.protos.errors import CheckpointError
+from support.published.folders import WIDTH, change
+from support.published.gte import gte, gte_logits, gte_reranker, gte_states
+from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
+from support.published.nomic import nomic, nomic_states
+
+IDS = [1, 9, 17, 40, 3, 77, 2]
+TYPES = [0, 0, 0, 1, 1, 1, 1]
+
+
+def states(source: Checkpoint, types: list[int] | None = None) -> torch.Tensor:
+    """States of IDS, and of them padded: the same. [tokens, width]"""
+    given = {} if types is None else {"token_type_ids": torch.tensor([types])}
+    padded = torch.tensor([[*IDS, 0, 0, 0]])
+    mask = (padded != 0).long()
+    with torch.no_grad():
+        alone = source.model(input_ids=torch.tensor([IDS]), **given).last_hidden_state[0]
+        if types is None:
+            behind = source.model(input_ids=padded, attention_mask=mask).last_hidden_state[0, : len(IDS)]
+            torch.testing.assert_close(behind, alone, atol=1e-5, rtol=0)
+    return alone
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},  # gte-multilingual-base
+        {
+            "prefix": "",
+            "types": 0,
+            "rope_scaling": {"factor": 2.0, "type": "ntk"},
+            "rope_theta": 500000,
+        },  # base-en
+        {"rope_scaling": None},
+        {"rope_scaling": {"factor": 1.0, "type": "ntk"}},
+        {"pack_qkv": False, "unpad_inputs": True, "use_memory_efficient_attention": True},
+        {"layer_norm_eps": 1e-2, "logn_attention_clip1": True},
+    ],
+    ids=["multilingual", "english", "not scaled", "scaled by one", "q, k, v apart", "another norm"],
+)
+def test_gte_computes_what_was_published(fields: dict[str, Any], tmp_path: Path) -> None:
+    folder = gte(tmp_path, **fields)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), gte_states(folder, IDS), atol=1e-5, rtol=0)
+    assert (source.architecture, source.model_type, source.ignored_code) == ("GteModel", "gte", ())
+    assert source.notes[0] == (
+        "config.json: fields and tensors are read by the names of Alibaba-NLP/new-impl; code of it, which auto_map "
+        "names, was not run"
+    )
+    assert "left out: classifier, 2 tensors, no part of the body" in source.notes
+
+
+def test_gte_tells_the_texts_of_a_pair_by_token_types(tmp_path: Path) -> None:
+    folder = gte(tmp_path, types=2)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source, TYPES), gte_states(folder, IDS, TYPES), atol=1e-5, rtol=0)
+    assert (states(source, TYPES) - states(source)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("make", "logits"), [(gte_reranker, gte_logits), (jina_reranker, jina_logits)])
+def test_rerankers_compute_what_was_published(
+    make: Callable[[Path], Path], logits: Callable[[Path, list[int]], torch.Tensor], tmp_path: Path
+) -> None:
+    folder = make(tmp_path)
+    assert StatedModel.read(folder).encoder_head == "classifier"
+    with torch.no_grad():
+        answered = load_checkpoint(folder).model(input_ids=torch.tensor([IDS])).logits[0]
+    torch.testing.assert_close(answered, logits(folder, IDS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_jina_v3_has_the_adapter_of_its_task_in_its_weights(task: str, tmp_path: Path) -> None:
+    folder = jina_encoder(tmp_path)
+    source = load_checkpoint(folder, head="none", task=task)
+    torch.testing.assert_close(states(source), jina_states(folder, IDS, task), atol=1e-5, rtol=0)
+    others = (jina_states(folder, IDS, other) for other in TASKS if other != task)
+    assert all((states(source) - other).abs().max() > 1e-1 for other in others)
+    assert (source.task, source.instruction) == (task, TASKS[task])
+    assert source.architecture == "JinaEmbeddingsV3Model"
+
+
+def test_jinas_code_with_rotary_positions_needs_no_adapters(tmp_path: Path) -> None:
+    folder = jina_encoder(tmp_path)
+    file = folder / "model.safetensors"
+    plain = {
+        name.replace(".parametrizations.weight.original", ".weight"): tensor
+        for name, tensor in load_file(file).items()
+        if ".lora_" not in name
+    }
+    save_file(plain, file)
+    change(folder, lora_adaptations=None, task_instructions=None)
+    (folder / "modules.json").unlink()
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), jina_states(folder, IDS), atol=1e-5, rtol=0)
+    assert source.task is None
+    change(folder, lora_adaptations=["one"], task_instructions={"one": ""})
+    with pytest.raises(CheckpointError, match="lora_adaptations names tasks, and no tensor is an adapter"):
+        load_checkpoint(folder, head="none", task="one")
+
+
+@pytest.mark.parametrize("task", [None, "clustering"])
+def test_tasks_that_are_not_there_are_told_those_that_are(task: str | None, tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"--prompt-name, one of retrieval\.query, retrieval\.passage, separation, text-mat",
+    ):
+        load_checkpoint(jina_encoder(tmp_path), head="none", task=task)
+
+
+def test_nomic_computes_what_was_published(tmp_path: Path) -> None:
+    folder = nomic(tmp_path)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), nomic_states(folder, IDS), atol=1e-5, rtol=0)
+    torch.testing.assert_close(states(source, TYPES), nomic_states(folder, IDS, TYPES), atol=1e-5, rtol=0)
+    assert (source.vocab_size, source.model.config.max_position_embeddings) == (128, 256)
+    assert source.ignored_code == ()
+
+
+def test_positions_of_nomic_end_where_its_frequencies_follow_the_length(tmp_path: Path) -> None:
+    source = load_checkpoint(nomic(tmp_path, rotary_scaling_factor=2), head="none")
+    assert source.model.config.max_position_embeddings == 64
+    assert any(note.startswith("rotary_scaling_factor 2: up to 64 tokens") for note in source.notes)
+
+
+REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
+    "gte: positions by a table": (gte, {"position_embedding_type": "absolute"}, r"of .*new-impl only 'rope' is what"),
+    "gte: another norm": (gte, {"layer_norm_type": "rms_norm"}, r"'rms_norm': of .* only 'layer_norm' is what"),
+    "gte: logits scaled by length": (gte, {"logn_attention_scale": True}, r"'logn_attention_scale' is True"),
+    "gte: another scaling": (gte, {"rope_scaling": {"type": "dynamic", "factor": 2}}, r"knows the type 'ntk' alone"),
+    "gte: a mixed scaling": (gte, {"rope_scaling": {"type": "ntk", "factor": 2, "mixed_b": 0.6}}, r"of mixed_b are"),
+    "gte: no factor": (gte, {"rope_scaling": {"type": "ntk"}}, r"factor must be a number from 1 on"),
+    "gte: a slip in the scaling": (gte, {"rope_scaling": {"type": "ntk", "factr": 2}}, r"does not read 'factr'"),
+    "gte: no base": (gte, {"rope_theta": ...}, r"rope_theta is missing, for which .* different defaults"),
+    "gte: transformers' frequencies": (gte, {"rope_parameters": {"rope_theta": 1.0}}, r"new-impl does not read"),
+    "gte: a slip": (gte, {"layer_norm_epz": 1e-5}, r"'layer_norm_epz' is 1e-05, .*is 'layer_norm_eps' meant\?"),
+    "gte: a class": (gte, {"architectures": ["NewForMultipleChoice"]}, r"'NewForMultipleChoice' of .* under no name"),
+    "gte: more types than rows": (gte, {"type_vocab_size": 2}, r"token_type_embeddings.weight' has shape \[1, 32\]"),
+    "gte: fewer layers": (gte, {"num_hidden_layers": 1}, r"holds tensor 'layers\.1\..*no place for"),
+    "gte: more layers": (gte, {"num_hidden_layers": 3}, r"lacks tensor 'layers\.2\."),
+    "jina: ALiBi": (jina_reranker, {"position_embedding_type": "alibi"}, r"'alibi': of .* 'absolute' and 'rotary'"),
+    "jina: no word on positions": (jina_reranker, {"position_embedding_type": ...}, r"position_embedding_type is miss"),
+    "jina: another activation": (jina_reranker, {"hidden_act": "relu"}, r"hidden_act is 'relu', .* knows gelu, "),
+    "jina: pairs of channels": (jina_encoder, {"rotary_emb_interleaved": True}, r"'rotary_emb_interleaved' is True"),
+    "jina: no base": (jina_encoder, {"rotary_emb_base": None}, r"rotary_emb_base is None, must be a number"),
+    "jina: cut embeddings": (jina_encoder, {"truncate_dim": 8}, r"'truncate_dim' is 8: of .* only None is what"),
+    "jina: another rank": (jina_encoder, {"lora_rank": 8}, r"adapters of 'roberta\.\S+' have the shapes"),
+    "jina: no rank": (jina_encoder, {"lora_rank": None}, r"lora_rank is None and lora_alpha 2"),
+    "jina: no texts": (jina_encoder, {"task_instructions": {}}, r"task_instructions is \{\}, must have a text for "),
+    "jina: tasks in one text": (jina_encoder, {"lora_adaptations": "separation"}, r"must be a list of names of tasks"),
+    "nomic: experts": (nomic, {"num_experts": 8}, r"'num_experts' is 8: of nomic-ai/nomic-bert-2048 only 0 or None"),
+    "nomic: norms before": (nomic, {"prenorm": True}, r"'prenorm' is True: of .* only False is what"),
+    "nomic: another MLP": (nomic, {"activation_function": "gelu"}, r"'activation_function' is 'gelu'"),
+    "nomic: half rotated": (nomic, {"rotary_emb_fraction": 0.5}, r"'rotary_emb_fraction' is 0\.5"),
+    "nomic: one way": (nomic, {"causal": True}, r"'causal' is True"),
+    "nomic: two sizes": (nomic, {"hidden_size": 64}, r"is 64 and hidden_size is 32, which are one field"),
+    "nomic: a class": (nomic, {"architectures": ["NomicVisionModel"]}, r"'NomicVisionModel' of .* under no name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_transformers_class_does_not_compute_is_refused(case: str, tmp_path: Path) -> None:
+    make, fields, said = REFUSED[case]
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(change(make(tmp_path), **fields), head="none", task="separation")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "new.encoder.layer.0.attention.qkv_proj.bias",
+            None,
+            r"lacks tensor 'layers\.0\.self_attn\.[kqv]_proj\.bias'",
+        ),
+        (
+            "new.encoder.layer.0.attention.qkv_proj.bias",
+            torch.zeros(3 * WIDTH - 1),
+            r"'new\.encoder\.layer\.0\.attention\.qkv_proj\.bias' has shape \[95\], and holds 3 of equal size",
+        ),
+        (
+            "new.encoder.layer.0.attention.rel",
+            torch.zeros(2),
+            r"holds tensor 'encoder\.layer\.0\.attention\.rel'",
+        ),
+        ("embeddings.LayerNorm.bias", torch.zeros(WIDTH), r"are both 'embeddings\.LayerNorm\.bias'"),
+        (
+            "new.encoder.layer.1.attention.o_proj.weight",
+            torch.zeros(WIDTH, WIDTH, dtype=torch.float8_e4m3fn),
+            r"'layers\.1\.self_attn\.o_proj\.weight' is stored as float8_e4m3fn and nothing says its scale",
+        ),
+        ("new.embeddings.LayerNorm.weight", torch.full((WIDTH,), torch.nan), r"holds NaN or infinity"),
+    ],
+    ids=["missing", "uneven", "left over", "twice", "in 8 bits", "damaged"],
+)
+def test_every_tensor_has_a_place(name: str, value: torch.Tensor | None, said: str, tmp_path: Path) -> None:
+    folder = gte(tmp_path)
+    file = folder / "model.safetensors"
+    tensors = load_file(file) | {name: value}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(folder, head="none")

@@ -9,8 +9,8 @@ from rankport.exporters.proof.source_words import compared_with, source_in_words
 from rankport.runtime.bundle.manifest import Quantization
 
 
-def source(adapter: object = None) -> Any:
-    return SimpleNamespace(architecture="Qwen3ForCausalLM", adapter=adapter, model=None)
+def source(adapter: object = None, task: str | None = None) -> Any:
+    return SimpleNamespace(architecture="Qwen3ForCausalLM", adapter=adapter, task=task, model=None)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,8 @@ def test_a_full_precision_source_is_its_class_in_transformers() -> None:
     assert source_in_words(merged, None).startswith(
         "Qwen3ForCausalLM with its LORA adapter merged in transformers"
     )
+    of_task = source_in_words(source(task="clustering"), None)
+    assert of_task.startswith("Qwen3ForCausalLM with its adapter of clustering in transformers ")
 
 
 def test_a_window_that_no_sample_crosses_stands_behind_what_a_bundle_is_compared_with() -> None:

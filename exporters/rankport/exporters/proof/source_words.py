@@ -12,6 +12,7 @@ from rankport.runtime.bundle.manifest import Quantization
 def source_in_words(source: Checkpoint, quantization: Quantization | None) -> str:
     """Says what the checkpoint is run by. `quantization` is what the bundle's manifest says of it."""
     merged = "" if source.adapter is None else f" with its {source.adapter.facts.peft_type} adapter merged"
+    merged += "" if source.task is None else f" with its adapter of {source.task}"
     if isinstance(source.model, OnnxModel):
         runtime = source.model.graph.runtime.version
         return f"{GRAPH} as it was given, run by ONNX Runtime {runtime} one text at a time, without padding, fp32"

@@ -14,7 +14,7 @@ from rankport.protos.errors import CheckpointError
 from support.published.folders import WIDTH, change
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
-from support.published.nomic import nomic, nomic_states
+from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
 TYPES = [0, 0, 0, 1, 1, 1, 1]
@@ -128,6 +128,14 @@ def test_nomic_computes_what_was_published(tmp_path: Path) -> None:
     assert source.ignored_code == ()
 
 
+@pytest.mark.parametrize("fields", [{}, {"moe_top_k": 1}, {"moe_top_k": 5}], ids=["two", "one", "all"])
+def test_experts_of_nomic_compute_what_was_published(fields: dict[str, Any], tmp_path: Path) -> None:
+    folder = nomic_moe(tmp_path, **fields)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), nomic_moe_states(folder, IDS), atol=1e-5, rtol=0)
+    assert type(source.model).__name__ == "NomicMoeModel"
+
+
 def test_positions_of_nomic_end_where_its_frequencies_follow_the_length(tmp_path: Path) -> None:
     source = load_checkpoint(nomic(tmp_path, rotary_scaling_factor=2), head="none")
     assert source.model.config.max_position_embeddings == 64
@@ -159,7 +167,13 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "jina: no rank": (jina_encoder, {"lora_rank": None}, r"lora_rank is None and lora_alpha 2"),
     "jina: no texts": (jina_encoder, {"task_instructions": {}}, r"task_instructions is \{\}, must have a text for "),
     "jina: tasks in one text": (jina_encoder, {"lora_adaptations": "separation"}, r"must be a list of names of tasks"),
-    "nomic: experts": (nomic, {"num_experts": 8}, r"'num_experts' is 8: of nomic-ai/nomic-bert-2048 only 0 or None"),
+    "nomic: gated experts": (nomic, {"num_experts": 8}, r"moe_top_k is missing, for which nomic-ai/nomic-bert-2048"),
+    "nomic: shares sum to 1": (nomic_moe, {"moe_normalize_expert_weights": True}, r"'moe_normalize_expert_weights' is"),
+    "nomic: shared experts": (nomic_moe, {"num_shared_experts": 1}, r"'num_shared_experts' is 1: of .* only 0 is what"),
+    "nomic: experts choose": (nomic_moe, {"expert_choice_router": True}, r"'expert_choice_router' is True"),
+    "nomic: narrow experts": (nomic_moe, {"ffn_div": 2}, r"'ffn_div' is 2"),
+    "nomic: too many chosen": (nomic_moe, {"moe_top_k": 6}, r"moe_top_k is 6, must be from 1 to the 5"),
+    "nomic: no experts": (nomic_moe, {"num_experts": 0}, r"'activation_function' is 'gelu': of .* only 'swiglu'"),
     "nomic: norms before": (nomic, {"prenorm": True}, r"'prenorm' is True: of .* only False is what"),
     "nomic: another MLP": (nomic, {"activation_function": "gelu"}, r"'activation_function' is 'gelu'"),
     "nomic: half rotated": (nomic, {"rotary_emb_fraction": 0.5}, r"'rotary_emb_fraction' is 0\.5"),

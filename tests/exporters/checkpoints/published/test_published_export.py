@@ -21,7 +21,7 @@ from support import checkpoints
 from support.cli import rankport
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
-from support.published.nomic import nomic, nomic_states
+from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 from support.sentence_folders import change, state_modules, write
 
 TEXTS = ["senior welder", "nurse and pilot of the data", "cook"]
@@ -74,6 +74,15 @@ def test_nomic_is_exported_without_a_word_on_its_code(tmp_path: Path) -> None:
     assert bundle.manifest.source.ignored_code == []
 
 
+def test_experts_are_routed_in_the_graph_as_in_the_source(tmp_path: Path) -> None:
+    folder = pooled(nomic_moe(tmp_path / "moe"), "mean_tokens")
+    bundle = export(folder, tmp_path / "b", output_dtype="float32")
+    expected = unit([nomic_moe_states(folder, ids_of(folder, text)).mean(0) for text in TEXTS])
+    np.testing.assert_allclose(encoded(bundle), expected, atol=1e-5)
+    assert bundle.manifest.source.architecture == "NomicMoeModel"
+    assert verify(bundle.path, folder).failures == ()
+
+
 @pytest.mark.parametrize(("make", "logits"), [(gte_reranker, gte_logits), (jina_reranker, jina_logits)])
 def test_rerankers_score_pairs(make: Callable[[Path], Path], logits: Logits, tmp_path: Path) -> None:
     folder = make(tmp_path / "c")
@@ -97,6 +106,8 @@ def test_a_bundle_of_jina_v3_is_of_one_task(tmp_path: Path) -> None:
     expected = unit([jina_states(folder, ids_of(folder, text), task).mean(0) for text in texts])
     np.testing.assert_allclose(encoded(bundle), expected, atol=1e-5)
     assert bundle.manifest.source.task == task
+    assert bundle.manifest.parity is not None
+    assert f"JinaEmbeddingsV3Model with its adapter of {task} in" in (bundle.manifest.parity.reference or "")
     assert verify(bundle.path, folder).failures == ()
     assert f"{task}: its adapter is in the weights" in rankport("inspect", bundle.path).stdout
 

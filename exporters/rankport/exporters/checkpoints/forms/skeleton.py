@@ -17,6 +17,7 @@ from transformers.initialization import no_init_weights
 
 from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
+from rankport.exporters.checkpoints.published import nomic_moe_config
 from rankport.exporters.graphs.ordered_sets import sets_made_in_order
 from rankport.protos.errors import CheckpointError
 
@@ -46,6 +47,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
         )
     if config.model_type == bidirectional_llama.MODEL_TYPE:
         return _bidirectional_class(head)
+    if config.model_type == nomic_moe_config.MODEL_TYPE:
+        return _nomic_moe_class(head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -72,6 +75,15 @@ def _bidirectional_class(head: Head) -> type:
             f"classes are {names}"
         )
     return known[head]
+
+
+def _nomic_moe_class(head: Head) -> type:
+    """Gives the class of Nomic's experts, a body. Raises CheckpointError for a head."""
+    from rankport.exporters.checkpoints.published import nomic_moe_model
+
+    if head != "none":
+        raise CheckpointError("config.json: nomic-embed-text-v2-moe is a body, and no head of it is known")
+    return nomic_moe_model.NomicMoeModel
 
 
 def _lm_class(config: transformers.PreTrainedConfig) -> type:

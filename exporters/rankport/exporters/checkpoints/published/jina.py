@@ -173,7 +173,7 @@ def _adapters(raw: Fields) -> TaskAdapters | None:
     return TaskAdapters(tuple(names), MappingProxyType(texts), rank, alpha / rank)
 
 
-_AUTO_CLASSES = ("XLMRobertaFlashConfig", "XLMRobertaModel", "XLMRobertaLoRA")
+_AUTO_CLASSES = ("XLMRobertaFlashConfig", "XLMRobertaModel", "XLMRobertaLoRA", "XLMRobertaForPreTraining")
 LAYOUT: Final = PublishedLayout(
     CODE, frozenset((*_AUTO_CLASSES, *(f"XLMRoberta{head}" for head in _HEADS))), _matches, _read
 )

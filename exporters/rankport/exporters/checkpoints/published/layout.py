@@ -82,7 +82,7 @@ class FieldTable:
     renamed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     values: Mapping[str, tuple[object, ...]] = field(default_factory=lambda: MappingProxyType({}))
     unread: Collection[str] = ()  # change nothing that is computed
-    foreign: Collection[str] = ()  # are read by transformers' class, and not by the published code
+    foreign: Collection[str] = ()  # are read by transformers' class alone: refused where they say something
 
     def translate(self, raw: Fields, code: str) -> dict[str, Any]:
         """Makes fields of transformers' class. Raises CheckpointError naming one that cannot be said there.
@@ -98,7 +98,7 @@ class FieldTable:
         taken: dict[str, Any] = {}
         for name, value in raw.items():
             self._check(name, value, code)
-            if name in self.values or name in self.unread:
+            if name in self.values or name in self.unread or name in self.foreign:
                 continue
             to = self.renamed.get(name, name)
             if to in taken and taken[to] != value:
@@ -110,7 +110,7 @@ class FieldTable:
         return taken
 
     def _check(self, name: str, value: object, code: str) -> None:
-        if name in self.foreign and value is not None:
+        if name in self.foreign and value not in (None, False):
             raise CheckpointError(
                 f"config.json: field {name!r} is {value!r:.60}, which {code} does not read, and transformers would: "
                 "remove it"

@@ -78,7 +78,7 @@ class Checkpoint:
     ] = ()  # code of its own that was not run, as `CheckpointFolder.own_code` has it
     task: str | None = None  # of several that the folder has an adapter for: the one that is in the weights
     instruction: str | None = None  # text that the folder puts before items of that task
-    library_reads: bool = True  # transformers makes the same model of the folder by itself
+    library_reads: bool = True  # other libraries make the same model of the folder, without code of it
     adapter: "AdapterMerge | None" = None
 
     @property

@@ -60,9 +60,12 @@ def test_an_encoder_with_the_files_of_sentence_transformers(tmp_path: Path) -> N
     np.testing.assert_allclose(encoded(bundle), expected, atol=1e-5)
     assert bundle.manifest.limits.max_item_tokens == 40
     assert bundle.manifest.parity is not None
-    assert (bundle.manifest.parity.reference or "").endswith(
-        "not with sentence-transformers: the folder names its tensors as code of its own does, which is never run"
-    )
+    assert "over a copy with tensors renamed, on 24 texts" in (bundle.manifest.parity.reference or "")
+    assert [mode.mode for mode in bundle.manifest.parity.modes] == [
+        "one_item",
+        "batch",
+        "sentence_transformers",
+    ]
     assert verify(bundle.path, folder).failures == ()
 
 
@@ -86,8 +89,12 @@ def test_experts_are_routed_in_the_graph_as_in_the_source(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("make", "logits"), [(gte_reranker, gte_logits), (jina_reranker, jina_logits)])
 def test_rerankers_score_pairs(make: Callable[[Path], Path], logits: Logits, tmp_path: Path) -> None:
     folder = make(tmp_path / "c")
+    told = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.4.0"}
+    change(folder, "config.json", sentence_transformers=told)
     bundle = export(folder, tmp_path / "b")
     assert bundle.manifest.kind == "cross-encoder"
+    assert bundle.manifest.parity is not None
+    assert "sentence_transformers" in [mode.mode for mode in bundle.manifest.parity.modes]
     with closing(Scorer.load(bundle)) as scorer:
         result = scorer.score({"query": "data engineer"}, TEXTS)
     expected = torch.stack([logits(folder, ids_of(folder, "data engineer", text)) for text in TEXTS])
@@ -108,6 +115,7 @@ def test_a_bundle_of_jina_v3_is_of_one_task(tmp_path: Path) -> None:
     assert bundle.manifest.source.task == task
     assert bundle.manifest.parity is not None
     assert f"JinaEmbeddingsV3Model with its adapter of {task} in" in (bundle.manifest.parity.reference or "")
+    assert "sentence_transformers" in [mode.mode for mode in bundle.manifest.parity.modes]
     assert verify(bundle.path, folder).failures == ()
     assert f"{task}: its adapter is in the weights" in rankport("inspect", bundle.path).stdout
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import JinaEmbeddingsV3Model
+from transformers import AutoModel, JinaEmbeddingsV3Model
 from transformers.activations import ACT2FN
 
 from rankport.exporters.checkpoints.published.nomic_moe_config import NomicMoeConfig
@@ -51,3 +51,6 @@ class NomicMoeModel(JinaEmbeddingsV3Model):  # type: ignore[no-untyped-call]
         for place, layer in enumerate(self.layers):
             if config.has_experts(place):
                 layer.mlp = NomicExperts(config)
+
+
+AutoModel.register(NomicMoeConfig, NomicMoeModel, exist_ok=True)

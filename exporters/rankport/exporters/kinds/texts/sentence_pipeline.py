@@ -1,13 +1,13 @@
 """sentence-transformers itself over a folder of its own: the pipeline that the owner of a pooled model runs.
 
-Loaded offline, in fp32, on the CPU, from the folder alone. Nothing of what was exported goes into it but a lower limit.
+Loaded offline, in fp32, on the CPU, from the folder alone, whose tensors are renamed where it is in a published layout.
+Nothing of what was exported goes into it but a lower limit.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.checkpoints.forms.skeleton import quiet
-from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder
+from rankport.exporters.kinds.texts.readable_folder import readable_folder
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_texts
 from rankport.protos.errors import ParityError
 from rankport.protos.packages import installed_version
@@ -37,11 +37,12 @@ class OwnersPipeline:
 
     model: Any
     prompt: str
+    renamed: bool = False  # of a published layout: it reads a copy in transformers' words
 
     @property
     def name(self) -> str:
-        """Library and version."""
-        return f"sentence-transformers {installed_version('sentence-transformers') or 'unknown'}"
+        """Library and version, and what it reads if that is not the folder."""
+        return library_in_words(self.renamed)
 
     def ids(self, text: str) -> NDArray[np.int64]:
         """Gives the token ids that the model is given for a text, cut to its limit. [tokens]"""
@@ -56,6 +57,12 @@ class OwnersPipeline:
         return rows[:, None, :]
 
 
+def library_in_words(renamed: bool) -> str:
+    """Names the library and its version; `renamed` is a folder of which it reads a copy in transformers' words."""
+    copied = ", over a copy with tensors renamed," if renamed else ""
+    return f"sentence-transformers {installed_version('sentence-transformers') or 'unknown'}{copied}"
+
+
 def pipeline_obstacle(source: Checkpoint, manifest: Manifest) -> str | None:
     """Says why the library cannot stand for a bundle of one of its folders; None where it can."""
     if find_spec(_LIBRARY) is None:
@@ -66,33 +73,33 @@ def pipeline_obstacle(source: Checkpoint, manifest: Manifest) -> str | None:
         return f"it does not run {GRAPH} by itself"
     if source.adapter is not None:
         return "the folder is an adapter, whose base it would look for by name"
-    if not source.library_reads:
-        return "the folder names its tensors as code of its own does, which is never run"
     if source.tokenizer_file is None:
         return "the folder has no tokenizer.json"
     return None
 
 
-def load_pipeline(folder: EncoderFolder, manifest: Manifest, prompt: str) -> OwnersPipeline | str:
+def load_pipeline(source: Checkpoint, manifest: Manifest, prompt: str) -> OwnersPipeline | str:
     """Loads the folder, with the prompt that it puts before texts; a text says why it cannot."""
     from sentence_transformers import SentenceTransformer
 
-    model = load_by_library(SentenceTransformer, folder.path)
+    model = load_by_library(SentenceTransformer, source)
     if isinstance(model, str):
         return model
     limit = manifest.limits.max_item_tokens
     if limit < model.max_seq_length:
         model.max_seq_length = limit
-    return OwnersPipeline(model.eval(), prompt)
+    return OwnersPipeline(model.eval(), prompt, not source.library_reads)
 
 
-def load_by_library(kind: Callable[..., Any], folder: Path) -> Any:
-    """Loads a folder, in fp32 on the CPU and without running its code, as one of the library's classes.
+def load_by_library(kind: Callable[..., Any], source: Checkpoint) -> Any:
+    """Loads a checkpoint's folder, in fp32 on the CPU and without running its code, as one of the library's classes.
+
+    One in a published layout is copied with the tensors renamed, since the library would run code to read it.
 
     A text says why it cannot.
     """
     try:
-        with quiet(), warnings.catch_warnings():
+        with quiet(), warnings.catch_warnings(), readable_folder(source) as folder:
             warnings.simplefilter("ignore")
             model = kind(
                 str(folder),

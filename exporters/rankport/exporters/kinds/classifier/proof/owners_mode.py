@@ -51,7 +51,7 @@ def _pipeline(manifest: Manifest, source: Checkpoint) -> OwnersPipeline | str:
         return "it reads single texts"
     if "prompt" in manifest.source.overrides:
         return "--prompt may say otherwise than the folder"
-    return pipeline_obstacle(source, manifest) or load_pipeline(folder, manifest, folder.prompt(None))
+    return pipeline_obstacle(source, manifest) or load_pipeline(source, manifest, folder.prompt(None))
 
 
 def _by_text(logits: NDArray[np.float32]) -> list[NDArray[np.float32]]:

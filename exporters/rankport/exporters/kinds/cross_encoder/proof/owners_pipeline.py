@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
-from rankport.exporters.kinds.texts.sentence_pipeline import load_by_library, pipeline_obstacle
-from rankport.protos.packages import installed_version
+from rankport.exporters.kinds.texts.sentence_pipeline import (
+    library_in_words,
+    load_by_library,
+    pipeline_obstacle,
+)
 from rankport.runtime.bundle.manifest import Manifest
 
 
@@ -23,11 +26,12 @@ class OwnersPipeline:
     """A loaded CrossEncoder."""
 
     model: Any
+    renamed: bool = False  # of a published layout: it reads a copy in transformers' words
 
     @property
     def name(self) -> str:
-        """Library and version."""
-        return f"sentence-transformers {installed_version('sentence-transformers') or 'unknown'}"
+        """Library and version, and what it reads if that is not the folder."""
+        return library_in_words(self.renamed)
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Predicts without activation, one pair a pass, so that none is padded. [pairs, labels]"""
@@ -66,9 +70,9 @@ def _loaded(source: Checkpoint, manifest: Manifest) -> OwnersPipeline | str:
     from sentence_transformers import CrossEncoder
 
     assert manifest.pair is not None
-    model = load_by_library(CrossEncoder, source.path)
+    model = load_by_library(CrossEncoder, source)
     if isinstance(model, str):
         return model
     if "max_pair_tokens" in manifest.source.overrides:
         model.max_seq_length = manifest.pair.max_tokens
-    return OwnersPipeline(model.eval())
+    return OwnersPipeline(model.eval(), not source.library_reads)

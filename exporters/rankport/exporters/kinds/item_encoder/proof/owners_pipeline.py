@@ -26,7 +26,7 @@ def owners_pipeline(source: Checkpoint, manifest: Manifest) -> OwnersPipeline | 
     if said:
         return f"{', '.join(map(flag_name, said))} may say otherwise than the folder"
     prompt = _stated_prompt(source, folder, manifest)
-    return pipeline_obstacle(source, manifest) or load_pipeline(folder, manifest, prompt)
+    return pipeline_obstacle(source, manifest) or load_pipeline(source, manifest, prompt)
 
 
 def _stated_prompt(source: Checkpoint, folder: EncoderFolder, manifest: Manifest) -> str:

@@ -89,7 +89,7 @@ class RenamedTensors(StoredTensors):
                 f"adapters of {layer!r} have the shapes {list(first.shape)} and {list(second.shape)}: {count} tasks "
                 f"of rank {rank} of config.json need {list(expected[0])} and {list(expected[1])}"
             )
-        return weight + first[task].float() @ second[task].float() * self._adapters.scaling
+        return torch.addmm(weight, first[task].float(), second[task].float(), alpha=self._adapters.scaling)
 
     def _adapter(self, name: str) -> Tensor:
         if name not in self._stored:

@@ -168,7 +168,7 @@ def _adapters(raw: Fields) -> TaskAdapters | None:
         )
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise CheckpointError(
-            f"config.json: lora_rank is {rank!r} and lora_alpha {alpha!r}: must be numbers above 0"
+            f"config.json: lora_rank is {rank!r} and lora_alpha {alpha!r}: must be numbers, the first from 1 on"
         )
     return TaskAdapters(tuple(names), MappingProxyType(texts), rank, alpha / rank)
 

@@ -135,6 +135,8 @@ def _read(raw: Fields) -> PublishedModel:
     has_experts = bool(raw.get("num_experts"))
     table, tensors = (_OF_EXPERTS, _OF_EXPERTS_TENSORS) if has_experts else (_GATED, _GATED_TENSORS)
     fields = table.translate(raw, CODE) | padded_vocabulary(raw)
+    if fields.get("pad_token_id") is None:  # which decides nothing that is computed
+        fields.pop("pad_token_id", None)
     rope = {"rope_type": "default", "rope_theta": float(raw["rotary_emb_base"])}
     classes = {"NomicBertModel": MOE_CLASS} if has_experts else _CLASSES
     fields |= {"rope_parameters": rope, "architectures": renamed_class(raw, classes, CODE)}

@@ -34,10 +34,15 @@ def readable_folder(source: Checkpoint) -> Iterator[Path]:
             for file in (file for pattern in patterns for file in folder.glob(pattern) if file.is_file()):
                 shutil.copyfile(file, to / file.name)
         _state_modules(copy / MODULES_FILE)
-        head: WantedHead = "none" if source.head == "none" else "own"
-        model = load_checkpoint(source.path, head=head, ignore_remote_code=True, task=source.task).model
-        model.save_pretrained(copy / inner.relative_to(source.path))  # type: ignore[operator]
+        _save_model(source, copy / inner.relative_to(source.path))
         yield copy
+
+
+def _save_model(source: Checkpoint, folder: Path) -> None:
+    """Loads the model anew, which a quantization may have changed in place, and saves it."""
+    head: WantedHead = "none" if source.head == "none" else "own"
+    model = load_checkpoint(source.path, head=head, ignore_remote_code=True, task=source.task).model
+    model.save_pretrained(folder)  # type: ignore[operator]
 
 
 def _state_modules(file: Path) -> None:

@@ -124,11 +124,6 @@ def _stored(checkpoint: Path) -> tuple[CheckpointFolder, StoredTables]:
             f"checkpoint {str(checkpoint)!r} is quantized ({folder.quantization_method}): ground the original, "
             "then quantize"
         )
-    if folder.published is not None:
-        raise CheckpointError(
-            f"checkpoint {str(checkpoint)!r} names its tensors as code of {folder.published.code} does: rows are added "
-            "to tensors by transformers' names alone"
-        )
     return folder, find_tables(folder)
 
 

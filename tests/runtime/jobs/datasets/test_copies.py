@@ -148,3 +148,20 @@ def source_content(source: NamespaceSource) -> dict[str, tuple[bytes, bytes]]:
         for batch in source.batches()
         for key, info, rows in zip(batch.keys, batch.infos, batch.tokens, strict=True)
     }
+
+
+def test_a_second_copy_into_one_dataset_is_refused_and_takes_nothing_from_the_first(
+    dataset: Path, tmp_path: Path
+) -> None:
+    made, source = tmp_path / "made", DatasetSource(dataset)
+    refused: list[str] = []
+
+    def also(progress: CopyProgress) -> None:
+        if not refused:
+            with pytest.raises(StoreError) as error:
+                DatasetTarget(made, source, SPEC, "arrow")  # of another format: what is staged is not its own
+            refused.append(str(error.value))
+
+    report = copy_tokens(source, DatasetTarget(made, source, SPEC, "parquet", 1500), also)
+    assert refused == [f"another job fills dataset {made}: wait until it has ended, or give another folder"]
+    assert (report.compared, len(parts_in(made))) == (5001, 2)

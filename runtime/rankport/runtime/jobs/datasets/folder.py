@@ -21,10 +21,10 @@ _HALF_WRITTEN = re.compile(rf"\.({_PART.pattern}|{re.escape(DATASET_FILE)})\.\d+
 _LANCE = frozenset({"_transactions", "_versions", "data"})
 
 
-def locked(folder: Path) -> int | None:
+def locked(folder: Path, dataset: Path | None = None) -> int | None:
     """Keeps other jobs out of a folder until the descriptor is closed; None where the file system has no locks.
 
-    Raises `StoreError` where another job fills it.
+    Raises `StoreError` where another job fills it: the `dataset` that it becomes, if that has another name.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -32,7 +32,7 @@ def locked(folder: Path) -> int | None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise StoreError(
-            f"another job fills dataset {folder}: wait until it has ended, or give another folder"
+            f"another job fills dataset {dataset or folder}: wait until it has ended, or give another folder"
         ) from error
     except OSError:
         os.close(descriptor)

@@ -5,6 +5,7 @@ it is written; the folder gets its name when all of them are.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets.folder import locked
 from rankport.runtime.jobs.datasets.formats import files_in, parts_in, write_part
+from rankport.runtime.jobs.datasets.part_files import write_durably
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, table_of, tokens_of
 from rankport.runtime.store.contract import EntryInfo
 from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
@@ -40,7 +43,7 @@ class DatasetTarget(CopyTarget):
 
         Raises:
             InvalidRequest: the folder is there already.
-            StoreError: no dtype of datasets, or the folder cannot be written.
+            StoreError: no dtype of datasets, the folder cannot be written, or another copy fills it.
         """
         if folder.exists():
             raise InvalidRequest(
@@ -53,13 +56,18 @@ class DatasetTarget(CopyTarget):
         about = f"{source.origin}, {spec}, {part_format}"
         note = self._staged / "origin"
         try:
-            if self._staged.exists() and not self._goes_on(note, about):
-                shutil.rmtree(self._staged)
             self._staged.mkdir(parents=True, exist_ok=True)
+            self._lock = locked(self._staged, folder)
+        except OSError as error:
+            raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
+        try:
+            if not self._goes_on(note, about):
+                _empty(self._staged)
             note.write_text(about)
             for half_made in self._staged.glob(".*.writing"):
                 half_made.unlink()
         except OSError as error:
+            self.close()
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
         staged = parts_in(self._staged)
         self._rows = {part: self._files.count(part) for part in staged}
@@ -99,7 +107,8 @@ class DatasetTarget(CopyTarget):
         }
         try:
             self._files.join(self._staged, list(self._rows), self._schema)
-            (self._staged / DATASET_FILE).write_text(json.dumps(content, indent=1) + "\n")
+            text = json.dumps(content, indent=1) + "\n"
+            write_durably(self._staged / DATASET_FILE, lambda stream: stream.write(text.encode()))
             (self._staged / "origin").unlink()
             self._staged.rename(self._folder)
         except OSError as error:
@@ -107,6 +116,9 @@ class DatasetTarget(CopyTarget):
 
     def close(self) -> None:
         """Leaves what is staged to a copy that goes on. Closing twice does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _goes_on(self, note: Path, about: str) -> bool:
         """Says whether what is staged is of this copy, and whole as far as it goes."""
@@ -126,6 +138,15 @@ class DatasetTarget(CopyTarget):
             raise StoreError(f"{part} is not what was written: the disk fails; run the copy again")
         self._rows[part] = len(keys)
         self._waiting.clear()
+
+
+def _empty(folder: Path) -> None:
+    """Deletes what lies in a folder, which stays, and is locked."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 class _ComparedParts:

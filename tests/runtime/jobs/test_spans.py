@@ -84,3 +84,16 @@ def test_a_file_that_was_changed_since_it_was_cut_is_refused(tmp_path: Path) -> 
         stream.write("\n{}")
     with pytest.raises(InvalidRequest, match="was changed while it was read"):
         next(file.rows(spans[1], stamp))
+
+
+def test_a_lance_dataset_with_deleted_rows_is_read_whole_and_in_order(tmp_path: Path) -> None:
+    rows = 5000
+    content = pa.table({"id": [f"id{row}" for row in range(rows)], "text": ["text"] * rows})
+    dataset = lance.write_dataset(content, str(tmp_path / "a.lance"), max_rows_per_file=2300)
+    dataset.delete("id in ('id0', 'id1030', 'id2299', 'id4999')")
+    left = [f"id{row}" for row in range(rows) if row not in (0, 1030, 2299, 4999)]
+    items = ItemsFile.open(tmp_path / "a.lance", id_column="id", text_columns=["text"])
+    assert [row.id for row in items.rows()] == left
+    parts = [[row.id for row in items.rows(span)] for span in items.spans(1500)]
+    assert [len(part) for part in parts] == [1500, 1500, 1500, 496]
+    assert [id for part in parts for id in part] == left

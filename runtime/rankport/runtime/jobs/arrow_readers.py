@@ -12,6 +12,7 @@ from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, Span, c
 
 _BATCH_ROWS = 256  # fewer would cost time; more, memory where texts are long
 _BUFFER_BYTES = 2**20
+_SCAN_ROWS = 1024  # of a Lance dataset
 _OUT_OF_RANGE = "<value out of range"  # written by pyarrow in the place of a moment that no calendar has
 
 Convert = Callable[[Any], object]  # of a scalar of pyarrow
@@ -82,10 +83,7 @@ class LanceReader:
         return tuple(self._dataset.schema.names)
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
-        place = {} if span == WHOLE else {"offset": span.first, "limit": span.rows}
-        batches = self._dataset.to_batches(
-            columns=list(columns), batch_size=_BATCH_ROWS, scan_in_order=True, **place
-        )
+        batches = _lance_batches(self._dataset, list(columns), span.first, span.rows)
         yield from _records(batches, _converts(self._dataset.schema, columns, set()), span.first)
 
     def count(self) -> int | None:
@@ -93,6 +91,19 @@ class LanceReader:
 
     def spans(self, rows: int) -> Sequence[Span]:
         return _even_spans(self.count() or 0, rows)
+
+
+def _lance_batches(dataset: Any, columns: list[str], skip: int, rows: int | None) -> Iterator[Any]:
+    """Yields the rows of a span by short scans: a long one reads far ahead, whatever it is told."""
+    left = dataset.count_rows() if rows is None else rows
+    for fragment in dataset.get_fragments():
+        count = fragment.count_rows()
+        last = min(count, skip + left)
+        for first in range(skip, last, _SCAN_ROWS):
+            limit = min(_SCAN_ROWS, last - first)
+            yield from fragment.to_batches(columns=columns, batch_size=_BATCH_ROWS, offset=first, limit=limit)
+        left -= max(0, last - skip)
+        skip = max(0, skip - count)
 
 
 def _even_spans(count: int, rows: int) -> Sequence[Span]:

@@ -116,9 +116,12 @@ def test_jsonl_column_may_be_left_out_of_the_first_rows(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("x.csv", b"", "no header line"),
+        ("x.csv", b"", r"x\.csv is empty, .*: leave it out"),
+        ("x.jsonl", b"", r"x\.jsonl is empty, .*: leave it out"),
+        ("x.jsonl.gz", gzip.compress(b""), "is empty, .*: leave it out"),
+        ("x.csv", b"\n\n", "no header line"),
         ("x.csv", b'"id', "broken CSV"),
-        ("x.jsonl", b"", "no JSON object"),
+        ("x.jsonl", b"\n", "no JSON object"),
         ("x.jsonl", b"[]\n3\n", "no JSON object"),
         ("x.parquet", b"PAR1 not really PAR1", "cannot be read as Parquet"),
         ("x.csv.gz", b"\x1f\x8bnonsense", "cannot be read"),

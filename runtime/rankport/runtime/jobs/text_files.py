@@ -53,12 +53,14 @@ def open_text(path: Path) -> Iterator[TextIOWrapper]:
 
 
 def check_encoding(path: Path) -> None:
-    """Raises `InvalidRequest` for a file that is no text, and for one in UTF-16 or UTF-32.
+    """Raises `InvalidRequest` for a file that is empty or no text, and for one in UTF-16 or UTF-32.
 
     The former is told by how it begins, the latter by its mark or by the zeros of its first line.
     """
     with open_bytes(path) as stream:
         start = stream.read(_SAMPLED_BYTES)
+    if not start:
+        raise InvalidRequest(f"{path} is empty, as if its writer had failed: leave it out, or write it anew")
     for magic, (what, way) in _OTHERS.items():
         if start.startswith(magic):
             raise InvalidRequest(f"{path} is no text, it is {what}: {way}")

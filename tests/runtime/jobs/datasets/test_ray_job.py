@@ -1,6 +1,7 @@
 """Jobs on Ray give what a job of one process gives, also where a node is lost."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
+from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from support.jobs.dataset_jobs import (
     RAY_WARNS,
@@ -57,7 +59,14 @@ def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp
     computed = texts_of(book)
     (tmp_path / "again").mkdir()
     (tmp_path / "1.jsonl").write_text((tmp_path / "1.jsonl").read_text().replace("text  0", "text other"))
-    again = run_ray_job(booked(book), target(out, "lance"), files, RayConfig())
+    log, levels = logging.getLogger("ray.data"), set[int]()
+    before = log.level
+
+    def note_level(progress: EncodeProgress) -> None:
+        levels.add(log.level)
+
+    again = run_ray_job(booked(book), target(out, "lance"), files, RayConfig(), on_progress=note_level)
+    assert (levels, log.level) == ({logging.ERROR}, before)  # steps of Ray's are no lines of ours
     assert (again.encoded, again.unchanged) == (31, 2 * ROWS_A_FILE - 4 - 31)
     assert texts_of(book) == computed + 31
     assert stored(out) == in_one_process(tmp_path / "again", files)

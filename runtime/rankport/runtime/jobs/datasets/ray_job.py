@@ -136,9 +136,13 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         before = context.target_max_block_size, context.enable_progress_bars
         context.target_max_block_size, context.enable_progress_bars = _BLOCK_BYTES, False
+        log = logging.getLogger("ray.data")
+        level = log.level
+        log.setLevel(logging.ERROR)  # it tells each of its steps, between lines of ours
         try:
             yield ray.data
         finally:
+            log.setLevel(level)
             context.target_max_block_size, context.enable_progress_bars = before
     except RayError as error:
         raise _own_error(error) from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from rankport.protos.errors import BundleError, InvalidRequest
@@ -16,6 +17,7 @@ from rankport.runtime.jobs.datasets.parts import read_part, tokens_of, whose
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.opening import open_store
 from rankport.sdk.cli.app import command_tree
+from rankport.sdk.cli.output.encoding.encode import show_progress
 from support.cli import rankport
 
 ROWS = [("occ1", "data engineer"), ("occ2", "nurse"), ("occ3", "senior machine operator")]
@@ -219,8 +221,15 @@ def test_int8_tokens_fill_hidden_and_are_published_at_the_end(
 
 
 def test_a_dataset_has_the_tokens_of_the_store(
-    encoder_bundle: Bundle, items: Path, store: Path, tmp_path: Path
+    encoder_bundle: Bundle, items: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    totals: list[int | None] = []
+
+    def noting(console: Console, total: int | None) -> Any:
+        totals.append(total)
+        return show_progress(console, total)
+
+    monkeypatch.setattr("rankport.sdk.cli.output.encoding.encode.show_progress", noting)
     folder = tmp_path / "dataset.arrow"
     options = [
         "encode",
@@ -235,6 +244,7 @@ def test_a_dataset_has_the_tokens_of_the_store(
     assert CliRunner().invoke(command_tree(), options).exit_code == 0
     report = json.loads((tmp_path / "report").read_text())
     assert (report["encoded"], report["encoder"]) == (3, encoder_bundle.manifest.fingerprint)
+    assert totals == [report["rows_read"]]  # by which the time left is told
     encode(encoder_bundle, items, store)
     (path,) = folder.glob("part-*.arrow")
     table = read_part(path)

@@ -1,6 +1,6 @@
 """`rankport encode`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from shlex import quote
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from rankport.protos.errors import RankportError
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
@@ -199,12 +200,12 @@ def _to_dataset(
 
     console = plain_console(stderr=True)
     known = {name: value for name, value in options.items() if value is not None}
-    names = ItemSources.find(items, filled(FileColumns, options)).names
-    refuse_item_file("--json", json_file, names)
+    sources = ItemSources.find(items, filled(FileColumns, options))
+    refuse_item_file("--json", json_file, sources.names)
     with (
-        write_bad_rows(bad_rows, names) as on_bad_row,
+        write_bad_rows(bad_rows, sources.names) as on_bad_row,
         _continuable(),
-        show_progress(console, None) as on_progress,
+        show_progress(console, _counted(sources.count)) as on_progress,
     ):
         report = encode_dataset(
             bundle, items, folder, engine=engine, on_progress=on_progress, on_bad_row=on_bad_row, **known
@@ -215,6 +216,14 @@ def _to_dataset(
     print_report(console, report, stored)
     write_report(json_file, report, stored, encoder, failure)
     return failure
+
+
+def _counted(count: Callable[[], int | None]) -> int | None:
+    """Counts rows, roughly; None also for files that the job will refuse, with its own words."""
+    try:
+        return count()
+    except RankportError:
+        return None
 
 
 def _end(failure: str) -> None:

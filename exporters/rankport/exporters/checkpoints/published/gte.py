@@ -9,6 +9,7 @@ from rankport.exporters.checkpoints.published.layout import (
     FieldTable,
     PublishedLayout,
     PublishedModel,
+    number_of,
     renamed_class,
     tensor_names,
 )
@@ -78,11 +79,14 @@ def _rope(raw: Fields) -> tuple[dict[str, Any], tuple[str, ...]]:
     The code's fixed NTK scaling multiplies the base by the factor, and divides every frequency by its root of the
     number of frequencies, which is what transformers calls linear.
     """
-    theta, scaling = float(raw["rope_theta"]), raw.get("rope_scaling")
+    theta, scaling = number_of(raw, "rope_theta"), raw.get("rope_scaling")
     if scaling is None:
         return {"rope_type": "default", "rope_theta": theta}, ()
     _check_scaling(scaling)
-    factor, width = float(scaling["factor"]), int(raw["hidden_size"] / raw["num_attention_heads"])
+    factor, width = (
+        float(scaling["factor"]),
+        int(number_of(raw, "hidden_size") / number_of(raw, "num_attention_heads")),
+    )
     if factor == 1:
         return {"rope_type": "default", "rope_theta": theta}, ()
     divisor = factor ** (2 / width)

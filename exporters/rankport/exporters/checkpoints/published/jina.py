@@ -15,6 +15,7 @@ from rankport.exporters.checkpoints.published.layout import (
     PublishedModel,
     TaskAdapters,
     TensorNames,
+    number_of,
     padded_vocabulary,
     renamed_class,
     tensor_names,
@@ -145,12 +146,7 @@ def _notes(raw: Fields, adapters: TaskAdapters | None) -> tuple[str, ...]:
 
 
 def _rope(raw: Fields) -> dict[str, Any]:
-    base = raw.get("rotary_emb_base")
-    if isinstance(base, bool) or not isinstance(base, int | float) or base <= 0:
-        raise CheckpointError(
-            f"config.json: rotary_emb_base is {base!r}, must be a number above 0: state it as the model was trained"
-        )
-    return {"rope_type": "default", "rope_theta": float(base)}
+    return {"rope_type": "default", "rope_theta": number_of(raw, "rotary_emb_base")}
 
 
 def _adapters(raw: Fields) -> TaskAdapters | None:

@@ -158,6 +158,16 @@ def renamed_class(raw: Fields, classes: Mapping[str, str], code: str) -> list[st
     return [classes[names[0]]]
 
 
+def number_of(raw: Fields, name: str) -> float:
+    """Reads a field that is a number above 0. Raises CheckpointError for anything else."""
+    value = raw.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise CheckpointError(
+            f"config.json: {name} is {value!r:.60}, must be a number above 0: state it as the model was trained"
+        )
+    return float(value)
+
+
 def padded_vocabulary(raw: Fields) -> dict[str, Any]:
     """Rounds vocab_size up as the code does where `pad_vocab_size_multiple` says so."""
     size, multiple = raw.get("vocab_size"), raw.get("pad_vocab_size_multiple")

@@ -11,6 +11,7 @@ from rankport.exporters.checkpoints.published.layout import (
     FieldTable,
     PublishedLayout,
     PublishedModel,
+    number_of,
     padded_vocabulary,
     renamed_class,
     tensor_names,
@@ -137,7 +138,7 @@ def _read(raw: Fields) -> PublishedModel:
     fields = table.translate(raw, CODE) | padded_vocabulary(raw)
     if fields.get("pad_token_id") is None:  # which decides nothing that is computed
         fields.pop("pad_token_id", None)
-    rope = {"rope_type": "default", "rope_theta": float(raw["rotary_emb_base"])}
+    rope = {"rope_type": "default", "rope_theta": number_of(raw, "rotary_emb_base")}
     classes = {"NomicBertModel": MOE_CLASS} if has_experts else _CLASSES
     fields |= {"rope_parameters": rope, "architectures": renamed_class(raw, classes, CODE)}
     fields |= {"hidden_act": "gelu", "model_type": MOE_TYPE} if has_experts else {"hidden_act": "silu"}
@@ -150,14 +151,15 @@ def _read(raw: Fields) -> PublishedModel:
 
 def _trained_positions(raw: Fields) -> tuple[dict[str, int], tuple[str, ...]]:
     """Bounds texts where rotary frequencies would follow the longest of a pass, as `rotary_scaling_factor` asks."""
-    factor, trained = raw.get("rotary_scaling_factor"), raw.get("max_trained_positions") or 2048
+    factor = raw.get("rotary_scaling_factor")
     if not factor:
         return {}, ()
+    trained = int(number_of({"max_trained_positions": 2048, **raw}, "max_trained_positions"))
     note = (
         f"rotary_scaling_factor {factor}: up to {trained} tokens (max_trained_positions) it changes nothing; longer "
         "texts, whose frequencies follow the longest of a pass, are cut"
     )
-    return {"max_position_embeddings": min(int(trained), int(raw["n_positions"]))}, (note,)
+    return {"max_position_embeddings": min(trained, int(number_of(raw, "n_positions")))}, (note,)
 
 
 _HEADS = ("SequenceClassification", "TokenClassification", "MultipleChoice", "QuestionAnswering")

@@ -1,25 +1,31 @@
-"""Mixtures of experts as graphs: every expert computes every token, and the router's weights choose.
+"""Mixtures of experts as graphs: by ONNX Runtime's operator of chosen experts on a CPU, else all of them.
 
 transformers loops over the experts that were hit, or gathers a copy of the weights of each token's experts: the loop
-cannot be traced, the copies take 150 MB a token in a model of 30 billion parameters. Owns the switch and its way back;
-the reference in torch stays transformers' own.
+cannot be traced, the copies take 150 MB a token in a model of 30 billion parameters. Where there is no operator every
+expert computes every token, and the router's weights choose. Owns the switch and its way back; the reference in torch
+stays transformers' own.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from rankport.exporters.graphs.passes.expert_layout import EXPERTS
+from rankport.exporters.graphs.swiglu import SwiGLU, swiglu_of
+from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Target
 
-_NAME = "rankport"
+_NAME, _GATE = "rankport", "rankport_gate"
+_NOT_CHOSEN = -1e4  # the logit of an expert that a token does not go to: its weight in a softmax is 0
 
 
 @contextmanager
-def traceable_experts(model: nn.Module) -> Iterator[None]:
+def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
     """Has the experts of the model, while open, be computed as a graph can. Without experts it does nothing.
 
     Raises CheckpointError for experts of a form that is not supported.
@@ -33,36 +39,74 @@ def traceable_experts(model: nn.Module) -> Iterator[None]:
             raise CheckpointError(
                 f"{type(part).__name__} of {type(model).__name__} normalizes what each expert gives: not supported"
             )
-    ALL_EXPERTS_FUNCTIONS.register(_NAME, _all_experts)
-    configs: dict[int, Any] = {id(part.config): part.config for part in experts}
-    before = {key: config._experts_implementation for key, config in configs.items()}
-    for config in configs.values():
-        config._experts_implementation = _NAME
-    try:
+    gates = [(part, swiglu_of(part) if target == "onnx-cpu" else None) for part in experts]
+    ALL_EXPERTS_FUNCTIONS.register(_NAME, _computed)
+    configs = {id(part.config): part.config for part in experts}
+    with ExitStack() as stack:
+        for config in configs.values():
+            stack.enter_context(temporary_attributes(config, {"_experts_implementation": _NAME}))
+        for part, gate in gates:
+            stack.enter_context(temporary_attributes(part, {_GATE: gate}, new=True))
         yield
-    finally:
-        for key, config in configs.items():
-            config._experts_implementation = before[key]
 
 
-def _all_experts(experts: Any, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+def _computed(experts: Any, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Computes sum_k weights[t, k] * expert_{chosen[t, k]}(states[t]).
 
     states [tokens, hidden], chosen [tokens, k] int64, weights [tokens, k] -> [tokens, hidden].
     """
+    hit = chosen[:, :, None] == torch.arange(experts.down_proj.shape[0], device=states.device)
+    routed = torch.where(hit, weights[:, :, None].to(states.dtype), 0.0).sum(dim=1)  # [tokens, experts]
+    gate = getattr(experts, _GATE)
+    if gate is None or not torch.compiler.is_exporting():
+        return _all_experts(experts, states, hit.any(dim=1), routed)
+    return _chosen_experts(experts, gate, states, hit.any(dim=1), routed, chosen.shape[1])
+
+
+def _chosen_experts(
+    experts: Any, gate: SwiGLU, states: Tensor, hit: Tensor, routed: Tensor, count: int
+) -> Tensor:
+    """Emits the operator, which takes the softmax of logits for weights: their logarithms give back their shares.
+
+    `hit` [tokens, experts] tells the `count` of a token; `routed` [tokens, experts] >= 0 are their weights.
+    """
+    least = torch.finfo(routed.dtype).tiny
+    logits = torch.where(hit, routed.clamp(min=least).log(), _NOT_CHOSEN)
+    biases = (experts.gate_up_proj_bias, experts.down_proj_bias) if experts.has_bias else (None, None)
+    limit = {} if gate.limit is None else {"swiglu_limit": gate.limit}
+    mixed: Tensor = torch.onnx.ops.symbolic(
+        EXPERTS,
+        [states, logits, experts.gate_up_proj, biases[0], experts.down_proj, biases[1]],
+        {
+            "k": count,
+            "activation_type": "swiglu",
+            "activation_alpha": gate.alpha,
+            "activation_beta": gate.beta,
+            "swiglu_fusion": 1,
+            "normalize_routing_weights": 1,
+            "concatenated": int(experts.is_concatenated),
+            "transposed": int(experts.is_transposed),
+            **limit,
+        },
+        dtype=states.dtype,
+        shape=states.shape,
+        version=1,
+    )
+    return mixed * routed.sum(dim=1, keepdim=True)
+
+
+def _all_experts(experts: Any, states: Tensor, hit: Tensor, routed: Tensor) -> Tensor:
+    """Has every expert compute every token. `hit` and `routed` [tokens, experts], as `_chosen_experts` has them."""
     up, down = experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj
     if not experts.is_transposed:
         up, down = up.transpose(1, 2), down.transpose(1, 2)  # [experts, in, out]
-    count = up.shape[0]
-    hit = chosen[:, :, None] == torch.arange(count, device=states.device)  # [tokens, k, experts]
-    routed = torch.where(hit, weights[:, :, None].to(states.dtype), 0.0).sum(dim=1)  # [tokens, experts]
     inner = torch.matmul(states[None], up)  # [experts, tokens, width]
     if experts.has_bias:
         inner = inner + (experts.gate_up_proj_bias if experts.has_gate else experts.up_proj_bias)[:, None]
     inner = experts._apply_gate(inner) if experts.has_gate else experts.act_fn(inner)
     # Chosen, not multiplied by 0: an expert that a token does not go to may overflow on it.
     share = routed.T[:, :, None]
-    inner = torch.where(hit.any(dim=1).T[:, :, None], inner * share, 0.0)
+    inner = torch.where(hit.T[:, :, None], inner * share, 0.0)
     # One product over experts and their widths together.
     mixed: Tensor = inner.permute(1, 0, 2).flatten(1) @ down.flatten(0, 1)
     return mixed + routed @ experts.down_proj_bias if experts.has_bias else mixed

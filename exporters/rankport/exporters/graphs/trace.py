@@ -23,6 +23,7 @@ from rankport.exporters.graphs.masks import masks_by_index
 from rankport.exporters.graphs.optimize import optimize
 from rankport.exporters.graphs.ordered_sets import sets_in_order
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
+from rankport.exporters.graphs.passes.expert_layout import store_experts
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
 from rankport.exporters.graphs.promotion import promoted_from_notes
@@ -88,6 +89,7 @@ def trace(
     passes.ClearMetadataAndDocStringPass()(model)
     divide_by_root(model)
     store_int4(model)
+    store_experts(model)
     for value in model.graph.inputs:
         assert value.name is not None
         value.shape = ir.Shape(list(axes[value.name]))

@@ -72,7 +72,11 @@ def export_decoder_graphs(
         kv["new_states"] = ["prefixes", 1, "slots_per_prefix", facts.states]
     kv |= {f"new_{name}": ["prefixes", *shape] for name, shape in carried}
     logits: Shapes = {"logits": ["items_total", module.outputs]}
-    with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
+    with (
+        shared_prefix_mode(module),
+        graph_kernels(module.model, target),
+        traceable_experts(module.model, target),
+    ):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
     graphs = _CUTS[form](traced, logits, kv, module)
     on_gpu = target == "onnx-cuda"
@@ -96,7 +100,7 @@ def export_grouped_score(module: GroupedDecoder, facts: Survey, *, precision: Pr
     with (
         shared_prefix_mode(module),
         graph_kernels(module.model, "onnx-cuda"),
-        traceable_experts(module.model),
+        traceable_experts(module.model, "onnx-cuda"),
     ):
         traced = trace(module, inputs.example(), inputs.axes(), list(logits))
     graph = _scoring(cut(traced, logits), module)

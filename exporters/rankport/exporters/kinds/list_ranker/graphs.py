@@ -119,7 +119,7 @@ def list_graphs(
     if on_gpu:
         arguments[POSITIONS], axes[POSITIONS] = torch.arange(_TOKENS), ["list_tokens"]
     fused = fused_attention(model.model, module.seen) if on_gpu else nullcontext()
-    with graph_kernels(model, target), traceable_experts(model), fused:
+    with graph_kernels(model, target), traceable_experts(model, target), fused:
         traced = trace(module, arguments, axes, [VECTORS])
     graph = cut(traced, {VECTORS: ["lists", "marks", width]})
     select_marked_early(graph, MARKS)

@@ -53,7 +53,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
         require_blind_to_padding(of.module, of.inputs, type(of.model).__name__)
     with (
         graph_kernels(of.model, target),
-        traceable_experts(of.model),
+        traceable_experts(of.model, target),
         convolutions_within_texts(of.model),
         fused,
         mixing,

@@ -1,0 +1,76 @@
+"""Graph pass: lays the weights of experts out as ONNX Runtime's operators of chosen experts take them.
+
+requires: nodes `EXPERTS` with the inputs of com.microsoft's MoE, whose weights and biases are initializers as
+          transformers stores them, and the attributes `concatenated` ([gate; up], else they alternate) and
+          `transposed` ([experts, in, out], else [experts, out, in]) beside the operator's own.
+ensures:  nodes MoE; weights [experts, out, in] in which gate and up alternate, each made when it is read: a copy of all
+          experts at once would double what an export needs.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+EXPERTS = "rankport::Experts"
+"""Domain and operator that stand for it while a graph is traced."""
+_UP, _UP_BIAS, _DOWN = 2, 3, 4  # inputs
+
+_Array = NDArray[np.generic]
+
+
+def store_experts(model: ir.Model) -> int:
+    """Rewrites every such node. Returns how many."""
+    domain, operator = EXPERTS.split("::")
+    nodes = [node for node in model.graph if (node.domain, node.op_type) == (domain, operator)]
+    for node in nodes:
+        concatenated, transposed = (
+            bool(node.attributes.pop(name).as_int()) for name in ("concatenated", "transposed")
+        )
+        if transposed:
+            for place in (_UP, _DOWN):
+                _lay_out(node, place, _turned)
+        if concatenated:
+            for place in (_UP, _UP_BIAS):
+                _lay_out(node, place, _alternating)
+        node.domain, node.op_type, node.version = "com.microsoft", "MoE", None
+    if nodes:
+        model.opset_imports.pop(domain, None)
+        model.opset_imports["com.microsoft"] = 1
+    return len(nodes)
+
+
+def _lay_out(node: ir.Node, place: int, change: Callable[[_Array], _Array]) -> None:
+    """Gives the node an initializer of its own, as another node may read the same weights in the old layout."""
+    value = node.inputs[place]
+    if value is None:
+        return
+    tensor, graph = value.const_value, node.graph
+    assert tensor is not None, value.name
+    assert isinstance(graph, ir.Graph)
+    laid = ir.Value(name=f"{value.name}.{change.__name__.strip('_')}", type=value.type)
+    shape = change(np.broadcast_to(np.int8(0), tuple(tensor.shape))).shape
+    laid.const_value = ir.LazyTensor(
+        lambda: ir.tensor(np.ascontiguousarray(change(tensor.numpy()))),
+        dtype=tensor.dtype,
+        shape=ir.Shape(shape),
+        name=laid.name,
+    )
+    laid.shape = ir.Shape(shape)
+    graph.initializers[laid.name] = laid
+    node.replace_input_with(place, laid)
+    if not value.uses():
+        graph.initializers.pop(value.name)
+
+
+def _turned(matrices: _Array) -> _Array:
+    """Maps [experts, in, out] -> [experts, out, in]."""
+    return matrices.swapaxes(1, 2)
+
+
+def _alternating(joined: _Array) -> _Array:
+    """Maps [experts, 2 width, …], gate before up, to rows of the two in turn."""
+    experts, rows, *rest = joined.shape
+    pairs = joined.reshape(experts, 2, rows // 2, *rest).swapaxes(1, 2)
+    return pairs.reshape(joined.shape)

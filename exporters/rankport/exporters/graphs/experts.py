@@ -6,8 +6,9 @@ expert computes every token, and the router's weights choose. Owns the switch an
 stays transformers' own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,50 +54,56 @@ def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
 def _computed(experts: Any, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Computes sum_k weights[t, k] * expert_{chosen[t, k]}(states[t]).
 
-    states [tokens, hidden], chosen [tokens, k] int64, weights [tokens, k] -> [tokens, hidden].
+    states [tokens, hidden], chosen [tokens, k] int64, weights [tokens, k], from 0 on -> [tokens, hidden].
     """
-    hit = chosen[:, :, None] == torch.arange(experts.down_proj.shape[0], device=states.device)
-    routed = torch.where(hit, weights[:, :, None].to(states.dtype), 0.0).sum(dim=1)  # [tokens, experts]
-    gate = getattr(experts, _GATE)
+    places = torch.arange(experts.down_proj.shape[0], device=states.device)
+    hits = chosen[:, :, None] == places  # [tokens, k, experts]
+    routed = torch.where(hits, weights[:, :, None].to(states.dtype), 0.0).sum(dim=1)  # [tokens, experts]
+    hit, gate = hits.any(dim=1), getattr(experts, _GATE)
     if gate is None or not torch.compiler.is_exporting():
-        return _all_experts(experts, states, hit.any(dim=1), routed)
-    return _chosen_experts(experts, gate, states, hit.any(dim=1), routed, chosen.shape[1])
+        return _all_experts(experts, states, hit, routed)
+    # The operator takes the softmax of logits for weights: their logarithms give back the shares of a token's sum.
+    logits = torch.where(hit, routed.clamp(min=torch.finfo(routed.dtype).tiny).log(), _NOT_CHOSEN)
+    kernel = getattr(experts, "kernel", None) or partial(_chosen_experts, experts)
+    mixed: Tensor = kernel(states, logits, _options(gate, chosen.shape[1]))
+    return mixed * routed.sum(dim=1, keepdim=True)
+
+
+def _options(gate: SwiGLU, count: int) -> dict[str, int | float | str]:
+    """Gives the attributes of ONNX Runtime's operators for the `count` experts of a token."""
+    limit = {} if gate.limit is None else {"swiglu_limit": gate.limit}
+    return {
+        "k": count,
+        "activation_type": "swiglu",
+        "activation_alpha": gate.alpha,
+        "activation_beta": gate.beta,
+        "swiglu_fusion": 1,  # gate and up alternate
+        "normalize_routing_weights": 1,
+        **limit,
+    }
 
 
 def _chosen_experts(
-    experts: Any, gate: SwiGLU, states: Tensor, hit: Tensor, routed: Tensor, count: int
+    experts: Any, states: Tensor, logits: Tensor, options: Mapping[str, int | float | str]
 ) -> Tensor:
-    """Emits the operator, which takes the softmax of logits for weights: their logarithms give back their shares.
-
-    `hit` [tokens, experts] tells the `count` of a token; `routed` [tokens, experts] >= 0 are their weights.
-    """
-    least = torch.finfo(routed.dtype).tiny
-    logits = torch.where(hit, routed.clamp(min=least).log(), _NOT_CHOSEN)
+    """Emits the operator over the weights as they are stored, which `expert_layout` lays out for it."""
     biases = (experts.gate_up_proj_bias, experts.down_proj_bias) if experts.has_bias else (None, None)
-    limit = {} if gate.limit is None else {"swiglu_limit": gate.limit}
-    mixed: Tensor = torch.onnx.ops.symbolic(
+    return torch.onnx.ops.symbolic(
         EXPERTS,
         [states, logits, experts.gate_up_proj, biases[0], experts.down_proj, biases[1]],
         {
-            "k": count,
-            "activation_type": "swiglu",
-            "activation_alpha": gate.alpha,
-            "activation_beta": gate.beta,
-            "swiglu_fusion": 1,
-            "normalize_routing_weights": 1,
+            **options,
             "concatenated": int(experts.is_concatenated),
             "transposed": int(experts.is_transposed),
-            **limit,
         },
         dtype=states.dtype,
         shape=states.shape,
         version=1,
     )
-    return mixed * routed.sum(dim=1, keepdim=True)
 
 
 def _all_experts(experts: Any, states: Tensor, hit: Tensor, routed: Tensor) -> Tensor:
-    """Has every expert compute every token. `hit` and `routed` [tokens, experts], as `_chosen_experts` has them."""
+    """Has every expert compute every token. `hit` [tokens, experts] tells a token's own, `routed` their weights."""
     up, down = experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj
     if not experts.is_transposed:
         up, down = up.transpose(1, 2), down.transpose(1, 2)  # [experts, in, out]

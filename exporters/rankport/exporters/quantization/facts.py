@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class SchemeFacts:
     """Layers that are quantized alike."""
 
-    part: str  # "linear" | "embedding"
+    part: str  # "linear" | "experts" | "embedding"
     layers: int
     weights: int  # values
     bits: int

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
+from rankport.exporters.quantization.experts import LowBitExperts, all_experts, low_bits_of, quantize_experts
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,
@@ -48,7 +49,7 @@ def quantize(
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
     input (name -> places), whose weights stay as they are. A router of experts, a layer of few outputs, or one whose
-    weights the grid is too coarse for, stays in full precision.
+    weights the grid is too coarse for, stays in full precision. Experts are rounded to nearest.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -68,11 +69,13 @@ def quantize(
             f"{type(model).__name__} has no torch.nn.Linear to quantize (its weights are in {', '.join(kinds)}): "
             "export it without --quantize"
         )
+    experts = [] if recipe.of_experts() is None else all_experts(model)
+    total = len(body) + len(experts)
     tied = _is_table(head, model.get_input_embeddings())  # type: ignore[operator]
     done: dict[tuple[int, int | None, str], list[QuantizedLinear]] = {}
     with torch.no_grad():
         for count, (name, layer) in enumerate(body, 1):
-            on_layer(count, len(body))
+            on_layer(count, total)
             if count % _LAYERS_A_RELEASE == 0:
                 release()
             used = recipe.of_head() if layer is head else recipe
@@ -84,6 +87,7 @@ def quantize(
             set_module(model, name, quantized)
             activation = quantized.inputs
             done.setdefault((used.bits, group, activation), []).append(quantized)
+        mixtures = _quantize_experts(experts, recipe, lambda done: on_layer(len(body) + done, total))
         embedding = _quantize_embedding(model, tied, recipe.repeats)
     release()
     schemes = [
@@ -101,7 +105,7 @@ def quantize(
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
     return QuantizationFacts(
-        method, recipe.name, (*schemes, *embedding), kept_in(model, whole_head=whole_head)
+        method, recipe.name, (*schemes, *mixtures, *embedding), kept_in(model, whole_head=whole_head)
     )
 
 
@@ -137,6 +141,7 @@ def kept_in(model: nn.Module, *, whole_head: bool = False) -> tuple[str, ...]:
         for name, module in model.named_modules()
         # Experts keep the matrices of all of them as parameters of other names.
         if any(weight.ndim > 1 for weight in module.parameters(recurse=False))
+        and low_bits_of(module) is None
         and (module is not head or whole_head)
         and not name.startswith("pooler.")
     ]
@@ -180,6 +185,33 @@ def _quantized(
     else:
         rounded = round_with_compensation(weight, hessian, recipe, group)
     return QuantizedLinear(rounded, bias, recipe.activation(group))
+
+
+def _quantize_experts(
+    experts: list[tuple[str, nn.Module]], recipe: Recipe, on_done: Callable[[int], None]
+) -> list[SchemeFacts]:
+    own = recipe.of_experts()
+    done: dict[int | None, list[LowBitExperts]] = {}
+    for count, (name, part) in enumerate(experts, 1):
+        on_done(count)
+        kept = recipe.repeats is not None and name in recipe.repeats.kept
+        if own is None or kept or (low_bits := quantize_experts(part, own)) is None:
+            continue
+        done.setdefault(low_bits.group, []).append(low_bits)
+        release()
+    return [
+        SchemeFacts(
+            "experts",
+            len(layers),
+            sum(layer.weights for layer in layers),
+            recipe.bits,
+            "int",
+            group,
+            True,
+            "none",
+        )
+        for group, layers in done.items()
+    ]
 
 
 def _quantize_embedding(model: nn.Module, tied: bool, repeats: Choices | None) -> list[SchemeFacts]:

@@ -39,7 +39,7 @@ class Source(Strict):
 class QuantizedPart(Strict):
     """Weights that are quantized alike."""
 
-    part: Literal["linear", "embedding"]
+    part: Literal["linear", "experts", "embedding"]
     layers: Annotated[int, Field(gt=0)]
     weights: Annotated[int, Field(gt=0)]  # values
     bits: Annotated[int, Field(gt=0)]

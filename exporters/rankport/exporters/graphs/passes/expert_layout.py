@@ -8,16 +8,19 @@ ensures:  nodes MoE; weights [experts, out, in] in which gate and up alternate, 
 """
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from torch import Tensor
 
 EXPERTS = "rankport::Experts"
 """Domain and operator that stand for it while a graph is traced."""
 _UP, _UP_BIAS, _DOWN = 2, 3, 4  # inputs
 
-_Array = NDArray[np.generic]
+
+_A = TypeVar("_A", NDArray[Any], Tensor)
 
 
 def store_experts(model: ir.Model) -> int:
@@ -30,10 +33,10 @@ def store_experts(model: ir.Model) -> int:
         )
         if transposed:
             for place in (_UP, _DOWN):
-                _lay_out(node, place, _turned)
+                _lay_out(node, place, turned)
         if concatenated:
             for place in (_UP, _UP_BIAS):
-                _lay_out(node, place, _alternating)
+                _lay_out(node, place, alternating)
         node.domain, node.op_type, node.version = "com.microsoft", "MoE", None
     if nodes:
         model.opset_imports.pop(domain, None)
@@ -41,36 +44,37 @@ def store_experts(model: ir.Model) -> int:
     return len(nodes)
 
 
-def _lay_out(node: ir.Node, place: int, change: Callable[[_Array], _Array]) -> None:
+def turned(matrices: _A) -> _A:
+    """Maps [experts, in, out] -> [experts, out, in]."""
+    return matrices.swapaxes(1, 2)
+
+
+def alternating(joined: _A) -> _A:
+    """Maps [experts, 2 width, …], all gates before all ups, to rows of the two in turn."""
+    experts, rows, *rest = joined.shape
+    return joined.reshape(experts, 2, rows // 2, *rest).swapaxes(1, 2).reshape(*joined.shape)
+
+
+def _lay_out(node: ir.Node, place: int, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
     """Gives the node an initializer of its own, as another node may read the same weights in the old layout."""
     value = node.inputs[place]
     if value is None:
         return
     tensor, graph = value.const_value, node.graph
-    assert tensor is not None, value.name
+    assert tensor is not None
+    assert value.name is not None
     assert isinstance(graph, ir.Graph)
-    laid = ir.Value(name=f"{value.name}.{change.__name__.strip('_')}", type=value.type)
-    shape = change(np.broadcast_to(np.int8(0), tuple(tensor.shape))).shape
+    name = f"{value.name}.{change.__name__}"
+    laid = ir.Value(name=name, type=value.type)
+    shape = ir.Shape(change(np.broadcast_to(np.int8(0), tensor.shape.numpy())).shape)
     laid.const_value = ir.LazyTensor(
         lambda: ir.tensor(np.ascontiguousarray(change(tensor.numpy()))),
         dtype=tensor.dtype,
-        shape=ir.Shape(shape),
-        name=laid.name,
+        shape=shape,
+        name=name,
     )
-    laid.shape = ir.Shape(shape)
-    graph.initializers[laid.name] = laid
+    laid.shape = shape
+    graph.initializers[name] = laid
     node.replace_input_with(place, laid)
     if not value.uses():
         graph.initializers.pop(value.name)
-
-
-def _turned(matrices: _Array) -> _Array:
-    """Maps [experts, in, out] -> [experts, out, in]."""
-    return matrices.swapaxes(1, 2)
-
-
-def _alternating(joined: _Array) -> _Array:
-    """Maps [experts, 2 width, …], gate before up, to rows of the two in turn."""
-    experts, rows, *rest = joined.shape
-    pairs = joined.reshape(experts, 2, rows // 2, *rest).swapaxes(1, 2)
-    return pairs.reshape(joined.shape)

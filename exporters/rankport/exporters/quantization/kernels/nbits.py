@@ -117,10 +117,14 @@ def _a_block(values: Tensor, weight: QuantizedWeight, block: int) -> Tensor:
     return per_row.repeat_interleave(weight.in_features // block // weight.groups, dim=1).contiguous()
 
 
+def packed_codes(codes: Tensor, bits: int) -> Tensor:
+    """Packs codes on a signed grid [..., n] as unsigned ones: uint8 [..., n * bits / 8]."""
+    unsigned: Tensor = (codes.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
+    return _paired(unsigned) if bits == 4 else unsigned
+
+
 def _packed(weight: QuantizedWeight, block: int) -> Tensor:
-    unsigned = (weight.codes.to(torch.int16) + 2 ** (weight.bits - 1)).to(torch.uint8)
-    blocks: Tensor = unsigned.reshape(len(unsigned), -1, block)
-    return _paired(blocks) if weight.bits == 4 else blocks
+    return packed_codes(weight.codes.reshape(weight.out_features, -1, block), weight.bits)
 
 
 def _on_grid(zeros: Tensor, bits: int) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.experts import low_bits_of
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
+from rankport.exporters.quantization.kernels.experts import ExpertsKernel
 from rankport.exporters.quantization.kernels.float_blocks import FloatBlocksKernel
 from rankport.exporters.quantization.kernels.fp8 import Fp8Kernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
@@ -60,6 +62,8 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
         for layer in model.modules():
             if isinstance(layer, kinds):
                 stack.enter_context(temporary_attributes(layer, {"kernel": kernel_of(layer, target)}))
+            elif target == "onnx-cpu" and (low_bits := low_bits_of(layer)) is not None:
+                stack.enter_context(temporary_attributes(layer, {"kernel": ExpertsKernel(layer, low_bits)}))
         yield
 
 

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-experts bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystac
 
 bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)
 	$(BIN)/python -m benchmarks.lowbit
+
+bench-experts: $(VENV)/.demo ## A mixture of experts: the chosen ones alone, in low bits too, beside all of them and torch
+	$(BIN)/python -m benchmarks.experts
 
 bench-edge: $(VENV)/.demo ## A 0.6 B ranker in int4 and int8: export, disk, memory, cold start
 	$(BIN)/python -m benchmarks.edge

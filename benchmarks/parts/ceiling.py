@@ -12,21 +12,22 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
+from transformers import PreTrainedConfig
 
-from benchmarks.parts.model import CONFIG, KV_HEADS, Case
+from benchmarks.parts.model import CONFIG, Case
 
 Product = tuple[int, int, int, int]  # batch, rows, inner, columns
 
 
-def score_products(case: Case) -> Counter[Product]:
+def score_products(case: Case, config: PreTrainedConfig = CONFIG) -> Counter[Product]:
     """Products of a score pass over a cached prefix, with how often each occurs."""
     tokens, rows = case.items * case.item, case.items
-    hidden, ffn, dim = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.head_dim
-    heads, kv_heads = CONFIG.num_attention_heads, KV_HEADS
+    hidden, ffn, dim = config.hidden_size, config.intermediate_size, config.head_dim
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     group = heads // kv_heads
     products: Counter[Product] = Counter()
-    for layer in range(CONFIG.num_hidden_layers):
-        out = rows if layer == CONFIG.num_hidden_layers - 1 else tokens
+    for layer in range(config.num_hidden_layers):
+        out = rows if layer == config.num_hidden_layers - 1 else tokens
         products.update(
             [
                 (1, tokens, hidden, heads * dim),

@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 VOCABULARY, KV_HEADS = 32_000, 4
 CONFIG = Qwen3Config(  # type: ignore[call-arg]
@@ -66,10 +71,10 @@ def words(ids: list[int]) -> str:
     return " ".join(f"w{token}" for token in ids)
 
 
-def save_checkpoint(folder: Path) -> Path:
+def save_checkpoint(folder: Path, config: PreTrainedConfig = CONFIG) -> Path:
     """A sequence-classification checkpoint, so that every contender answers with the same single logit."""
     torch.manual_seed(0)
-    Qwen3ForSequenceClassification(CONFIG).eval().save_pretrained(folder)  # type: ignore[no-untyped-call]
+    AutoModelForSequenceClassification.from_config(config).eval().save_pretrained(folder)
     vocabulary = {("[PAD]", "[BOS]", "[EOS]")[i] if i < 3 else f"w{i}": i for i in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[PAD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

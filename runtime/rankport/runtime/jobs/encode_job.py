@@ -22,6 +22,7 @@ from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
@@ -94,7 +95,7 @@ def run_encode_job(
 
     Only keys that the job `owns` are pruned: those of its shard.
 
-    Memory: a few windows of rows, and all ids of the input (to tell duplicates, and for `prune`).
+    Memory: a few windows of rows, and digests of all ids of the input (to tell duplicates, and for `prune`).
 
     Raises:
         PairingError: the namespace belongs to another encoder.
@@ -148,8 +149,8 @@ class _Job:
         self._started_s = time.perf_counter()
         self._counts = _Counts()
         self._first_bad: list[BadRow] = []
-        self._ids: set[str] = set()  # of usable rows
-        self._bad_ids: set[str] = set()
+        self._ids = KeySet()  # of usable rows
+        self._bad_ids = KeySet()
         self._pool: list[ItemRow] = []  # changed rows of batches that are partly unchanged
         self._pool_chars = 0
 
@@ -196,14 +197,14 @@ class _Job:
 
     def _usable(self, window: Sequence[ItemRow | BadRow]) -> list[ItemRow]:
         usable: list[ItemRow] = []
+        new = iter(self._ids.add([row.id for row in window if isinstance(row, ItemRow)]))
         for row in window:
             if isinstance(row, BadRow):
                 self._bad(row)
-            elif row.id in self._ids:
-                self._bad(row.bad(f"id {row.id!r} came earlier in the input"))
-            else:
-                self._ids.add(row.id)
+            elif next(new):
                 usable.append(row)
+            else:
+                self._bad(row.bad(f"id {row.id!r} came earlier in the input"))
         return usable
 
     def _without_deleted(self, rows: list[ItemRow]) -> list[ItemRow]:
@@ -260,8 +261,8 @@ class _Job:
         self._counts.bad_rows += 1
         if row.id is None:
             self._counts.bad_without_id += 1
-        else:
-            self._bad_ids.add(row.id)
+        elif self._config.prune:
+            self._bad_ids.note(row.id)
         if len(self._first_bad) < self._config.max_bad_rows_kept:
             self._first_bad.append(row)
         if self._on_bad_row is not None:
@@ -283,7 +284,11 @@ class _Job:
         return ""
 
     def _prune(self) -> int:
-        stored = self._namespace.keys()
-        named = (self._ids, self._bad_ids)
-        gone = (key for key in stored if self._owns(key) and not any(key in ids for ids in named))
-        return sum(self._namespace.delete_many(keys) for keys in chunks(gone, _DELETE_BATCH))
+        return sum(self._namespace.delete_many(keys) for keys in chunks(self._gone(), _DELETE_BATCH))
+
+    def _gone(self) -> Iterator[str]:
+        """Yields the stored keys of the job's share that no row names."""
+        for keys in chunks(filter(self._owns, self._namespace.keys()), _DELETE_BATCH):
+            for key, *named in zip(keys, self._ids.has(keys), self._bad_ids.has(keys), strict=True):
+                if not any(named):
+                    yield key

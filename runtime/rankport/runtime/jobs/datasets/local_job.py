@@ -8,6 +8,7 @@ from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import PartMaker, Place, Rows, Target
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.stages import read_ahead
 
@@ -27,7 +28,7 @@ def run_dataset_job(
         BackendError: the encoder failed as a whole.
         StoreError: a part cannot be written, or another job fills the folder. In all cases a rerun continues.
     """
-    seen: set[str] = set()
+    seen = KeySet()
     with (
         Tally(target, files, on_progress, on_bad_row) as tally,
         closing(read_ahead(_windows(files, target.config.window_rows), 1)) as ahead,
@@ -45,12 +46,8 @@ def _windows(files: Sequence[ItemsFile], size: int) -> Iterator[tuple[Place, Row
             yield Place(number, index), rows
 
 
-def _repeated(rows: Rows, seen: set[str]) -> frozenset[int]:
+def _repeated(rows: Rows, seen: KeySet) -> frozenset[int]:
     """Finds the lines whose id was seen, and notes the ids of the others."""
-    lines: set[int] = set()
-    for row in rows:
-        if isinstance(row, ItemRow):
-            if row.id in seen:
-                lines.add(row.line)
-            seen.add(row.id)
-    return frozenset(lines)
+    usable = [row for row in rows if isinstance(row, ItemRow)]
+    new = seen.add([row.id for row in usable])
+    return frozenset(row.line for row, first in zip(usable, new, strict=True) if not first)

@@ -24,6 +24,14 @@ class LowBitExperts:
     down: QuantizedWeight  # [experts * hidden, width]
     group: int | None  # input channels that share a scale, the same of both; None: rows
 
+    @classmethod
+    def of(cls, up: QuantizedWeight, down: QuantizedWeight) -> "LowBitExperts | None":
+        """Takes matrices of which both have a scale a row, or of a group of one size; None for others."""
+        sizes = {up.in_features // up.groups, down.in_features // down.groups}
+        if up.groups == down.groups == 1:
+            return cls(up, down, None)
+        return cls(up, down, sizes.pop()) if len(sizes) == 1 and up.bits == down.bits else None
+
     @property
     def weights(self) -> int:
         """Values of both."""
@@ -36,7 +44,15 @@ def low_bits_of(module: nn.Module) -> LowBitExperts | None:
     return found if isinstance(found, LowBitExperts) else None
 
 
-def set_low_bits(experts: Any, low_bits: LowBitExperts) -> None:
+def keep_codes(experts: Any, low_bits: LowBitExperts | None) -> bool:
+    """Gives experts whose weights are what the codes stand for these codes, where an operator takes them."""
+    if low_bits is None or experts.is_transposed or swiglu_of(experts) is None:
+        return False
+    experts.low_bits, experts.kernel = low_bits, None  # a graph is traced by the kernel
+    return True
+
+
+def _set_low_bits(experts: Any, low_bits: LowBitExperts) -> None:
     """Gives experts their codes, and for weights what these stand for."""
     for name, matrix in (("gate_up_proj", low_bits.up), ("down_proj", low_bits.down)):
         parameter = getattr(experts, name)
@@ -65,7 +81,7 @@ def quantize_experts(experts: Any, recipe: Recipe) -> LowBitExperts | None:
         return None
     up, down = (round_to_nearest(matrix.float(), recipe, group) for matrix in matrices)
     low_bits = LowBitExperts(up, down, group)
-    set_low_bits(experts, low_bits)
+    _set_low_bits(experts, low_bits)
     return low_bits
 
 

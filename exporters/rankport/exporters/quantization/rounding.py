@@ -58,7 +58,7 @@ def best_scales(blocks: Tensor, recipe: Recipe) -> Tensor:
     Some rows at a time: what is tried of them stays in the CPU's cache, which takes a quarter of the time.
     """
     rows = max(1, _CACHED * len(blocks) // max(1, blocks.numel()))
-    return torch.cat([_best_scales(part, recipe) for part in blocks.split(rows)])
+    return torch.cat([_best_scales(part, recipe) for part in blocks.split(rows)])  # type: ignore[no-untyped-call]
 
 
 def _best_scales(blocks: Tensor, recipe: Recipe) -> Tensor:

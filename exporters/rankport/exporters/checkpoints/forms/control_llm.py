@@ -41,9 +41,9 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     pairs = expansion.paired_layers(int(config.num_hidden_layers), folder.tensors)
     if not expanded:
         return _load_stacked(folder, head, pairs)
-    folder = with_stacked_experts(folder)
     model = skeleton(config, head)
     expand(model, pairs, expansion)
+    folder = with_stacked_experts(folder, model)
     method = MERGES[expansion.merge_method]
     unread = {
         name for name in folder.tensors if name.endswith(tuple(f".{suffix}" for suffix in method.unread))

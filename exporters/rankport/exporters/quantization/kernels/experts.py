@@ -25,17 +25,20 @@ class ExpertsKernel(nn.Module):
     down: Tensor
     down_scales: Tensor
     down_bias: Tensor | None
+    up_zeros: Tensor | None  # [experts, out, blocks * bits / 8]
+    down_zeros: Tensor | None
 
     def __init__(self, experts: Any, low_bits: LowBitExperts) -> None:
         super().__init__()
         self.bits, self.block = low_bits.up.bits, low_bits.group
         count = len(experts.down_proj)
-        up, scales = _stored(low_bits.up, low_bits.group, count)
+        up, scales, zeros = _stored(low_bits.up, low_bits.group, count)
         bias = experts.gate_up_proj_bias.detach() if experts.has_bias else None
         if experts.is_concatenated:
             up, scales = alternating(up), alternating(scales)
             bias = None if bias is None else alternating(bias)
-        down, down_scales = _stored(low_bits.down, low_bits.group, count)
+            zeros = None if zeros is None else alternating(zeros)
+        down, down_scales, down_zeros = _stored(low_bits.down, low_bits.group, count)
         buffers = {
             "up": up,
             "up_scales": scales,
@@ -43,12 +46,15 @@ class ExpertsKernel(nn.Module):
             "down": down,
             "down_scales": down_scales,
             "down_bias": experts.down_proj_bias.detach() if experts.has_bias else None,
+            "up_zeros": zeros,
+            "down_zeros": down_zeros,
         }
         for name, value in buffers.items():
             self.register_buffer(name, None if value is None else value.contiguous(), persistent=False)
 
     def forward(self, states: Tensor, logits: Tensor, options: Mapping[str, int | float | str]) -> Tensor:
         """Emits the operator with the options of MoE."""
+        zeros = [self.up_zeros, self.down_zeros]
         blocks = {} if self.block is None else {"block_size": self.block}
         return torch.onnx.ops.symbolic(
             "com.microsoft::QMoE",
@@ -61,6 +67,7 @@ class ExpertsKernel(nn.Module):
                 self.down,
                 self.down_scales,
                 self.down_bias,
+                *([] if zeros == [None, None] else [None, None, None, *zeros]),
             ],
             {**options, "expert_weight_bits": self.bits, **blocks},
             dtype=torch.float32,
@@ -69,8 +76,12 @@ class ExpertsKernel(nn.Module):
         )
 
 
-def _stored(weight: QuantizedWeight, group: int | None, count: int) -> tuple[Tensor, Tensor]:
-    """Gives codes and scales as the operator has them, for `count` experts one under the other."""
+def _stored(weight: QuantizedWeight, group: int | None, count: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gives codes, scales and zero points as the operator has them, for `count` experts one under the other."""
     codes = packed_codes(weight.codes, weight.bits).reshape(count, -1, weight.in_features * weight.bits // 8)
     scales = weight.scales.reshape(count, codes.shape[1], -1)
-    return codes, scales[..., 0] if group is None else scales
+    if weight.zeros is None:
+        return codes, scales[..., 0] if group is None else scales, None
+    per_byte = 8 // weight.bits
+    even = nn.functional.pad(weight.zeros, (0, -weight.groups % per_byte))
+    return codes, scales, packed_codes(even, weight.bits).reshape(count, codes.shape[1], -1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.fill import fill, local_name, require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.made_tensors import with_made
 from rankport.exporters.checkpoints.forms.pruning.pruned import describe, fit_widths
 from rankport.exporters.checkpoints.forms.pruning.pruned_config import (
     by_tensors,
@@ -23,12 +24,15 @@ from rankport.exporters.checkpoints.forms.pruning.pruned_config import (
     require_layers,
 )
 from rankport.exporters.checkpoints.forms.pruning.whole_shapes import WholeShapes
+from rankport.exporters.checkpoints.forms.quantized.low_bit_experts import keep_stacks, made_of, read_stacks
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
+from rankport.exporters.checkpoints.forms.stored_experts import ExpertNames, Matrices, with_stacked_experts
+from rankport.exporters.quantization.experts import all_experts, low_bits_of
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
 from rankport.exporters.quantization.quantize import kept_in
 from rankport.protos.errors import CheckpointError
-from rankport.protos.wording import type_told
+from rankport.protos.wording import counted, type_told
 
 FULL_PRECISION = "export the original in full precision, with --quantize if low bits are wanted"
 
@@ -63,8 +67,13 @@ def load_low_bit(
     places = {name for name, _ in model.named_modules()}
     taken: set[str] = set()
     replaced: set[str] = set()
+    experts: dict[str, Matrices] = {}
+    names = ExpertNames(model)
     for stored in stored_layers:
         place = local_name(model, places, stored)
+        if place is None and (expert := names.place(f"{stored}.weight")) is not None:
+            experts.setdefault(expert.stack, {})[expert.expert, expert.part] = stored
+            continue
         if place is None:
             if head == "none" and head_name(stored) is not None:
                 continue  # of a head that a bare body leaves behind
@@ -73,7 +82,20 @@ def load_low_bit(
         set_module(model, place, layer.linear)
         taken.update(layer.taken)
         replaced.add(place)
-    return fill(model, folder, head, taken), replaced, notes
+    stacks = read_stacks(model, experts, lambda stored, linear: _parts(read(stored, linear)))
+    whole = with_stacked_experts(with_made(folder, made_of(model, stacks)), model)
+    filled = fill(model, whole, head, taken)
+    left = keep_stacks(filled, stacks)
+    if left:
+        words = (
+            f"experts of {counted(left, 'layer')} are read as the full precision that their codes stand for"
+        )
+        notes = (*notes, f"{words}: no operator takes codes of their form")
+    return filled, replaced, notes
+
+
+def _parts(layer: LowBitLayer) -> tuple[QuantizedLinear, tuple[str, ...]]:
+    return layer.linear, layer.taken
 
 
 def packed_layers(folder: CheckpointFolder, said: str) -> list[str]:
@@ -106,7 +128,7 @@ def refuse_full_precision(
 def _no_place(stored: str) -> str:
     if ".experts." in stored:
         return (
-            f"layer {stored!r} is an expert's and quantized: experts are supported in full precision only, "
+            f"layer {stored!r} is an expert's and quantized, and the model of its config stacks no experts of that name: "
             f"{FULL_PRECISION}"
         )
     return (
@@ -167,7 +189,19 @@ def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
         )
         for (bits, type, group_size, symmetric, activations), (layers, weights) in counts.items()
     )
-    return QuantizationFacts(method, format, schemes, kept_in(model))
+    return QuantizationFacts(method, format, (*schemes, *_of_experts(model)), kept_in(model))
+
+
+def _of_experts(model: nn.Module) -> list[SchemeFacts]:
+    forms: dict[tuple[int, int | None, bool], list[int]] = {}
+    for _, part in all_experts(model):
+        if (low_bits := low_bits_of(part)) is not None:
+            form = (low_bits.up.bits, low_bits.group, low_bits.up.zeros is None)
+            forms.setdefault(form, []).append(low_bits.weights)
+    return [
+        SchemeFacts("experts", len(weights), sum(weights), bits, "int", group, symmetric, "none")
+        for (bits, group, symmetric), weights in forms.items()
+    ]
 
 
 def read_tensor(

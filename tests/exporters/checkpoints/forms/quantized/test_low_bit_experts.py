@@ -1,0 +1,219 @@
+"""Experts of quantized checkpoints equal transformers' model of the weights that their codes stand for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.export import export
+from rankport.exporters.quantization.experts import low_bits_of
+from rankport.exporters.verify import verify
+from rankport.protos.errors import CheckpointError
+from support import checkpoints
+from support.experts import Alone
+from support.forms.gptq_checkpoints import Gptq, dequantized, quantized
+from support.forms.quantized_checkpoints import quiet, read_tensors, rewrite_quantization, rewrite_tensors
+
+IDS = torch.arange(3, 35)[None]
+SIZES: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 96, "head_dim": 16},
+    "mixtral": {"num_local_experts": 4, "intermediate_size": 96},  # stored by other names than its class has
+    "lfm2_moe": {
+        "num_experts": 4,
+        "moe_intermediate_size": 96,
+        "num_dense_layers": 0,
+        "layer_types": ["full_attention"],
+    },
+}
+FORMS = {
+    "4 bits": Gptq(),
+    "with zero points": Gptq(sym=False, checkpoint_format="gptq_v2"),
+    "8 bits a row": Gptq(bits=8, group_size=-1),
+    "a scale a row": Gptq(group_size=-1),
+}
+LACKING = "model.layers.0.mlp.experts.2.up_proj"
+
+
+def is_expert(name: str) -> bool:
+    return ".experts." in name
+
+
+def is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight") and not is_expert(name)
+
+
+def mixture(
+    folder: Path, how: Gptq, family: str = "qwen3_moe", which: Callable[[str], bool] = is_expert
+) -> tuple[Path, Path]:
+    """Writes a mixture of which some matrices are quantized, and one of what their codes stand for."""
+    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES[family]}
+    whole = checkpoints.causal_lm(folder / "whole", family, **options)
+    tensors = read_tensors(whole)
+    assert any(map(which, tensors))
+    stored: dict[str, Tensor] = {}
+    meant: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not which(name):
+            stored[name] = meant[name] = tensor.contiguous()
+            continue
+        layer = name.removesuffix(".weight")
+        parts = {f"{layer}.{part}": value.contiguous() for part, value in quantized(tensor, how).items()}
+        stored |= parts
+        meant[name] = dequantized(parts, layer, how.bits, how.checkpoint_format)
+    config = json.loads((whole / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", **vars(how)}
+    low = folder / "low"
+    low.mkdir()
+    save_file(stored, low / "model.safetensors")
+    (low / "config.json").write_text(json.dumps(config))
+    save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
+    return low, whole
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    answer: Tensor = model(input_ids=IDS).logits
+    return answer
+
+
+def reference(folder: Path) -> Tensor:
+    with quiet():
+        return logits(AutoModelForCausalLM.from_pretrained(folder).eval())
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_every_family_equals_what_its_codes_stand_for(family: str, tmp_path: Path) -> None:
+    low, whole = mixture(tmp_path, Gptq(), family)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+    assert low_bits_of(Alone(loaded.model).experts) is not None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_has_the_codes_and_equals_it(form: str, tmp_path: Path) -> None:
+    low, whole = mixture(tmp_path, FORMS[form])
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+    facts = loaded.quantization
+    assert facts is not None
+    scheme = next(scheme for scheme in facts.schemes if scheme.part == "experts")
+    assert (scheme.layers, scheme.bits, scheme.symmetric) == (1, FORMS[form].bits, FORMS[form].sym)
+    bundle = export(
+        low, tmp_path / "bundle", kind="ranker", label_ids=(9, 17), max_prefix_tokens=16, max_item_tokens=8
+    )
+    graph = onnx.load(tmp_path / "bundle" / bundle.manifest.graphs[0].file, load_external_data=False)
+    assert [node.op_type for node in graph.graph.node if "MoE" in node.op_type] == ["QMoE"]
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
+    verify(tmp_path / "bundle", low)
+
+
+@pytest.mark.parametrize("how", [Gptq(desc_act=True), Gptq(bits=8)], ids=["order", "8 bits in groups"])
+def test_codes_that_no_operator_takes_are_read_as_what_they_stand_for(how: Gptq, tmp_path: Path) -> None:
+    low, whole = mixture(tmp_path, how)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+    assert low_bits_of(Alone(loaded.model).experts) is None
+    assert any("experts of 1 layer are read as the full precision" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_experts_in_full_precision_beside_layers_in_low_bits(family: str, tmp_path: Path) -> None:
+    low, whole = mixture(tmp_path, Gptq(), family, is_linear)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+
+
+def test_an_expert_that_is_missing_is_named(tmp_path: Path) -> None:
+    low, _ = mixture(tmp_path, Gptq())
+
+    def drop(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if name.startswith(LACKING)]:
+            del tensors[name]
+
+    rewrite_tensors(low, drop)
+    with pytest.raises(CheckpointError, match=f"lacks quantized layer '{LACKING}': copy it again"):
+        load_checkpoint(low)
+
+
+def test_experts_of_other_targets_compute_what_the_codes_stand_for(tmp_path: Path) -> None:
+    low, _ = mixture(tmp_path, Gptq())
+    bundle = export(
+        low,
+        tmp_path / "bundle",
+        kind="ranker",
+        label_ids=(9, 17),
+        max_prefix_tokens=16,
+        max_item_tokens=8,
+        target="onnx-cuda",
+    )
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
+
+
+def packed(folder: Path) -> tuple[Path, Path]:
+    """Writes a mixture whose experts compressed-tensors' own functions packed, and one of what they stand for."""
+    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES["qwen3_moe"]}
+    whole = checkpoints.causal_lm(folder / "whole", "qwen3_moe", **options)
+    low = folder / "low"
+    low.mkdir()
+    stored: dict[str, Tensor] = {}
+    meant: dict[str, Tensor] = {}
+    for name, tensor in read_tensors(whole).items():
+        if not is_expert(name):
+            stored[name] = meant[name] = tensor.contiguous()
+            continue
+        layer, grouped = name.removesuffix(".weight"), tensor.unflatten(1, (-1, 32))
+        scales = grouped.abs().amax(-1) / 7
+        codes = (grouped / scales[..., None]).round().clamp(-8, 7).flatten(1)
+        stored |= {
+            f"{layer}.weight_packed": pack_to_int32(codes.to(torch.int8), 4),
+            f"{layer}.weight_scale": scales,
+            f"{layer}.weight_shape": torch.tensor(tensor.shape),
+        }
+        meant[name] = (codes.unflatten(1, (-1, 32)) * scales[..., None]).flatten(1).contiguous()
+    config = json.loads((whole / "config.json").read_text())
+    scheme = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": scheme}},
+        "ignore": ["lm_head", "re:.*self_attn.*", "re:.*mlp.gate$"],
+    }
+    save_file(stored, low / "model.safetensors")
+    (low / "config.json").write_text(json.dumps(config))
+    save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
+    return low, whole
+
+
+def test_experts_of_compressed_tensors_equal_what_their_codes_stand_for(tmp_path: Path) -> None:
+    low, whole = packed(tmp_path)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+    low_bits = low_bits_of(Alone(loaded.model).experts)
+    assert low_bits is not None
+    assert low_bits.group == 32
+
+
+def test_experts_whose_inputs_are_rounded_are_refused_by_name(tmp_path: Path) -> None:
+    low, _ = packed(tmp_path)
+    inputs = {"num_bits": 8, "type": "int", "strategy": "token", "symmetric": True, "dynamic": True}
+    rewrite_quantization(
+        low, lambda fields: fields["config_groups"]["group_0"].update(input_activations=inputs)
+    )
+    with pytest.raises(
+        CheckpointError, match=r"an expert's, in low bits with its inputs rounded \(int8 per token\)"
+    ):
+        load_checkpoint(low)

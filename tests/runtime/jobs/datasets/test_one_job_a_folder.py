@@ -1,5 +1,9 @@
 """Folder of a dataset: one job at a time fills it, and what killed jobs left of files is deleted at the end."""
 
+import errno
+import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError
 from rankport.protos.types import Truncation
+from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.items_file import BadRow
 from support.hash_encoder import HashEncoder
@@ -109,3 +114,26 @@ def test_an_encoder_that_fails_as_a_whole_lets_the_folder_go(tmp_path: Path) -> 
     for _ in range(2):
         with pytest.raises(BackendError, match="in a row"):
             run_dataset_job(Broken(), target(out), files)
+
+
+def test_names_are_durable_before_the_dataset_has_them_and_before_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, out = write_files(tmp_path, 2), tmp_path / "out"
+    run_dataset_job(HashEncoder(), target(out), files[1:])
+    old = {part.name for part in parts_in(out)}
+    seen: list[tuple[bool, int]] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        sync(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            named = {part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]}
+            there = {part.name for part in parts_in(out)}
+            seen.append((named == old, len(there & old)))
+            raise OSError(errno.EINVAL, "this file system syncs no folders")
+
+    monkeypatch.setattr(os, "fsync", noting)
+    run_dataset_job(HashEncoder(), target(out), files)
+    assert seen == [(True, len(old)), (False, len(old))]
+    assert not old & {part.name for part in parts_in(out)}

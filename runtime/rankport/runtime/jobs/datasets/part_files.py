@@ -4,6 +4,7 @@ Owns how a part becomes durable, whole or not there, and what makes parts one da
 part is `parts`'s.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _ARROW_ROWS = 4096  # of a batch in a file of Arrow's
+_NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 class PartFiles(Protocol):
@@ -101,8 +103,23 @@ class ArrowFiles:
         """Does nothing: a folder of Arrow files is a dataset."""
 
 
+def sync_names(folder: Path) -> None:
+    """Makes the names of a folder's files durable, on file systems that can. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def write_durably(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Writes a file beside its place and renames it, so that it is whole or not there. Raises OSError."""
+    """Writes a file beside its place and renames it, so that it is whole or not there. Raises OSError.
+
+    Its name is durable by `sync_names`.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         with beside.open("wb") as stream:

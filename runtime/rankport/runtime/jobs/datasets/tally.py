@@ -24,7 +24,7 @@ from rankport.runtime.jobs.datasets.folder import (
     parts_to_delete,
 )
 from rankport.runtime.jobs.datasets.formats import files_in
-from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.jobs.datasets.part_files import sync_names, write_durably
 from rankport.runtime.jobs.datasets.parts import schema_of
 from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
@@ -121,7 +121,9 @@ class Tally:
         try:
             files.join(folder, whole, schema_of(self._target.fingerprint, self._target.spec))
             text = json.dumps(content, indent=1) + "\n"
+            sync_names(folder)
             write_durably(folder / DATASET_FILE, lambda stream: stream.write(text.encode()))
+            sync_names(folder)  # before what the last dataset had goes
             for other in others:
                 other.unlink(missing_ok=True)
         except OSError as error:

@@ -19,7 +19,7 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
 from rankport.runtime.jobs.datasets.folder import locked
 from rankport.runtime.jobs.datasets.formats import files_in, parts_in, write_part
-from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.jobs.datasets.part_files import sync_names, write_durably
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, table_of, tokens_of
 from rankport.runtime.store.contract import EntryInfo
 from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
@@ -110,7 +110,9 @@ class DatasetTarget(CopyTarget):
             text = json.dumps(content, indent=1) + "\n"
             write_durably(self._staged / DATASET_FILE, lambda stream: stream.write(text.encode()))
             (self._staged / "origin").unlink()
+            sync_names(self._staged)
             self._staged.rename(self._folder)
+            sync_names(self._folder.parent)
         except OSError as error:
             raise StoreError(f"dataset {self._folder} cannot be written: {reason_of(error)}") from error
 

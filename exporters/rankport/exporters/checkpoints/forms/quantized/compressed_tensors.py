@@ -13,23 +13,21 @@ from rankport.exporters.checkpoints.forms.quantized.compressed_tensors_config im
     CompressedTensorsConfig,
     LayerScheme,
 )
-from rankport.exporters.checkpoints.forms.quantized.low_bit import (
-    LowBitLayer,
-    bias_of,
-    checked_groups,
-    load_low_bit,
-    loaded,
-    read_block_scales,
-    read_one_scale,
-    read_scales,
-    read_tensor,
-    require_full_groups,
-)
+from rankport.exporters.checkpoints.forms.quantized.low_bit import LowBitLayer, load_low_bit, loaded
 from rankport.exporters.checkpoints.forms.quantized.packing import (
     powers_of_two,
     unpack_fp4,
     unpack_words,
     words,
+)
+from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
+    bias_of,
+    checked_groups,
+    read_block_scales,
+    read_one_scale,
+    read_scales,
+    read_tensor,
+    require_full_groups,
 )
 from rankport.exporters.quantization.activation import FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear

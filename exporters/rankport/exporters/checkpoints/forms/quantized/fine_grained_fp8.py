@@ -16,15 +16,17 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
-    bias_of,
     float8_layers,
     load_low_bit,
     loaded,
+)
+from rankport.exporters.checkpoints.forms.quantized.stated import require_known
+from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
+    bias_of,
     read_block_scales,
     read_scales,
     read_tensor,
 )
-from rankport.exporters.checkpoints.forms.quantized.stated import require_known
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight

@@ -15,17 +15,19 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
-    bias_of,
-    checked_groups,
     load_low_bit,
     loaded,
     packed_layers,
+)
+from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
+from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
+    bias_of,
+    checked_groups,
     read_scales,
     read_tensor,
     require_full_groups,
 )
-from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
-from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError

@@ -17,18 +17,20 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
-    bias_of,
     float8_layers,
     load_low_bit,
     loaded,
-    read_one_scale,
-    read_scales,
-    read_tensor,
     refuse_full_precision,
-    require_full_groups,
 )
 from rankport.exporters.checkpoints.forms.quantized.packing import unpack_fp4
 from rankport.exporters.checkpoints.forms.quantized.stated import require_known
+from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
+    bias_of,
+    read_one_scale,
+    read_scales,
+    read_tensor,
+    require_full_groups,
+)
 from rankport.exporters.quantization.activation import FP4_MAX, FP8_MAX, Activation
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight

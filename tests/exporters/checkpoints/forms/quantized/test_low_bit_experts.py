@@ -127,6 +127,14 @@ def test_codes_that_no_operator_takes_are_read_as_what_they_stand_for(how: Gptq,
     assert any("experts of 1 layer are read as the full precision" in note for note in loaded.notes)
 
 
+def test_experts_of_which_one_matrix_is_in_low_bits_are_read_in_full(tmp_path: Path) -> None:
+    low, whole = mixture(tmp_path, Gptq(), which=lambda name: is_expert(name) and "down_proj" in name)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
+    assert low_bits_of(Alone(loaded.model).experts) is None
+    assert any("experts of 1 layer are read as the full precision" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize("family", SIZES)
 def test_experts_in_full_precision_beside_layers_in_low_bits(family: str, tmp_path: Path) -> None:
     low, whole = mixture(tmp_path, Gptq(), family, is_linear)

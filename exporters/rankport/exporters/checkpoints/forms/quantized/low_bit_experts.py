@@ -81,9 +81,9 @@ def keep_stacks(model: nn.Module, stacks: Mapping[str, LowBitStack]) -> int:
     left = 0
     for name, experts in all_experts(model):
         of_one = [stacks.get(f"{name}.{leaf}") for leaf in ("gate_up_proj", "down_proj")]
-        if None in of_one:
+        if of_one == [None, None]:
             continue
-        up, down = (stack.joined() for stack in of_one if stack is not None)
+        up, down = (None if stack is None else stack.joined() for stack in of_one)
         if up is None or down is None or not keep_codes(experts, LowBitExperts.of(up, down)):
             left += 1
     return left

@@ -23,6 +23,7 @@ from benchmarks.gpu.ceilings import copy_tb_per_s
 from benchmarks.gpu.reports.part import arguments
 from benchmarks.gpu.single.candidates import chains
 from benchmarks.gpu.single.case import TYPES, Case, Sizes
+from benchmarks.gpu.single.experts import expert_cases
 from benchmarks.gpu.single.nodes import attention_cases, row_cases
 
 _COPIED = {"cuda": 2**30, "cpu": 2**24}
@@ -132,8 +133,8 @@ def main() -> None:
     copy_rate = copy_tb_per_s(_COPIED[part.device], part.device)
     figures.add("copy_tb_per_s", copy_rate)
     for dtype in (torch.float16, torch.bfloat16) if part.on_gpu else (torch.float32,):
-        for kind in ("text", "mix", "rows", "chains"):
-            made = {"rows": row_cases, "chains": chains}.get(kind)
+        for kind in ("text", "mix", "rows", "chains", "experts"):
+            made = {"rows": row_cases, "chains": chains, "experts": expert_cases}.get(kind)
             cases = attention_cases(dtype, kind, sizes) if made is None else made(dtype, sizes)
             for name, case in cases.items():
                 title = f"{str(dtype).removeprefix('torch.')} {name}"

@@ -33,10 +33,18 @@ class Clamped(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
+        self.down_proj = nn.Parameter(torch.zeros(2, 8, 4))
 
     def _apply_gate(self, joined: torch.Tensor) -> torch.Tensor:
         gate, up = joined.chunk(2, dim=-1)
         return nn.functional.silu(gate).clamp(max=7.0) * up.clamp(-7.0, 7.0)
+
+
+class Sloped(nn.Module):
+    """An activation of another slope in each place."""
+
+    def forward(self, gate: torch.Tensor) -> torch.Tensor:
+        return gate * torch.sigmoid(torch.linspace(1.0, 1.5, gate.shape[-1]) * gate)
 
 
 def test_the_gate_of_most_families_is_plain() -> None:
@@ -54,6 +62,12 @@ def test_another_activation_is_none(activation: str) -> None:
 
 def test_a_clamp_in_another_place_is_none() -> None:
     assert swiglu_of(Clamped(None)) is None
+
+
+def test_a_gate_that_differs_by_place_is_none() -> None:
+    experts = experts_of("mixtral")
+    experts.act_fn = Sloped()
+    assert swiglu_of(experts) is None
 
 
 def test_it_computes_what_it_says() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 _BEYOND = 1e6  # any clamp lies below
 _TOLERANCE = 1e-5
+_STEPS = 33  # of gate and of up
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def swiglu_of(experts: Any) -> SwiGLU | None:
     """
     if not experts.has_gate:
         return None
-    at_zero, at_one, beyond = _gated(experts, torch.ones(3), torch.tensor([0.0, 1.0, _BEYOND])).tolist()
+    at_zero, at_one, beyond = _gated(experts, torch.ones(3), torch.tensor([0.0, 1.0, _BEYOND]))[:, 0].tolist()
     slope = at_one - at_zero
     if not 0 < slope < 1:
         return None
@@ -46,21 +47,21 @@ def swiglu_of(experts: Any) -> SwiGLU | None:
     )
     reach = 20.0 if found.limit is None else 3 * found.limit
     gate, up = (
-        part.flatten() for part in torch.meshgrid(*[torch.linspace(-reach, reach, 101)] * 2, indexing="ij")
+        part.flatten() for part in torch.meshgrid(*[torch.linspace(-reach, reach, _STEPS)] * 2, indexing="ij")
     )
     expected = _gated(experts, gate, up)
-    same = torch.allclose(found(gate, up), expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+    same = torch.allclose(found(gate, up)[:, None], expected, rtol=_TOLERANCE, atol=_TOLERANCE)
     return found if same else None
 
 
 def _gated(experts: Any, gate: Tensor, up: Tensor) -> Tensor:
-    """Has the experts' own code gate numbers [n] by numbers [n]."""
-    joined = (
-        torch.stack([gate, up]).flatten() if experts.is_concatenated else torch.stack([gate, up], 1).flatten()
-    )
+    """Has the experts' own code gate numbers [n] by numbers [n], in each place of their width. [n, width]"""
+    width = experts.down_proj.shape[1 if experts.is_transposed else 2]
+    pairs = torch.stack([gate, up], dim=1)
+    joined = pairs.repeat_interleave(width, 1) if experts.is_concatenated else pairs.repeat(1, width)
     with torch.no_grad():
-        gated: Tensor = experts._apply_gate(joined[None])
-    return gated[0]
+        gated: Tensor = experts._apply_gate(joined)
+    return gated
 
 
 def _neat(value: float) -> float:

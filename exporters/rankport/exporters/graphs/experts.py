@@ -40,7 +40,12 @@ def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
             raise CheckpointError(
                 f"{type(part).__name__} of {type(model).__name__} normalizes what each expert gives: not supported"
             )
-    gates = [(part, swiglu_of(part) if target == "onnx-cpu" else None) for part in experts]
+    on_cpu = target == "onnx-cpu"
+    # The operator rounds no inputs.
+    gates = [
+        (part, swiglu_of(part) if on_cpu and getattr(part, "rounding", None) is None else None)
+        for part in experts
+    ]
     ALL_EXPERTS_FUNCTIONS.register(_NAME, _computed)
     configs = {id(part.config): part.config for part in experts}
     with ExitStack() as stack:
@@ -104,6 +109,8 @@ def _chosen_experts(
 
 def _all_experts(experts: Any, states: Tensor, hit: Tensor, routed: Tensor) -> Tensor:
     """Has every expert compute every token. `hit` [tokens, experts] tells a token's own, `routed` their weights."""
+    rounding = getattr(experts, "rounding", None)
+    states = states if rounding is None else rounding.states.rounded(states)
     up, down = experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj
     if not experts.is_transposed:
         up, down = up.transpose(1, 2), down.transpose(1, 2)  # [experts, in, out]
@@ -111,6 +118,7 @@ def _all_experts(experts: Any, states: Tensor, hit: Tensor, routed: Tensor) -> T
     if experts.has_bias:
         inner = inner + (experts.gate_up_proj_bias if experts.has_gate else experts.up_proj_bias)[:, None]
     inner = experts._apply_gate(inner) if experts.has_gate else experts.act_fn(inner)
+    inner = inner if rounding is None else rounding.inner.rounded(inner)
     # Chosen, not multiplied by 0: an expert that a token does not go to may overflow on it.
     share = routed.T[:, :, None]
     inner = torch.where(hit.T[:, :, None], inner * share, 0.0)

@@ -74,6 +74,8 @@ def unrounded_inputs(model: nn.Module) -> Iterator[None]:
         for part in model.modules():
             if isinstance(part, QuantizedLinear):
                 stack.enter_context(temporary_attributes(part, {"activation": None}))
+            elif hasattr(part, "rounding"):  # of experts
+                stack.enter_context(temporary_attributes(part, {"rounding": None}))
         yield
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
-from rankport.exporters.quantization.experts import LowBitExperts, all_experts, low_bits_of, quantize_experts
+from rankport.exporters.quantization.experts import all_experts, quantize_experts, schemes_of, stated_of
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,
@@ -87,7 +87,7 @@ def quantize(
             set_module(model, name, quantized)
             activation = quantized.inputs
             done.setdefault((used.bits, group, activation), []).append(quantized)
-        mixtures = _quantize_experts(experts, recipe, lambda done: on_layer(len(body) + done, total))
+        _quantize_experts(experts, recipe, lambda done: on_layer(len(body) + done, total))
         embedding = _quantize_embedding(model, tied, recipe.repeats)
     release()
     schemes = [
@@ -105,7 +105,7 @@ def quantize(
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
     return QuantizationFacts(
-        method, recipe.name, (*schemes, *mixtures, *embedding), kept_in(model, whole_head=whole_head)
+        method, recipe.name, (*schemes, *schemes_of(model), *embedding), kept_in(model, whole_head=whole_head)
     )
 
 
@@ -141,7 +141,7 @@ def kept_in(model: nn.Module, *, whole_head: bool = False) -> tuple[str, ...]:
         for name, module in model.named_modules()
         # Experts keep the matrices of all of them as parameters of other names.
         if any(weight.ndim > 1 for weight in module.parameters(recurse=False))
-        and low_bits_of(module) is None
+        and stated_of(module) is None
         and (module is not head or whole_head)
         and not name.startswith("pooler.")
     ]
@@ -189,29 +189,13 @@ def _quantized(
 
 def _quantize_experts(
     experts: list[tuple[str, nn.Module]], recipe: Recipe, on_done: Callable[[int], None]
-) -> list[SchemeFacts]:
+) -> None:
     own = recipe.of_experts()
-    done: dict[int | None, list[LowBitExperts]] = {}
     for count, (name, part) in enumerate(experts, 1):
         on_done(count)
-        kept = recipe.repeats is not None and name in recipe.repeats.kept
-        if own is None or kept or (low_bits := quantize_experts(part, own)) is None:
-            continue
-        done.setdefault(low_bits.group, []).append(low_bits)
-        release()
-    return [
-        SchemeFacts(
-            "experts",
-            len(layers),
-            sum(layer.weights for layer in layers),
-            recipe.bits,
-            "int",
-            group,
-            True,
-            "none",
-        )
-        for group, layers in done.items()
-    ]
+        if own is not None and (recipe.repeats is None or name not in recipe.repeats.kept):
+            quantize_experts(part, own)
+            release()
 
 
 def _quantize_embedding(model: nn.Module, tied: bool, repeats: Choices | None) -> list[SchemeFacts]:

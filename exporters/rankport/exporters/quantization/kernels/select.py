@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
-from rankport.exporters.quantization.experts import low_bits_of
+from rankport.exporters.quantization.experts import RoundedInputs, low_bits_of
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
 from rankport.exporters.quantization.kernels.experts import ExpertsKernel
 from rankport.exporters.quantization.kernels.float_blocks import FloatBlocksKernel
@@ -62,9 +62,26 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
         for layer in model.modules():
             if isinstance(layer, kinds):
                 stack.enter_context(temporary_attributes(layer, {"kernel": kernel_of(layer, target)}))
+            elif (rounding := getattr(layer, "rounding", None)) is not None:
+                stack.enter_context(temporary_attributes(layer, {"rounding": _of_experts(rounding, target)}))
             elif target == "onnx-cpu" and (low_bits := low_bits_of(layer)) is not None:
                 stack.enter_context(temporary_attributes(layer, {"kernel": ExpertsKernel(layer, low_bits)}))
         yield
+
+
+def _of_experts(rounding: RoundedInputs, target: Target) -> RoundedInputs:
+    """Raises CheckpointError for a target whose operators for it nobody tried."""
+    if target == "tensorrt":
+        raise CheckpointError(
+            f"inputs of experts are rounded ({rounding.states.name}), which is not there for TensorRT: use --target "
+            "onnx-cpu or onnx-cuda"
+        )
+    by_sums = target == "onnx-cpu"
+    return replace(
+        rounding,
+        states=replace(rounding.states, by_sums=by_sums),
+        inner=replace(rounding.inner, by_sums=by_sums),
+    )
 
 
 def kernel_of(

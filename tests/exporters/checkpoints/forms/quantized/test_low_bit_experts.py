@@ -215,13 +215,110 @@ def test_experts_of_compressed_tensors_equal_what_their_codes_stand_for(tmp_path
     assert low_bits.group == 32
 
 
-def test_experts_whose_inputs_are_rounded_are_refused_by_name(tmp_path: Path) -> None:
-    low, _ = packed(tmp_path)
+def in_fp8(folder: Path, scheme: str = "dynamic") -> tuple[Path, Path]:
+    """Writes a mixture whose experts are as Qwen publishes them in FP8, blocks of 32 x 32, and what they stand for."""
+    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES["qwen3_moe"]}
+    whole = checkpoints.causal_lm(folder / "whole", "qwen3_moe", **options)
+    low = folder / "low"
+    low.mkdir()
+    stored: dict[str, Tensor] = {}
+    meant: dict[str, Tensor] = {}
+    for name, tensor in read_tensors(whole).items():
+        if not is_expert(name):
+            stored[name] = meant[name] = tensor.contiguous()
+            continue
+        blocks = tensor.unflatten(0, (-1, 32)).unflatten(2, (-1, 32))
+        scales = blocks.abs().amax((1, 3)) / 448
+        codes = (blocks / scales[:, None, :, None]).to(torch.float8_e4m3fn)
+        stored |= {name: codes.reshape(tensor.shape), f"{name}_scale_inv": scales}
+        if scheme == "static":
+            stored[f"{name.removesuffix('.weight')}.activation_scale"] = torch.tensor(0.5)
+        meant[name] = (codes.float() * scales[:, None, :, None]).reshape(tensor.shape)
+    config = json.loads((whole / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "fp8",
+        "activation_scheme": scheme,
+        "weight_block_size": [32, 32],
+        "modules_to_not_convert": ["lm_head"],
+    }
+    save_file(stored, low / "model.safetensors")
+    (low / "config.json").write_text(json.dumps(config))
+    save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
+    return low, whole
+
+
+def in_blocks(x: Tensor) -> Tensor:
+    """Rounds to fp8 by a scale of each token and 32 channels."""
+    blocks = x.unflatten(-1, (-1, 32))
+    scales = blocks.abs().amax(-1, keepdim=True) / 448
+    return ((blocks / scales).to(torch.float8_e4m3fn).float() * scales).flatten(-2)
+
+
+def rounding_reference(folder: Path) -> Tensor:
+    """Computes the logits of transformers' model whose experts read rounded inputs, a token after another."""
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    experts = Alone(model).experts
+
+    def forward(states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        rows = []
+        for state, of_token, shares in zip(states, chosen, weights, strict=True):
+            row = torch.zeros_like(state)
+            for expert, share in zip(of_token.tolist(), shares, strict=True):
+                gate, up = (experts.gate_up_proj[expert] @ in_blocks(state)).chunk(2)  # type: ignore[index, operator]
+                inner = torch.nn.functional.silu(gate) * up
+                row += share * (experts.down_proj[expert] @ in_blocks(inner))  # type: ignore[index, operator]
+            rows.append(row)
+        return torch.stack(rows)
+
+    experts.forward = forward  # type: ignore[method-assign, assignment]
+    return logits(model)
+
+
+@pytest.mark.parametrize("target", ["onnx-cpu", "onnx-cuda"])
+def test_inputs_of_experts_are_rounded_as_stated(target: str, tmp_path: Path) -> None:
+    low, whole = in_fp8(tmp_path)
+    loaded = load_checkpoint(low)
+    torch.testing.assert_close(logits(loaded.model), rounding_reference(whole), rtol=0, atol=1e-5)
+    assert (logits(loaded.model) - reference(whole)).abs().max() > 1e-3  # the rounding tells
+    bundle = export(
+        low,
+        tmp_path / "bundle",
+        kind="ranker",
+        label_ids=(9, 17),
+        max_prefix_tokens=16,
+        max_item_tokens=8,
+        target=target,
+    )
+    parity, quantization = bundle.manifest.parity, bundle.manifest.quantization
+    assert parity is not None
+    assert quantization is not None
+    assert max(mode.relative_error or 0.0 for mode in parity.modes) <= 1e-3  # a tie may be rounded either way
+    (part,) = quantization.parts
+    assert (part.part, part.layers, part.bits, part.type) == ("experts", 1, 8, "float")
+    assert (part.group_size, part.activations) == (32, "fp8 per 32 channels")
+    verify(tmp_path / "bundle", low)
+
+
+def test_experts_in_int8_round_inputs_by_token(tmp_path: Path) -> None:
+    low, whole = packed(tmp_path)
     inputs = {"num_bits": 8, "type": "int", "strategy": "token", "symmetric": True, "dynamic": True}
     rewrite_quantization(
         low, lambda fields: fields["config_groups"]["group_0"].update(input_activations=inputs)
     )
+    off = (logits(load_checkpoint(low).model) - reference(whole)).abs().max()
+    assert 1e-4 < off < 0.1 * reference(whole).abs().max()
+
+
+def test_fixed_scales_of_experts_inputs_are_refused_by_name(tmp_path: Path) -> None:
+    low, _ = in_fp8(tmp_path, "static")
     with pytest.raises(
-        CheckpointError, match=r"an expert's, in low bits with its inputs rounded \(int8 per token\)"
+        CheckpointError, match=r"an expert's, in low bits with its inputs rounded by its own rule"
     ):
         load_checkpoint(low)
+
+
+def test_rounded_inputs_of_experts_are_not_for_tensorrt(tmp_path: Path) -> None:
+    low, _ = in_fp8(tmp_path)
+    with pytest.raises(CheckpointError, match=r"inputs of experts are rounded \(fp8 per 32 channels\)"):
+        export(low, tmp_path / "bundle", kind="ranker", label_ids=(9, 17), target="tensorrt")

@@ -26,7 +26,7 @@ from rankport.exporters.checkpoints.forms.pruning.whole_shapes import WholeShape
 from rankport.exporters.checkpoints.forms.quantized.low_bit_experts import keep_stacks, made_of, read_stacks
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.exporters.checkpoints.forms.stored_experts import ExpertNames, Matrices, with_stacked_experts
-from rankport.exporters.quantization.experts import all_experts, low_bits_of
+from rankport.exporters.quantization.experts import schemes_of
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
 from rankport.exporters.quantization.quantize import kept_in
@@ -188,19 +188,7 @@ def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
         )
         for (bits, type, group_size, symmetric, activations), (layers, weights) in counts.items()
     )
-    return QuantizationFacts(method, format, (*schemes, *_of_experts(model)), kept_in(model))
-
-
-def _of_experts(model: nn.Module) -> list[SchemeFacts]:
-    forms: dict[tuple[int, int | None, bool], list[int]] = {}
-    for _, part in all_experts(model):
-        if (low_bits := low_bits_of(part)) is not None:
-            form = (low_bits.up.bits, low_bits.group, low_bits.up.zeros is None)
-            forms.setdefault(form, []).append(low_bits.weights)
-    return [
-        SchemeFacts("experts", len(weights), sum(weights), bits, "int", group, symmetric, "none")
-        for (bits, group, symmetric), weights in forms.items()
-    ]
+    return QuantizationFacts(method, format, (*schemes, *schemes_of(model)), kept_in(model))
 
 
 def _linear_at(model: nn.Module, place: str, stored: str) -> nn.Linear:

@@ -1,14 +1,23 @@
 """Experts of a quantized checkpoint, each matrix of which is a layer of its own: their codes as one stack a layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor
 from rankport.exporters.checkpoints.forms.stored_experts import Matrices, complete
-from rankport.exporters.quantization.experts import LowBitExperts, all_experts, keep_codes
+from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.experts import (
+    LowBitExperts,
+    RoundedInputs,
+    all_experts,
+    keep_codes,
+    round_inputs,
+)
+from rankport.exporters.quantization.facts import SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
@@ -23,6 +32,7 @@ class LowBitStack:
 
     matrices: tuple[QuantizedWeight, ...]
     taken: tuple[str, ...]  # stored tensors that they were made of
+    activation: Activation | None  # how the inputs of all of them are rounded
 
     def dequantized(self, shape: tuple[int, ...]) -> Tensor:
         """Computes what they stand for: fp32 [experts, rows, columns]."""
@@ -83,6 +93,11 @@ def keep_stacks(model: nn.Module, stacks: Mapping[str, LowBitStack]) -> int:
         of_one = [stacks.get(f"{name}.{leaf}") for leaf in ("gate_up_proj", "down_proj")]
         if of_one == [None, None]:
             continue
+        rounded = [None if stack is None else stack.activation for stack in of_one]
+        if rounded != [None, None]:
+            round_inputs(experts, _rounding(name, experts, of_one))
+            left += 1
+            continue
         up, down = (None if stack is None else stack.joined() for stack in of_one)
         if up is None or down is None or not keep_codes(experts, LowBitExperts.of(up, down)):
             left += 1
@@ -98,14 +113,43 @@ def _read_stack(
     names = complete(matrices, experts, "quantized layer")
     place = nn.Linear(columns, rows // len(names[0]), bias=False, device="meta")
     layers = [(name, *read(name, place)) for of_one in names for name in of_one]
+    first = layers[0][1].activation
     for name, layer, _ in layers:
-        if layer.activation is not None or layer.bias is not None:
-            what = "its inputs rounded" if layer.activation is not None else "a bias"
+        fixed = layer.activation is not None and layer.activation.scale is not None
+        if fixed or layer.inputs != layers[0][1].inputs or layer.bias is not None:
+            what = (
+                "a bias" if layer.bias is not None else f"its inputs rounded by its own rule ({layer.inputs})"
+            )
             raise CheckpointError(
-                f"layer {name!r} is an expert's, in low bits with {what} ({layer.inputs}): of experts "
-                "weights alone are supported in low bits, export the original in full precision"
+                f"layer {name!r} is an expert's, in low bits with {what}: the experts of a layer read one input, and "
+                "are supported where that is rounded by its own values, or not at all; export the original in full "
+                "precision"
             )
     return LowBitStack(
         tuple(layer.quantized for _, layer, _ in layers),
         tuple(part for *_, taken in layers for part in taken),
+        first,
     )
+
+
+def _rounding(name: str, experts: Any, stacks: Sequence[LowBitStack | None]) -> RoundedInputs:
+    """Raises CheckpointError for experts of which one product rounds its inputs, or that have biases."""
+    up, down = (None if stack is None else stack.activation for stack in stacks)
+    if up is None or down is None or experts.has_bias or not experts.has_gate:
+        raise CheckpointError(
+            f"experts {name!r} round the inputs of one product alone, or have biases or no gate: not supported with "
+            "rounded inputs, export the original in full precision"
+        )
+    matrices = [matrix for stack in stacks if stack is not None for matrix in stack.matrices]
+    first = matrices[0]
+    stated = SchemeFacts(
+        "experts",
+        1,
+        sum(matrix.codes.numel() for matrix in matrices),
+        4 if first.is_fp4 else first.bits,
+        "float" if first.is_fp4 else first.type,
+        first.group_size,
+        all(matrix.zeros is None for matrix in matrices),
+        " and ".join(dict.fromkeys((up.name, down.name))),
+    )
+    return RoundedInputs(up, down, stated)

@@ -40,12 +40,34 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "head_dim": 8,
     },
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "nemotron_h": {  # without a gate
+        "layers_block_type": ["moe"],
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 16,
+        "moe_shared_expert_intermediate_size": 16,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+    "gemma4_text": {  # gated by GELU, but for what a test says
+        "layer_types": ["full_attention"],
+        "num_kv_shared_layers": 0,
+        "head_dim": 8,
+        "global_head_dim": 8,
+        "hidden_size_per_layer_input": 0,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+        "hidden_activation": "silu",
+    },
+}
 
 
 def mixture(family: str, **options: Any) -> nn.Module:
     """Makes a model of one layer of four experts."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **(_BASE | FAMILIES[family] | options))
+    config = AutoConfig.for_model(family, **(_BASE | (FAMILIES | OTHERS)[family] | options))
     model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -75,6 +97,14 @@ class Alone(nn.Module):
         return answer
 
 
+class Twice(Alone):
+    """The experts of a model, which a token goes through twice."""
+
+    def forward(self, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Maps as once."""
+        return super().forward(super().forward(states, chosen, weights), chosen, weights)
+
+
 def tokens(count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draws states, chosen experts and their weights, one of them of padding, one next to nothing."""
     weights = torch.rand(count, CHOSEN)
@@ -83,13 +113,13 @@ def tokens(count: int) -> tuple[Tensor, Tensor, Tensor]:
     return 3 * torch.randn(count, HIDDEN), torch.rand(count, 4).topk(CHOSEN).indices, weights
 
 
-def graph_of(model: nn.Module, target: Target) -> ir.Model:
+def graph_of(model: nn.Module, target: Target, of: type[Alone] = Alone) -> ir.Model:
     """Traces the experts of a model."""
     names = ("states", "chosen", "weights")
     arguments = dict(zip(names, tokens(5), strict=True))
     axes: dict[str, list[str | int]] = {name: ["tokens", arguments[name].shape[1]] for name in names}
     with graph_kernels(model, target), traceable_experts(model, target):
-        return trace(Alone(model), arguments, axes, ["mixed"])
+        return trace(of(model), arguments, axes, ["mixed"])
 
 
 def run(graph: ir.Model, folder: Path, *inputs: Tensor) -> NDArray[np.float32]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from rankport.exporters.quantization.experts import low_bits_of
+from rankport.exporters.quantization.experts import LowBitExperts, low_bits_of
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Choices, Recipe, recipe_of
+from rankport.exporters.quantization.rounding import round_to_nearest
 from support.experts import FAMILIES, Alone, graph_of, mixture, operators, run, tokens
 
 INT8, INT4 = recipe_of("int8", "onnx-cpu"), recipe_of("int4", "onnx-cpu")
@@ -50,6 +51,12 @@ def test_codes_take_a_byte_a_weight_of_the_file(tmp_path: Path) -> None:
     assert name_of(model) not in facts.kept
 
 
+def test_matrices_of_different_bits_are_not_taken_for_one_operator() -> None:
+    of_8, of_4 = (round_to_nearest(torch.randn(8, 32), recipe, None) for recipe in (INT8, INT4))
+    assert LowBitExperts.of(of_8, of_8) is not None
+    assert LowBitExperts.of(of_8, of_4) is None
+
+
 def test_four_bits_have_groups_that_divide_both_widths() -> None:
     model = mixture("mixtral", intermediate_size=48)  # 32 and 48
     quantize(model, INT4, None)
@@ -59,10 +66,12 @@ def test_four_bits_have_groups_that_divide_both_widths() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"intermediate_size": 40}, {"hidden_act": "gelu"}], ids=["groups", "gate"]
+    ("family", "options"),
+    [("mixtral", {"intermediate_size": 40}), ("mixtral", {"hidden_act": "gelu"}), ("nemotron_h", {})],
+    ids=["groups", "gate", "no gate"],
 )
-def test_experts_that_no_operator_takes_stay(options: dict[str, int | str]) -> None:
-    model = mixture("mixtral", **options)
+def test_experts_that_no_operator_takes_stay(family: str, options: dict[str, int | str]) -> None:
+    model = mixture(family, **options)
     facts = quantize(model, INT4, None)
     assert low_bits_of(experts_of(model)) is None
     assert name_of(model) in facts.kept

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from rankport.exporters.graphs.expert_weights import subtracts
 from rankport.exporters.graphs.passes.expert_layout import EXPERTS
 from rankport.exporters.graphs.swiglu import SwiGLU, swiglu_of
 from rankport.exporters.temporary_attributes import temporary_attributes
@@ -40,10 +41,10 @@ def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
             raise CheckpointError(
                 f"{type(part).__name__} of {type(model).__name__} normalizes what each expert gives: not supported"
             )
-    on_cpu = target == "onnx-cpu"
+    has_operator = target == "onnx-cpu" and not subtracts(model)
     # The operator rounds no inputs.
     gates = [
-        (part, swiglu_of(part) if on_cpu and getattr(part, "rounding", None) is None else None)
+        (part, swiglu_of(part) if has_operator and getattr(part, "rounding", None) is None else None)
         for part in experts
     ]
     ALL_EXPERTS_FUNCTIONS.register(_NAME, _computed)
@@ -59,7 +60,7 @@ def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
 def _computed(experts: Any, states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Computes sum_k weights[t, k] * expert_{chosen[t, k]}(states[t]).
 
-    states [tokens, hidden], chosen [tokens, k] int64, weights [tokens, k], from 0 on -> [tokens, hidden].
+    states [tokens, hidden], chosen [tokens, k] int64, weights [tokens, k] -> [tokens, hidden].
     """
     places = torch.arange(experts.down_proj.shape[0], device=states.device)
     hits = chosen[:, :, None] == places  # [tokens, k, experts]

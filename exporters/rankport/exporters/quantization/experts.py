@@ -41,11 +41,13 @@ class LowBitExperts:
 
     @classmethod
     def of(cls, up: QuantizedWeight, down: QuantizedWeight) -> "LowBitExperts | None":
-        """Takes matrices of which both have a scale a row, or of a group of one size; None for others."""
-        sizes = {up.in_features // up.groups, down.in_features // down.groups}
+        """Takes matrices of equal bits of which both have a scale a row, or of a group of one size; None for others."""
+        if up.bits != down.bits:
+            return None
         if up.groups == down.groups == 1:
             return cls(up, down, None)
-        return cls(up, down, sizes.pop()) if len(sizes) == 1 and up.bits == down.bits else None
+        sizes = {up.in_features // up.groups, down.in_features // down.groups}
+        return cls(up, down, sizes.pop()) if len(sizes) == 1 else None
 
     @property
     def stated(self) -> SchemeFacts:
@@ -81,17 +83,20 @@ def keep_codes(experts: Any, low_bits: LowBitExperts | None) -> bool:
     """Gives experts whose weights are what the codes stand for these codes, where an operator takes them."""
     if low_bits is None or experts.is_transposed or swiglu_of(experts) is None:
         return False
-    experts.low_bits, experts.kernel = low_bits, None  # a graph is traced by the kernel
+    _set_codes(experts, low_bits)
     return True
 
 
-def _set_low_bits(experts: Any, low_bits: LowBitExperts) -> None:
-    """Gives experts their codes, and for weights what these stand for."""
+def _set_codes(experts: Any, low_bits: LowBitExperts) -> None:
+    experts.low_bits, experts.kernel = low_bits, None  # a graph is traced by the kernel
+
+
+def _set_weights(experts: Any, low_bits: LowBitExperts) -> None:
+    """Gives experts for weights what their codes stand for."""
     for name, matrix in (("gate_up_proj", low_bits.up), ("down_proj", low_bits.down)):
         parameter = getattr(experts, name)
         rows = matrix.dequantized().reshape(len(parameter), -1, matrix.in_features)
         parameter.data = rows.transpose(1, 2).contiguous() if experts.is_transposed else rows
-    experts.low_bits, experts.kernel = low_bits, None  # a graph is traced by the kernel
 
 
 def round_inputs(experts: Any, rounding: RoundedInputs) -> None:
@@ -130,9 +135,11 @@ def quantize_experts(experts: Any, recipe: Recipe) -> LowBitExperts | None:
 
     So they do where no group fits both their widths, no operator has their gate, or the grid is too coarse for them.
     """
+    if swiglu_of(experts) is None:
+        return None
     matrices = [_rows(experts, weight) for weight in (experts.gate_up_proj, experts.down_proj)]
     group = recipe.group_of_widths(*(matrix.shape[1] for matrix in matrices))
-    if group == 0 or swiglu_of(experts) is None:
+    if group == 0:
         return None
     if recipe.repeats is None and any(
         is_coarse(matrix, torch.ones(matrix.shape[1]), recipe, group) for matrix in matrices
@@ -140,7 +147,8 @@ def quantize_experts(experts: Any, recipe: Recipe) -> LowBitExperts | None:
         return None
     up, down = (round_to_nearest(matrix.float(), recipe, group) for matrix in matrices)
     low_bits = LowBitExperts(up, down, group)
-    _set_low_bits(experts, low_bits)
+    _set_weights(experts, low_bits)
+    _set_codes(experts, low_bits)
     return low_bits
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.expert_weights import subtracts
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
 from rankport.exporters.quantization.experts import all_experts, quantize_experts, schemes_of, stated_of
@@ -69,7 +70,7 @@ def quantize(
             f"{type(model).__name__} has no torch.nn.Linear to quantize (its weights are in {', '.join(kinds)}): "
             "export it without --quantize"
         )
-    experts = [] if recipe.of_experts() is None else all_experts(model)
+    experts = [] if recipe.of_experts() is None or subtracts(model) else all_experts(model)
     total = len(body) + len(experts)
     tied = _is_table(head, model.get_input_embeddings())  # type: ignore[operator]
     done: dict[tuple[int, int | None, str], list[QuantizedLinear]] = {}

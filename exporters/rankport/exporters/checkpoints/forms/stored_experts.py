@@ -117,10 +117,17 @@ def complete(
     parts = 1 + max(part for _, part in matrices)
     for key in ((expert, part) for expert in range(experts) for part in range(parts)):
         if key not in matrices:
-            (expert, _), near = next(item for item in matrices.items() if item[0][1] == key[1])
-            lacking = re.sub(rf"(experts\.){expert}\.", rf"\g<1>{key[0]}.", near)
-            raise CheckpointError(f"the checkpoint lacks {noun} {lacking!r}: copy it again")
+            raise CheckpointError(f"the checkpoint lacks {noun} {_lacking(matrices, *key)}: copy it again")
     return [[matrices[expert, part] for part in range(parts)] for expert in range(experts)]
+
+
+def _lacking(matrices: Mapping[tuple[int, int], str], expert: int, part: int) -> str:
+    """Names a matrix by that of another expert; where all lack it, by another of its expert."""
+    other = next(((number, name) for (number, place), name in matrices.items() if place == part), None)
+    if other is None:
+        return f"beside {next(iter(matrices.values()))!r} that lies in one stack with it"
+    number, name = other
+    return repr(re.sub(rf"(experts\.){number}\.", rf"\g<1>{expert}.", name))
 
 
 def _renamed(folder: CheckpointFolder, name: str) -> MadeTensor:

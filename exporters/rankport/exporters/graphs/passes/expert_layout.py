@@ -18,8 +18,6 @@ from torch import Tensor
 EXPERTS = "rankport::Experts"
 """Domain and operator that stand for it while a graph is traced."""
 _UP, _UP_BIAS, _DOWN = 2, 3, 4  # inputs
-
-
 _A = TypeVar("_A", NDArray[Any], Tensor)
 
 
@@ -56,25 +54,32 @@ def alternating(joined: _A) -> _A:
 
 
 def _lay_out(node: ir.Node, place: int, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-    """Gives the node an initializer of its own, as another node may read the same weights in the old layout."""
-    value = node.inputs[place]
+    """Gives the node an initializer of its own, as another node may read the same weights in the old layout.
+
+    Nodes of one layer, which a model may go through more than once, share it.
+    """
+    value, graph = node.inputs[place], node.graph
     if value is None:
         return
-    tensor, graph = value.const_value, node.graph
-    assert tensor is not None
-    assert value.name is not None
     assert isinstance(graph, ir.Graph)
     name = f"{value.name}.{change.__name__}"
-    laid = ir.Value(name=name, type=value.type)
+    if name not in graph.initializers:
+        graph.initializers[name] = _changed(value, name, change)
+    node.replace_input_with(place, graph.initializers[name])
+    if not value.uses():
+        assert value.name is not None
+        graph.initializers.pop(value.name)
+
+
+def _changed(value: ir.Value, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> ir.Value:
+    """Makes an initializer in another layout, computed when it is read."""
+    tensor = value.const_value
+    assert tensor is not None
     shape = ir.Shape(change(np.broadcast_to(np.int8(0), tensor.shape.numpy())).shape)
-    laid.const_value = ir.LazyTensor(
+    laid = ir.LazyTensor(
         lambda: ir.tensor(np.ascontiguousarray(change(tensor.numpy()))),
         dtype=tensor.dtype,
         shape=shape,
         name=name,
     )
-    laid.shape = shape
-    graph.initializers[name] = laid
-    node.replace_input_with(place, laid)
-    if not value.uses():
-        graph.initializers.pop(value.name)
+    return ir.Value(name=name, type=value.type, shape=shape, const_value=laid)

@@ -1,6 +1,7 @@
 """Experts of quantized checkpoints equal transformers' model of the weights that their codes stand for."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,24 @@ SIZES: dict[str, dict[str, Any]] = {
         "layer_types": ["full_attention"],
     },
 }
+UNGATED = {
+    "nemotron_h": {
+        "layers_block_type": ["attention", "moe"],
+        "num_hidden_layers": 2,
+        "head_dim": 16,
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 96,
+        "moe_shared_expert_intermediate_size": 96,
+        "n_group": 1,
+        "topk_group": 1,
+    }
+}
 FORMS = {
     "4 bits": Gptq(),
     "with zero points": Gptq(sym=False, checkpoint_format="gptq_v2"),
     "8 bits a row": Gptq(bits=8, group_size=-1),
     "a scale a row": Gptq(group_size=-1),
 }
-LACKING = "model.layers.0.mlp.experts.2.up_proj"
 
 
 def is_expert(name: str) -> bool:
@@ -55,7 +67,12 @@ def mixture(
     folder: Path, how: Gptq, family: str = "qwen3_moe", which: Callable[[str], bool] = is_expert
 ) -> tuple[Path, Path]:
     """Writes a mixture of which some matrices are quantized, and one of what their codes stand for."""
-    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES[family]}
+    options = {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_experts_per_tok": 2,
+        **(SIZES | UNGATED)[family],
+    }
     whole = checkpoints.causal_lm(folder / "whole", family, **options)
     tensors = read_tensors(whole)
     assert any(map(which, tensors))
@@ -118,9 +135,15 @@ def test_an_export_has_the_codes_and_equals_it(form: str, tmp_path: Path) -> Non
     verify(tmp_path / "bundle", low)
 
 
-@pytest.mark.parametrize("how", [Gptq(desc_act=True), Gptq(bits=8)], ids=["order", "8 bits in groups"])
-def test_codes_that_no_operator_takes_are_read_as_what_they_stand_for(how: Gptq, tmp_path: Path) -> None:
-    low, whole = mixture(tmp_path, how)
+@pytest.mark.parametrize(
+    ("how", "family"),
+    [(Gptq(desc_act=True), "qwen3_moe"), (Gptq(bits=8), "qwen3_moe"), (Gptq(), "nemotron_h")],
+    ids=["order", "8 bits in groups", "no gate"],
+)
+def test_codes_that_no_operator_takes_are_read_as_what_they_stand_for(
+    how: Gptq, family: str, tmp_path: Path
+) -> None:
+    low, whole = mixture(tmp_path, how, family)
     loaded = load_checkpoint(low)
     torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
     assert low_bits_of(Alone(loaded.model).experts) is None
@@ -142,15 +165,23 @@ def test_experts_in_full_precision_beside_layers_in_low_bits(family: str, tmp_pa
     torch.testing.assert_close(logits(loaded.model), reference(whole), rtol=0, atol=1e-5)
 
 
-def test_an_expert_that_is_missing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        (r"model\.layers\.0\.mlp\.experts\.2\.up_proj", "'model.layers.0.mlp.experts.2.up_proj'"),
+        (r".*\.gate_proj", "beside 'model.layers.0.mlp.experts.0.up_proj' that lies in one stack with it"),
+    ],
+    ids=["one", "all of a kind"],
+)
+def test_an_expert_that_is_missing_is_named(lacking: str, told: str, tmp_path: Path) -> None:
     low, _ = mixture(tmp_path, Gptq())
 
     def drop(tensors: dict[str, Tensor]) -> None:
-        for name in [name for name in tensors if name.startswith(LACKING)]:
+        for name in [name for name in tensors if re.match(lacking, name)]:
             del tensors[name]
 
     rewrite_tensors(low, drop)
-    with pytest.raises(CheckpointError, match=f"lacks quantized layer '{LACKING}': copy it again"):
+    with pytest.raises(CheckpointError, match=re.escape(f"lacks quantized layer {told}: copy it again")):
         load_checkpoint(low)
 
 

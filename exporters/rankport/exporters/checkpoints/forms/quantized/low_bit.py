@@ -1,7 +1,8 @@
 """A skeleton whose quantized layers are low-bit: what the loaders of quantized checkpoints share.
 
 Owns the replacing of layers, the strict reading of their tensors, and the facts. How a layer is stored, each form's
-loader knows. No full-precision copy of a quantized weight is ever made.
+loader knows. No full-precision copy of a quantized weight is ever made, but of experts, which transformers' own code
+reads as the reference.
 """
 
 import dataclasses

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor
 from rankport.exporters.checkpoints.forms.stored_experts import Matrices, complete
+from rankport.exporters.graphs.expert_weights import subtracts
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.experts import (
     LowBitExperts,
@@ -88,7 +89,7 @@ def made_of(model: nn.Module, stacks: Mapping[str, LowBitStack]) -> dict[str, Ma
 
 def keep_stacks(model: nn.Module, stacks: Mapping[str, LowBitStack]) -> int:
     """Gives the experts of a filled model their codes; returns of how many none is kept, as no operator takes them."""
-    left = 0
+    left, has_operator = 0, not subtracts(model)
     for name, experts in all_experts(model):
         of_one = [stacks.get(f"{name}.{leaf}") for leaf in ("gate_up_proj", "down_proj")]
         if of_one == [None, None]:
@@ -99,8 +100,8 @@ def keep_stacks(model: nn.Module, stacks: Mapping[str, LowBitStack]) -> int:
             left += 1
             continue
         up, down = (None if stack is None else stack.joined() for stack in of_one)
-        if up is None or down is None or not keep_codes(experts, LowBitExperts.of(up, down)):
-            left += 1
+        low_bits = None if up is None or down is None else LowBitExperts.of(up, down)
+        left += not (has_operator and keep_codes(experts, low_bits))
     return left
 
 

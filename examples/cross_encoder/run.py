@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.machine import describe_machine
 from examples.arguments import add_out
@@ -46,6 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console, started = Console(), time.perf_counter()
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    set_verbosity_error()  # type: ignore[no-untyped-call]  # of a head that is not in MiniLM's checkpoint
     dataset = Dataset.load()
     folder: Path = arguments.out
     checkpoint = folder / "checkpoint"

@@ -137,6 +137,12 @@ def test_a_trie_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["movies"]
 
 
+def test_the_folders_above_a_trie_are_made(tmp_path: Path) -> None:
+    place = tmp_path / "tries" / "films" / "movies"
+    TokenTrie.of(["a"], np.full((1, 2), 5), 101).save(place)
+    assert TokenTrie.open(place).count == 1
+
+
 @pytest.mark.parametrize("damage", ["cut", "written over"])
 def test_a_trie_that_is_changed_under_a_generator_is_refused_by_its_file(
     generator: Generator, tmp_path: Path, damage: str

@@ -101,7 +101,7 @@ class TokenTrie:
         return trie
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a folder, which appears whole or not at all.
+        """Writes a folder, which appears whole or not at all, in folders that are made where they lack.
 
         Raises `StoreError` if there is one already, or it cannot be written: nothing is left of it then.
         """
@@ -109,6 +109,7 @@ class TokenTrie:
         if folder.exists():
             raise StoreError(f"trie {str(folder)!r} exists already: remove it, or write to another folder")
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
                 staged = Path(beside) / folder.name
                 staged.mkdir(mode=0o755)

@@ -132,6 +132,25 @@ def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
         assert source_content(NamespaceSource(store.namespace(ENCODER), "back")) == wanted
 
 
+def test_a_copy_that_finds_a_damaged_part_leaves_the_dataset_to_the_next(
+    dataset: Path, tmp_path: Path
+) -> None:
+    copy_store(str(dataset), str(tmp_path / "store"))
+    made = tmp_path / "made"
+    with open_store(tmp_path / "store", read_only=True) as store:
+        source = NamespaceSource(store.namespace(ENCODER), str(tmp_path / "store"))
+        begun = DatasetTarget(made, source, SPEC, "parquet", 1500)
+        begun.write(["0-0"], [], np.zeros((1, 2, 4), np.float16))
+        begun.close()
+        part = tmp_path / ".made.part" / "part-000.parquet"
+        part.write_bytes(b"PAR1 and nothing of it")
+        for _ in range(2):
+            with pytest.raises(
+                StoreError, match=r"part-000\.parquet, staged .*, cannot be read: .*: delete it"
+            ):
+                DatasetTarget(made, source, SPEC, "parquet", 1500)
+
+
 @pytest.mark.parametrize(("name", "part_format"), [("a.lance", "lance"), ("a.arrow", "arrow")])
 def test_the_name_of_what_is_made_tells_its_format(
     dataset: Path, tmp_path: Path, name: str, part_format: str

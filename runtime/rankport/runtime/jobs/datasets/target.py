@@ -8,10 +8,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -60,24 +61,33 @@ class DatasetTarget(CopyTarget):
             self._lock = locked(self._staged, folder)
         except OSError as error:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
-        try:
-            if not self._goes_on(note, about):
-                _empty(self._staged)
-            note.write_text(about)
-            for half_made in self._staged.glob(".*.writing"):
-                half_made.unlink()
-        except OSError as error:
-            self.close()
-            raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
-        staged = parts_in(self._staged)
-        self._rows = {part: self._files.count(part) for part in staged}
-        self._there = {
-            id
-            for part in staged
-            for batch in self._files.batches(part, PART_ROWS)
-            for id in batch.column("id").to_pylist()
-        }
+        with ExitStack() as failed:
+            failed.callback(self.close)
+            try:
+                if not self._goes_on(note, about):
+                    _empty(self._staged)
+                note.write_text(about)
+                for half_made in self._staged.glob(".*.writing"):
+                    half_made.unlink()
+            except OSError as error:
+                raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
+            self._rows: dict[Path, int] = {}
+            self._there: set[str] = set()
+            for part in parts_in(self._staged):
+                self._count(part)
+            failed.pop_all()
         self._waiting: list[tuple[Sequence[str], Sequence[EntryInfo], NDArray[np.floating]]] = []
+
+    def _count(self, part: Path) -> None:
+        """Takes in what a staged part has. Raises StoreError for one that cannot be read."""
+        try:
+            self._rows[part] = self._files.count(part)
+            for batch in self._files.batches(part, PART_ROWS):
+                self._there.update(batch.column("id").to_pylist())
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{part}, staged by a copy before, cannot be read: {error}: delete it, and run the copy again"
+            ) from error
 
     def absent(self, keys: Sequence[str], infos: Sequence[EntryInfo]) -> list[int]:
         """Returns the places of those items that are not staged yet."""

@@ -136,7 +136,8 @@ def _read_stack(
 def _rounding(name: str, experts: Any, stacks: Sequence[LowBitStack | None]) -> RoundedInputs:
     """Raises CheckpointError for experts of which one product rounds its inputs, or that have biases."""
     up, down = (None if stack is None else stack.activation for stack in stacks)
-    if up is None or down is None or experts.has_bias or not experts.has_gate:
+    plain = experts.has_gate and not experts.has_bias and not experts.is_transposed
+    if up is None or down is None or not plain:
         raise CheckpointError(
             f"experts {name!r} round the inputs of one product alone, or have biases or no gate: not supported with "
             "rounded inputs, export the original in full precision"

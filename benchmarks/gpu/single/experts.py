@@ -35,7 +35,7 @@ def expert_cases(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
         "normalize_routing_weights": 1,
     }
     gates, ups = up[:, 0::2].mT.contiguous(), up[:, 1::2].mT.contiguous()
-    dense = {
+    dense: dict[str, torch.Tensor | None] = {
         "x": states[None],
         "gates": gates,
         "ups": ups,

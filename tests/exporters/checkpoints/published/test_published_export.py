@@ -19,6 +19,7 @@ from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import ItemEncoder, Scorer
 from support import checkpoints
 from support.cli import rankport
+from support.effort import full_effort
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
@@ -69,6 +70,7 @@ def test_an_encoder_with_the_files_of_sentence_transformers(tmp_path: Path) -> N
     assert verify(bundle.path, folder).failures == ()
 
 
+@full_effort
 def test_nomic_is_exported_without_a_word_on_its_code(tmp_path: Path) -> None:
     folder = pooled(nomic(tmp_path / "nomic"), "mean_tokens")
     bundle = export(folder, tmp_path / "b", output_dtype="float32")
@@ -86,7 +88,10 @@ def test_experts_are_routed_in_the_graph_as_in_the_source(tmp_path: Path) -> Non
     assert verify(bundle.path, folder).failures == ()
 
 
-@pytest.mark.parametrize(("make", "logits"), [(gte_reranker, gte_logits), (jina_reranker, jina_logits)])
+@pytest.mark.parametrize(
+    ("make", "logits"),
+    [(gte_reranker, gte_logits), pytest.param(jina_reranker, jina_logits, marks=full_effort)],
+)
 def test_rerankers_score_pairs(make: Callable[[Path], Path], logits: Logits, tmp_path: Path) -> None:
     folder = make(tmp_path / "c")
     told = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.4.0"}

@@ -20,6 +20,7 @@ from rankport.exporters.quantization.experts import low_bits_of
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
+from support.effort import every_run
 from support.experts import Alone
 from support.forms.gptq_checkpoints import Gptq, dequantized, quantized
 from support.forms.quantized_checkpoints import quiet, read_tensors, rewrite_quantization, rewrite_tensors
@@ -115,7 +116,7 @@ def test_every_family_equals_what_its_codes_stand_for(family: str, tmp_path: Pat
     assert low_bits_of(Alone(loaded.model).experts) is not None
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", every_run(FORMS, ("with zero points", "8 bits a row")))
 def test_an_export_has_the_codes_and_equals_it(form: str, tmp_path: Path) -> None:
     low, whole = mixture(tmp_path, FORMS[form])
     loaded = load_checkpoint(low)

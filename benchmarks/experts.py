@@ -30,7 +30,7 @@ from benchmarks.parts.ceiling import Ceiling, Product, score_products
 from benchmarks.parts.model import VOCABULARY, Case, Request, save_checkpoint
 from benchmarks.peers.scoring import TransformersPeer
 from rankport.exporters.export import export
-from rankport.exporters.graphs import experts
+from rankport.exporters.graphs.experts import traceable
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.runtime.bundle.bundle import Bundle
@@ -94,7 +94,7 @@ def main() -> None:
 
 def _export(checkpoint: Path, name: str, out: Path, on_progress: Callable[[str], None]) -> Bundle:
     whole = (
-        temporary_attributes(experts, {"swiglu_of": lambda _: None})
+        temporary_attributes(traceable, {"swiglu_of": lambda _: None})
         if name == "every expert"
         else _as_it_is()
     )

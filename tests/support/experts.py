@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.experts.traceable import traceable_experts
 from rankport.exporters.graphs.trace import trace
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.quantization.kernels.select import graph_kernels

@@ -172,7 +172,6 @@ class ExportOptions:
                 f"--target {','.join(self.targets)}: several targets are for models that are not quantized here; "
                 "export a bundle for each"
             )
-
         if self.fp8_products and "onnx-cuda" not in self.targets:
             raise InvalidRequest(
                 f"--fp8-products is for graphs of ONNX Runtime on CUDA, not of {','.join(self.targets)}: add --target "
@@ -208,8 +207,7 @@ class ExportOptions:
     @property
     def chosen_precision(self) -> Precision:
         """The precision of what is not low-bit: `precision`, or its default."""
-        exact = self.precision is None or self.precision in RECIPE_NAMES
-        return "fp32" if exact else cast(Precision, self.precision)
+        return "fp32" if self.precision in (None, *RECIPE_NAMES) else cast(Precision, self.precision)
 
     def precision_for(self, target: Target) -> Precision:
         """Gives the precision of a target's graphs: a CPU computes in fp32."""
@@ -287,10 +285,8 @@ def require_names(option: str, names: object) -> None:
 def require_choice(option: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises InvalidRequest for a value that is given and none of the choices."""
     if value is not None and value not in choices:
-        *others, last = map(str, choices)
-        words = ", ".join([*others, last]) if len(choices) > 2 else " or ".join([*others, last])
-        ask = "use one of" if len(choices) > 2 else "use"
-        raise InvalidRequest(f"{flag_name(option)} is {value!r}: {ask} {words}")
+        ask, between = ("use one of", ", ") if len(choices) > 2 else ("use", " or ")
+        raise InvalidRequest(f"{flag_name(option)} is {value!r}: {ask} {between.join(map(str, choices))}")
 
 
 def require_count(option: str, value: object, *, least: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from rankport.exporters.graphs.swiglu import swiglu_of
+from rankport.exporters.graphs.experts.swiglu import swiglu_of
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.coarse import is_coarse
 from rankport.exporters.quantization.facts import SchemeFacts
@@ -123,11 +123,6 @@ def _with_rounded_inputs(experts: Any, states: Tensor, chosen: Tensor, weights: 
         given = nn.functional.linear(inner, experts.down_proj[expert]) * weights[token, place, None]
         total.index_add_(0, token, given.to(total.dtype))
     return total
-
-
-def all_experts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Finds the experts of a model, which keep the matrices of a layer in two parameters."""
-    return [(name, part) for name, part in model.named_modules() if hasattr(part, "has_post_expert_norm")]
 
 
 def quantize_experts(experts: Any, recipe: Recipe) -> LowBitExperts | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.graphs.expert_weights import subtracts
+from rankport.exporters.graphs.experts.modules import all_experts, subtracts
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.coarse import is_coarse
-from rankport.exporters.quantization.experts import all_experts, quantize_experts, schemes_of, stated_of
+from rankport.exporters.quantization.experts import quantize_experts, schemes_of, stated_of
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import (
     QuantizedEmbedding,

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.experts.traceable import traceable_experts
 from rankport.exporters.graphs.passes.early_rows import select_rows_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.fusions.for_writing import fuse_for_writing

@@ -14,7 +14,7 @@ from transformers.masking_utils import causal_mask_function
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
-from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.experts.traceable import traceable_experts
 from rankport.exporters.graphs.masks import sees
 from rankport.exporters.graphs.passes.early_rows import select_marked_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.experts.traceable import traceable_experts
 from rankport.exporters.graphs.passes.early_rows import select_first_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision

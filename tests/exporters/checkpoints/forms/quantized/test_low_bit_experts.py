@@ -87,14 +87,28 @@ def mixture(
         parts = {f"{layer}.{part}": value.contiguous() for part, value in quantized(tensor, how).items()}
         stored |= parts
         meant[name] = dequantized(parts, layer, how.bits, how.checkpoint_format)
-    config = json.loads((whole / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", **vars(how)}
-    low = folder / "low"
+    return written(folder / "low", stored, {"quant_method": "gptq", **vars(how)}), rewritten(whole, meant)
+
+
+def written(low: Path, stored: dict[str, Tensor], stated: dict[str, Any]) -> Path:
+    """Writes the quantized one of a pair, beside the folder `whole`."""
     low.mkdir()
+    config = json.loads((low.with_name("whole") / "config.json").read_text())
+    (low / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
     save_file(stored, low / "model.safetensors")
-    (low / "config.json").write_text(json.dumps(config))
+    return low
+
+
+def rewritten(whole: Path, meant: dict[str, Tensor]) -> Path:
+    """Gives the other one what the codes stand for."""
     save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
-    return low, whole
+    return whole
+
+
+def of_one_layer(folder: Path) -> Path:
+    """Writes a mixture in full precision."""
+    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES["qwen3_moe"]}
+    return checkpoints.causal_lm(folder / "whole", "qwen3_moe", **options)
 
 
 @torch.no_grad()
@@ -204,10 +218,7 @@ def test_experts_of_other_targets_compute_what_the_codes_stand_for(tmp_path: Pat
 
 def packed(folder: Path) -> tuple[Path, Path]:
     """Writes a mixture whose experts compressed-tensors' own functions packed, and one of what they stand for."""
-    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES["qwen3_moe"]}
-    whole = checkpoints.causal_lm(folder / "whole", "qwen3_moe", **options)
-    low = folder / "low"
-    low.mkdir()
+    whole = of_one_layer(folder)
     stored: dict[str, Tensor] = {}
     meant: dict[str, Tensor] = {}
     for name, tensor in read_tensors(whole).items():
@@ -223,19 +234,15 @@ def packed(folder: Path) -> tuple[Path, Path]:
             f"{layer}.weight_shape": torch.tensor(tensor.shape),
         }
         meant[name] = (codes.unflatten(1, (-1, 32)) * scales[..., None]).flatten(1).contiguous()
-    config = json.loads((whole / "config.json").read_text())
     scheme = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
-    config["quantization_config"] = {
+    stated = {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "quantization_status": "compressed",
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": scheme}},
         "ignore": ["lm_head", "re:.*self_attn.*", "re:.*mlp.gate$"],
     }
-    save_file(stored, low / "model.safetensors")
-    (low / "config.json").write_text(json.dumps(config))
-    save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
-    return low, whole
+    return written(folder / "low", stored, stated), rewritten(whole, meant)
 
 
 def test_experts_of_compressed_tensors_equal_what_their_codes_stand_for(tmp_path: Path) -> None:
@@ -249,10 +256,7 @@ def test_experts_of_compressed_tensors_equal_what_their_codes_stand_for(tmp_path
 
 def in_fp8(folder: Path, scheme: str = "dynamic") -> tuple[Path, Path]:
     """Writes a mixture whose experts are as Qwen publishes them in FP8, blocks of 32 x 32, and what they stand for."""
-    options = {"hidden_size": 64, "num_hidden_layers": 1, "num_experts_per_tok": 2, **SIZES["qwen3_moe"]}
-    whole = checkpoints.causal_lm(folder / "whole", "qwen3_moe", **options)
-    low = folder / "low"
-    low.mkdir()
+    whole = of_one_layer(folder)
     stored: dict[str, Tensor] = {}
     meant: dict[str, Tensor] = {}
     for name, tensor in read_tensors(whole).items():
@@ -266,17 +270,13 @@ def in_fp8(folder: Path, scheme: str = "dynamic") -> tuple[Path, Path]:
         if scheme == "static":
             stored[f"{name.removesuffix('.weight')}.activation_scale"] = torch.tensor(0.5)
         meant[name] = (codes.float() * scales[:, None, :, None]).reshape(tensor.shape)
-    config = json.loads((whole / "config.json").read_text())
-    config["quantization_config"] = {
+    stated = {
         "quant_method": "fp8",
         "activation_scheme": scheme,
         "weight_block_size": [32, 32],
         "modules_to_not_convert": ["lm_head"],
     }
-    save_file(stored, low / "model.safetensors")
-    (low / "config.json").write_text(json.dumps(config))
-    save_file(meant, whole / "model.safetensors", metadata={"format": "pt"})
-    return low, whole
+    return written(folder / "low", stored, stated), rewritten(whole, meant)
 
 
 def in_blocks(x: Tensor) -> Tensor:

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor
 from rankport.exporters.checkpoints.forms.stored_experts import Matrices, complete
-from rankport.exporters.graphs.expert_weights import subtracts
+from rankport.exporters.graphs.experts.modules import all_experts, subtracts
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.experts import (
     LowBitExperts,
     RoundedInputs,
-    all_experts,
     keep_codes,
     round_inputs,
 )

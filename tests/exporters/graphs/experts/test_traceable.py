@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.experts.traceable import traceable_experts
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import recipe_of

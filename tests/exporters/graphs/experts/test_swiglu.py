@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.moe import use_experts_implementation
 
-from rankport.exporters.graphs.swiglu import SwiGLU, swiglu_of
+from rankport.exporters.graphs.experts.swiglu import SwiGLU, swiglu_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,

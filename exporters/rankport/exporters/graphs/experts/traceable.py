@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from rankport.exporters.graphs.expert_weights import subtracts
+from rankport.exporters.graphs.experts.modules import all_experts, subtracts
+from rankport.exporters.graphs.experts.swiglu import SwiGLU, swiglu_of
 from rankport.exporters.graphs.passes.expert_layout import EXPERTS
-from rankport.exporters.graphs.swiglu import SwiGLU, swiglu_of
 from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Target
@@ -32,7 +32,7 @@ def traceable_experts(model: nn.Module, target: Target) -> Iterator[None]:
 
     Raises CheckpointError for experts of a form that is not supported.
     """
-    experts = [part for part in model.modules() if hasattr(part, "has_post_expert_norm")]
+    experts: list[Any] = [part for _, part in all_experts(model)]
     if not experts:
         yield
         return

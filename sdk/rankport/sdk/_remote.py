@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 
@@ -24,6 +24,7 @@ from rankport.protos.types import Side, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
 Text = str | Sequence[int]
+T = TypeVar("T")
 
 _PUSHBACK = "grpc-retry-pushback-ms"
 _OTHER_NAME = (
@@ -125,6 +126,16 @@ def _seconds(pushback_ms: str | None, without: float | None) -> float | None:
     if pushback_ms is None:
         return without
     return int(pushback_ms) / 1000 if re.fullmatch(r"\d{1,9}", pushback_ms) else -1.0
+
+
+async def in_loop(values: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
+    """Yields the values of a source of either sort."""
+    if isinstance(values, AsyncIterable):
+        async for value in values:
+            yield value
+    else:
+        for value in values:
+            yield value
 
 
 class ChunkRequests:

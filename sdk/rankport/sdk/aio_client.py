@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
 import grpc
@@ -16,26 +16,23 @@ from rankport.protos.arguments import (
 )
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages import wire
-from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
 from rankport.protos.ranking import Ranking
 from rankport.protos.types import (
-    EncodedText,
     Features,
     Item,
     OnMissing,
     Query,
     ScoreResult,
-    Side,
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk._remote import closed_client, rankport_errors
 from rankport.sdk.describing import DescribesInLoops
 from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.reading import ReadsInLoops
-from rankport.sdk.score_stream import AsyncScoreRequests
 from rankport.sdk.set_ranking import RanksSetsInLoops
+from rankport.sdk.streaming import StreamsInLoops
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
@@ -46,7 +43,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInLoops):
+class AsyncClient(StreamsInLoops, RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInLoops):
     """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
@@ -97,29 +94,6 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         response = await self._answer(lambda to: to.scoring.Score, request, timeout_s, priority)
         return wire.score_result(response)
 
-    async def score_stream(
-        self,
-        calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall],
-        timeout_s: float | None = None,
-        *,
-        window: int = 32,
-        priority: Priority | None = None,
-    ) -> AsyncIterator[StreamedScore]:
-        """Scores as `Client.score_stream`."""
-        timeout_s = checked_timeout_s(timeout_s)
-        requests = AsyncScoreRequests(self._model, window)
-        scoring = self._connected().scoring
-        with rankport_errors(self._address, timeout_s):
-            call = scoring.ScoreStream(
-                requests.drawn_async(calls), timeout=timeout_s, metadata=trace_metadata(priority)
-            )
-            try:
-                async for answer in requests.read_async(call):
-                    yield answer
-            finally:
-                call.cancel()
-        requests.raise_error()
-
     async def rank(
         self,
         prefix: Query,
@@ -146,31 +120,6 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
             priority=priority,
         )
         return Ranking.of(result, given if shown else None, top_k)
-
-    async def encode_stream(
-        self,
-        texts: AsyncIterable[tuple[str, Text]] | Iterable[tuple[str, Text]],
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-        chunk_texts: int = 64,
-        side: Side | None = None,
-        priority: Priority | None = None,
-    ) -> AsyncIterator[EncodedText]:
-        """Encodes as `Client.encode_stream`."""
-        timeout_s = checked_timeout_s(timeout_s)
-        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
-        drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
-        embedding = self._connected().embedding
-        with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(drawn, timeout=timeout_s, metadata=trace_metadata(priority))
-            try:
-                async for response in call:
-                    for result in wire.stream_results(response):
-                        yield result
-            finally:
-                call.cancel()
-        requests.raise_error()
 
     async def _written(
         self,

@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import closing
 from typing import Self, TypeVar
 
 import grpc
@@ -14,40 +13,37 @@ from rankport.protos.errors import Unavailable
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
 from rankport.protos.messages import wire
-from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority, said_priority
 from rankport.protos.ranking import Ranking, WeighingRanks
 from rankport.protos.types import (
-    EncodedText,
     Features,
     Item,
     OnMissing,
     Query,
     ScoreResult,
-    Side,
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk._remote import closed_client, rankport_errors
 from rankport.sdk.describing import Describes
 from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.reading import Reads
-from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.server_jobs import ServerJobs, is_repeatable
 from rankport.sdk.set_ranking import RanksSets
+from rankport.sdk.streaming import Streams
 from rankport.sdk.submitted import submitted
 from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
-from rankport.sdk.transport.connections import Connection, responses_of
-from rankport.sdk.transport.retries import REFUSALS, RetryBudget
+from rankport.sdk.transport.connections import Connection
+from rankport.sdk.transport.retries import REFUSALS, RetryBudget, Tries
 from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
+class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -141,33 +137,6 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
                 features=features,
             )
 
-    def score_stream(
-        self,
-        calls: Iterable[ScoreCall],
-        timeout_s: float | None = None,
-        *,
-        window: int = 32,
-        priority: Priority | None = None,
-    ) -> Iterator[StreamedScore]:
-        """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
-
-        A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
-        `timeout_s` and errors of `calls` are as those of `encode_stream`.
-        """
-        timeout_s = checked_timeout_s(timeout_s)
-        requests = ScoreRequests(self._model, window)
-        scoring = self._connected().scoring
-        with rankport_errors(self._address, timeout_s):
-            call = scoring.ScoreStream(
-                requests.drawn(calls), timeout=timeout_s, metadata=trace_metadata(priority)
-            )
-            with closing(responses_of(call, self._address)) as responses:
-                try:
-                    yield from requests.read(responses)
-                finally:
-                    requests.end()
-        requests.raise_error()
-
     def submit(
         self,
         prefix: Query,
@@ -189,35 +158,6 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
             lambda: rankport_errors(self._address, timeout_s),
             self._retries.tries(timeout_s),
         )
-
-    def encode_stream(
-        self,
-        texts: Iterable[tuple[str, Text]],
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-        chunk_texts: int = 64,
-        side: Side | None = None,
-        priority: Priority | None = None,
-    ) -> Iterator[EncodedText]:
-        """Encodes (id, text) pairs in bulk, in order; draws them no faster than the server works.
-
-        A bad text has the status `failed` and the reason as its message; the stream goes on. `timeout_s` is for
-        the whole stream, and the client's default does not apply. An error of `texts` itself is raised after
-        the results of what came before it. A source that gives no `chunk_texts` texts within the server's
-        `stream_idle_s`, ten minutes by default, ends in `DeadlineExceeded`: give smaller chunks.
-        """
-        timeout_s = checked_timeout_s(timeout_s)
-        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
-        embedding = self._connected().embedding
-        with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(
-                requests.drawn(texts), timeout=timeout_s, metadata=trace_metadata(priority)
-            )
-            with closing(responses_of(call, self._address)) as responses:
-                for response in responses:
-                    yield from wire.stream_results(response)
-        requests.raise_error()
 
     @property
     def admin(self) -> ModelAdmin:
@@ -288,13 +228,17 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         request: pb.GenerateRequest,
         sampling: Sampling,
         timeout_s: float | None,
-        left_s: float | None,
+        tries: Tries,
         priority: Priority | None,
     ) -> WrittenText:
         generation, traced = self._connected().generation, trace_metadata(priority, self._model)
-        with rankport_errors(self._address, timeout_s):
-            call = generation.Generate(request, timeout=left_s, metadata=traced)
-        return WrittenText(call, sampling, self._address, timeout_s)
+        return WrittenText(
+            lambda left_s: generation.Generate(request, timeout=left_s, metadata=traced),
+            sampling,
+            self._address,
+            timeout_s,
+            tries,
+        )
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

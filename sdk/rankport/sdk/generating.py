@@ -1,9 +1,10 @@
 """Texts that a server writes, as both clients give them: whole, or in parts as they come."""
 
 import asyncio
+import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Self
 
 import grpc
@@ -17,7 +18,7 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
 from rankport.sdk.calls import Calls, CallsInLoops
-from rankport.sdk.transport.retries import REFUSALS
+from rankport.sdk.transport.retries import REFUSALS, Tries
 
 AS_THE_BUNDLE_SAYS = Sampling()
 
@@ -27,26 +28,36 @@ class WrittenText(StaysInProcess):
 
     def __init__(
         self,
-        call: "grpc._CallIterator[pb.GenerateResponse]",
+        begin: Callable[[float | None], "grpc._CallIterator[pb.GenerateResponse]"],
         sampling: Sampling,
         address: str,
         timeout_s: float | None,
+        tries: Tries,
     ) -> None:
-        self._call, self._sampling = call, sampling
+        """Takes what begins an attempt of so many seconds; `timeout_s` is for all of them."""
+        self._begin, self._sampling, self._tries = begin, sampling, tries
         self._address, self._timeout_s = address, timeout_s
+        self._closed = threading.Event()
+        with rankport_errors(address, timeout_s):
+            self._call = begin(tries.left_s())
         self._process = OwnProcess()
         self._parts: list[GeneratedPart] = []
         self._last: pb.GenerateResponse | None = None
 
     def __iter__(self) -> Iterator[GeneratedPart]:
-        """Yields the parts that are still to come; raises what ended the text before its time."""
-        messages = self._process.steps(self._call, f"a text of {self._address} was begun", "begin it")
-        with rankport_errors(self._address, self._timeout_s):
-            for message in messages:
-                for part in generate_wire.part_values(message):
-                    self._parts.append(part)
-                    yield part
-                self._last = message if generate_wire.is_last(message) else None
+        """Yields the parts that are still to come; raises what ended the text before its time.
+
+        A text that no server took is begun anew, until its first part is there.
+        """
+        while True:
+            try:
+                yield from self._answered()
+                return
+            except REFUSALS as error:
+                if self._parts or self._closed.wait(self._tries.wait_s(error)):
+                    raise
+                with rankport_errors(self._address, self._timeout_s):
+                    self._call = self._begin(self._tries.left_s())
 
     def result(self) -> GenerateResult:
         """Reads the rest, and gives the whole text; raises as `Generator.generate`."""
@@ -57,7 +68,17 @@ class WrittenText(StaysInProcess):
     def close(self) -> None:
         """Ends the text, unless it is complete, or the parent's of this process."""
         if not self._process.forked:
+            self._closed.set()
             self._call.cancel()
+
+    def _answered(self) -> Iterator[GeneratedPart]:
+        messages = self._process.steps(self._call, f"a text of {self._address} was begun", "begin it")
+        with rankport_errors(self._address, self._timeout_s):
+            for message in messages:
+                for part in generate_wire.part_values(message):
+                    self._parts.append(part)
+                    yield part
+                self._last = message if generate_wire.is_last(message) else None
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +105,7 @@ class Generates(Calls):
         tries = self._retries.tries(timeout_s)
         while True:
             try:
-                with self._written(request, sampling, timeout_s, tries.left_s(), priority) as text:
+                with self._written(request, sampling, timeout_s, tries, priority) as text:
                     return text.result()
             except REFUSALS as error:
                 time.sleep(tries.wait_s(error))
@@ -101,7 +122,7 @@ class Generates(Calls):
         """Writes a text and gives its parts as they come. Arguments and errors are those of `Generator.stream`."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         timeout_s = self._timeout(timeout_s)
-        return self._written(request, sampling, timeout_s, timeout_s, priority)
+        return self._written(request, sampling, timeout_s, self._retries.tries(timeout_s), priority)
 
     def search(
         self,
@@ -125,10 +146,10 @@ class Generates(Calls):
         request: pb.GenerateRequest,
         sampling: Sampling,
         timeout_s: float | None,
-        left_s: float | None,
+        tries: Tries,
         priority: Priority | None,
     ) -> WrittenText:
-        """Begins one text, for which `left_s` of the caller's `timeout_s` are left."""
+        """Begins one text, within what `tries` have left of the caller's `timeout_s`."""
 
 
 class GeneratesInLoops(CallsInLoops):
@@ -170,9 +191,18 @@ class GeneratesInLoops(CallsInLoops):
         """Yields the parts of a text as they come; ending the iteration ends the text."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         timeout_s = self._timeout(timeout_s)
-        async for message in self._written(request, timeout_s, timeout_s, priority):
-            for part in generate_wire.part_values(message):
-                yield part
+        tries, begun = self._retries.tries(timeout_s), False
+        while True:
+            try:
+                async for message in self._written(request, timeout_s, tries.left_s(), priority):
+                    begun = True
+                    for part in generate_wire.part_values(message):
+                        yield part
+                return
+            except REFUSALS as error:
+                if begun:
+                    raise
+                await asyncio.sleep(tries.wait_s(error))
 
     async def search(
         self,

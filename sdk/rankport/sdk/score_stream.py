@@ -9,6 +9,7 @@ from rankport.protos.arguments import checked_count
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore, answer_value, call_message
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.sdk._remote import in_loop
 
 
 class ScoreRequests:
@@ -79,9 +80,8 @@ class AsyncScoreRequests(ScoreRequests):
         self, calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall]
     ) -> AsyncIterator[pb.ScoreStreamRequest]:
         """Yields a message a call, while there is room in the window."""
-        source = calls if isinstance(calls, AsyncIterable) else _drawn_in_loop(calls)
         try:
-            async for call in source:
+            async for call in in_loop(calls):
                 message = self._message(call)
                 await self._room.acquire()
                 yield message
@@ -95,8 +95,3 @@ class AsyncScoreRequests(ScoreRequests):
         async for response in responses:
             self._room.release()
             yield self._answer(response)
-
-
-async def _drawn_in_loop(calls: Iterable[ScoreCall]) -> AsyncIterator[ScoreCall]:
-    for call in calls:
-        yield call

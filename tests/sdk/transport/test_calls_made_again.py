@@ -10,9 +10,12 @@ import grpc
 import pytest
 
 from rankport.protos.errors import DeadlineExceeded, Unavailable
+from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
 
 TASK = EncodeTask(items="items.csv")
+SOON = (("grpc-retry-pushback-ms", "1"),)
+NOT_FOUND = pb.StreamError(name="NotFound", message="no model")
 
 
 class Leaving(grpc.GenericRpcHandler):
@@ -61,9 +64,9 @@ def address(leaving: Leaving) -> Iterator[str]:
         (lambda client: client.score("q", ["a"]), {"Score": 4}),
         (lambda client: client.submit("q", ["a"]).result(20.0), {"Score": 4}),
         (lambda client: client.generate("a"), {"Generate": 4}),
-        (lambda client: next(iter(client.stream("a"))), {"Generate": 1}),
-        (lambda client: next(client.score_stream([ScoreCall("1", "q", ["a"])])), {"ScoreStream": 1}),
-        (lambda client: next(client.encode_stream([("1", "a")])), {"EncodeStream": 1}),
+        (lambda client: next(iter(client.stream("a"))), {"Generate": 4}),
+        (lambda client: next(client.score_stream([ScoreCall("1", "q", ["a"])])), {"ScoreStream": 4}),
+        (lambda client: next(client.encode_stream([("1", "a")])), {"EncodeStream": 4}),
         (lambda client: client.admin.roll_back("prod", 20.0), {"RollBack": 1}),
         (lambda client: client.jobs.create(TASK, timeout_s=20.0), {"Create": 1}),
         (lambda client: client.jobs.create(TASK, "nightly", timeout_s=20.0), {"Create": 4}),
@@ -73,6 +76,7 @@ def address(leaving: Leaving) -> Iterator[str]:
 def test_what_does_the_same_twice_is_made_again(
     call: Callable[[Client], object], calls: dict[str, int], address: str, leaving: Leaving
 ) -> None:
+    leaving.hint = SOON
     with Client(address, timeout_s=20.0) as client, pytest.raises(Unavailable, match="going"):
         call(client)
     assert leaving.calls == calls
@@ -81,12 +85,87 @@ def test_what_does_the_same_twice_is_made_again(
 def test_the_asyncio_client_does_too(address: str, leaving: Leaving) -> None:
     async def ask() -> None:
         async with AsyncClient(address, timeout_s=20.0) as client:
-            for call in (client.score("q", ["a"]), client.generate("a")):
+            streams = (
+                client.stream("a"),
+                client.score_stream([ScoreCall("1", "q", ["a"])]),
+                client.encode_stream([("1", "a")]),
+            )
+            for call in (client.score("q", ["a"]), client.generate("a"), *map(anext, streams)):
                 with pytest.raises(Unavailable, match="going"):
                     await call
 
+    leaving.hint = SOON
     asyncio.run(ask())
-    assert leaving.calls == {"Score": 4, "Generate": 4}
+    assert leaving.calls == {"Score": 4, "Generate": 8, "ScoreStream": 4, "EncodeStream": 4}
+
+
+class LeavingOnce(grpc.GenericRpcHandler):
+    """Server whose first stream of scores ends unanswered, behind two messages; and the next behind two answers."""
+
+    def __init__(self) -> None:
+        self.streams: list[list[str]] = []
+
+    def service(self, _: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        def answer(
+            requests: Iterator[pb.ScoreStreamRequest], context: grpc.ServicerContext
+        ) -> Iterator[pb.ScoreStreamResponse]:
+            self.streams.append(read := [])
+            for request in requests:
+                read.append(request.id)
+                if len(self.streams) > 1:
+                    yield pb.ScoreStreamResponse(id=request.id, error=NOT_FOUND)
+                if len(read) == 2 and len(self.streams) != 2:
+                    context.set_trailing_metadata(SOON)
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "going")
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer, pb.ScoreStreamRequest.FromString, pb.ScoreStreamResponse.SerializeToString
+        )
+
+
+@pytest.fixture
+def leaving_once() -> Iterator[tuple[LeavingOnce, str]]:
+    handler = LeavingOnce()
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield handler, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def scored(address: str) -> Iterator[str]:
+    with Client(address) as client:
+        for answer in client.score_stream((ScoreCall(id, "q", ["a"]) for id in "abcdef"), window=3):
+            yield answer.id
+
+
+def scored_in_a_loop(address: str) -> Iterator[str]:
+    ids: list[str] = []
+
+    async def ask() -> None:
+        async with AsyncClient(address) as client:
+            calls = (ScoreCall(id, "q", ["a"]) for id in "abcdef")
+            ids.extend([answer.id async for answer in client.score_stream(calls, window=3)])
+
+    asyncio.run(ask())
+    yield from ids
+
+
+@pytest.mark.parametrize("scored", [scored, scored_in_a_loop])
+def test_a_stream_that_is_begun_anew_sends_all_messages_in_their_order(
+    scored: Callable[[str], Iterator[str]], leaving_once: tuple[LeavingOnce, str]
+) -> None:
+    handler, address = leaving_once
+    assert list(scored(address)) == list("abcdef")
+    assert handler.streams == [["a", "b"], list("abcdef")]
+
+
+def test_a_stream_that_had_an_answer_is_not_begun_anew(leaving_once: tuple[LeavingOnce, str]) -> None:
+    handler, address = leaving_once
+    handler.streams += [[], []]  # as if two were over
+    with pytest.raises(Unavailable, match="going"):
+        list(scored(address))
+    assert handler.streams[2:] == [["a", "b"]]
 
 
 @pytest.mark.parametrize("hint_ms", ["-1", "60000"])

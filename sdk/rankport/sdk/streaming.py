@@ -1,0 +1,199 @@
+"""Streams of both clients: scores of many requests, and texts encoded in bulk."""
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, closing
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.messages import wire
+from rankport.protos.messages.streamed import ScoreCall, StreamedScore
+from rankport.protos.priorities import Priority
+from rankport.protos.types import EncodedText, Side, Truncation
+from rankport.sdk._remote import ChunkRequests, Text, in_loop, rankport_errors
+from rankport.sdk.calls import Calls, CallsInLoops
+from rankport.sdk.score_stream import AsyncScoreRequests, ScoreRequests
+from rankport.sdk.transport.connections import AsyncConnection, Connection, responses_of
+from rankport.sdk.transport.kept_messages import AsyncKeptMessages, KeptMessages
+from rankport.sdk.transport.retries import REFUSALS
+from rankport.sdk.transport.tracing import trace_metadata
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+
+
+class Streams(Calls):
+    """Streams of the client that blocks. One that no server took is begun anew, until its first answer is there."""
+
+    _address: str
+
+    def score_stream(
+        self,
+        calls: Iterable[ScoreCall],
+        timeout_s: float | None = None,
+        *,
+        window: int = 32,
+        priority: Priority | None = None,
+    ) -> Iterator[StreamedScore]:
+        """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
+
+        A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
+        `timeout_s` and errors of `calls` are as those of `encode_stream`.
+        """
+        requests = ScoreRequests(self._model, window)
+        drawn = requests.drawn(calls)
+        with closing(
+            self._streamed(lambda to: to.scoring.ScoreStream, drawn, timeout_s, priority)
+        ) as responses:
+            try:
+                yield from requests.read(responses)
+            finally:
+                requests.end()
+        requests.raise_error()
+
+    def encode_stream(
+        self,
+        texts: Iterable[tuple[str, Text]],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        chunk_texts: int = 64,
+        side: Side | None = None,
+        priority: Priority | None = None,
+    ) -> Iterator[EncodedText]:
+        """Encodes (id, text) pairs in bulk, in order; draws them no faster than the server works.
+
+        A bad text has the status `failed` and the reason as its message; the stream goes on. `timeout_s` is for
+        the whole stream, and the client's default does not apply. An error of `texts` itself is raised after
+        the results of what came before it. A source that gives no `chunk_texts` texts within the server's
+        `stream_idle_s`, ten minutes by default, ends in `DeadlineExceeded`: give smaller chunks.
+        """
+        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
+        drawn = requests.drawn(texts)
+        with closing(
+            self._streamed(lambda to: to.embedding.EncodeStream, drawn, timeout_s, priority)
+        ) as responses:
+            for response in responses:
+                yield from wire.stream_results(response)
+        requests.raise_error()
+
+    def _streamed(
+        self,
+        method: "Callable[[Connection], grpc.StreamStreamMultiCallable[RequestT, AnswerT]]",
+        messages: Iterator[RequestT],
+        timeout_s: float | None,
+        priority: Priority | None,
+    ) -> Generator[AnswerT, None, None]:
+        timeout_s = checked_timeout_s(timeout_s)
+        tries, kept = self._retries.tries(timeout_s), KeptMessages(messages)
+        traced = trace_metadata(priority)
+        while True:
+            called = method(self._connected())
+            try:
+                with rankport_errors(self._address, timeout_s):
+                    call = called(kept.sent(), timeout=tries.left_s(), metadata=traced)
+                    with closing(responses_of(call, self._address)) as responses:
+                        for response in responses:
+                            kept.answered = True
+                            yield response
+                return
+            except REFUSALS as error:
+                if kept.answered:
+                    raise
+                time.sleep(tries.wait_s(error))
+
+    @abstractmethod
+    def _connected(self) -> Connection:
+        """Gives the connection."""
+
+
+class StreamsInLoops(CallsInLoops):
+    """Streams of the asyncio client, begun anew as those of `Streams`."""
+
+    _address: str
+
+    async def score_stream(
+        self,
+        calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall],
+        timeout_s: float | None = None,
+        *,
+        window: int = 32,
+        priority: Priority | None = None,
+    ) -> AsyncIterator[StreamedScore]:
+        """Scores as `Client.score_stream`."""
+        requests = AsyncScoreRequests(self._model, window)
+        drawn = requests.drawn_async(calls)
+        async with aclosing(
+            self._streamed(lambda to: to.scoring.ScoreStream, drawn, timeout_s, priority)
+        ) as responses:
+            async for answer in requests.read_async(responses):
+                yield answer
+        requests.raise_error()
+
+    async def encode_stream(
+        self,
+        texts: AsyncIterable[tuple[str, Text]] | Iterable[tuple[str, Text]],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        chunk_texts: int = 64,
+        side: Side | None = None,
+        priority: Priority | None = None,
+    ) -> AsyncIterator[EncodedText]:
+        """Encodes as `Client.encode_stream`."""
+        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
+        drawn = requests.drawn_async(in_loop(texts))
+        async with aclosing(
+            self._streamed(lambda to: to.embedding.EncodeStream, drawn, timeout_s, priority)
+        ) as responses:
+            async for response in responses:
+                for result in wire.stream_results(response):
+                    yield result
+        requests.raise_error()
+
+    async def _streamed(
+        self,
+        method: "Callable[[AsyncConnection], grpc.aio.StreamStreamMultiCallable[RequestT, AnswerT]]",
+        messages: AsyncIterator[RequestT],
+        timeout_s: float | None,
+        priority: Priority | None,
+    ) -> AsyncGenerator[AnswerT, None]:
+        timeout_s = checked_timeout_s(timeout_s)
+        tries, kept = self._retries.tries(timeout_s), AsyncKeptMessages(messages)
+        traced = trace_metadata(priority)
+        try:
+            while True:
+                called = method(self._connected())
+                try:
+                    with rankport_errors(self._address, timeout_s):
+                        call = called(kept.sent(), timeout=tries.left_s(), metadata=traced)
+                        try:
+                            async for response in call:
+                                kept.answered = True
+                                yield response
+                        finally:
+                            call.cancel()
+                    return
+                except REFUSALS as error:
+                    if kept.answered:
+                        raise
+                    await asyncio.sleep(tries.wait_s(error))
+        finally:
+            kept.close()
+
+    @abstractmethod
+    def _connected(self) -> AsyncConnection:
+        """Gives the connection of the running loop."""

@@ -18,6 +18,7 @@ from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATIO
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
+from rankport.exporters.checkpoints.forms.adapter_published import merge_by_published_names, require_mergeable
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
@@ -126,13 +127,13 @@ def load_checkpoint(
             raise InvalidRequest(
                 f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
             )
-        return _load(path, head, ignore_remote_code, task=task)
+        return _load(path, head, ignore_remote_code, task=task)[0]
     folder = base_of(inner, base)
-    below = _load(folder, head, ignore_remote_code, inner, task)
+    below, merged = _load(folder, head, ignore_remote_code, inner, task)
     code = code_beside(inner)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
-    model, facts = merge_adapter(below.model, inner)
+    model, facts = (below.model, merged) if merged is not None else merge_adapter(below.model, inner)
     own = checkpoint_sha256(path)
     return dataclasses.replace(
         below,
@@ -156,28 +157,33 @@ def _load(
     ignore_remote_code: bool,
     adapter: Path | None = None,
     task: str | None = None,
-) -> Checkpoint:
+) -> tuple[Checkpoint, AdapterFacts | None]:
+    """Loads a folder, as the base of `adapter` if given; facts of that where it is merged already."""
     inner = transformer_folder(path)
     folder = CheckpointFolder.open(inner, task)
-    tasks = folder.adapters
-    if adapter is not None and wanted != "none":
-        folder = with_adapters_head(folder, adapter)
+    tasks, dtype = folder.adapters, folder.tensors.main_dtype()
+    if adapter is not None:
+        require_mergeable(folder)
+        folder = folder if wanted == "none" else with_adapters_head(folder, adapter)
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
         require_none(inner, code, folder.raw.get("model_type"), known=known)
     if tasks is not None:
         tasks.place(task)
     head = _loaded_head(wanted, folder.architecture, path)
+    merged: AdapterFacts | None = None
+    if adapter is not None and folder.published is not None:
+        folder, merged = merge_by_published_names(folder, adapter, head)
     loaded = load_form(folder, head)
     model = loaded.model
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    return Checkpoint(
+    checkpoint = Checkpoint(
         path=path,
         model=model,
         head=head,
         architecture=folder.architecture,
         model_type=str(folder.raw["model_type"]),
-        dtype=folder.tensors.main_dtype(),
+        dtype=dtype,
         parameters=loaded.parameters or _parameters(model),
         sha256=checkpoint_sha256(path),
         tokenizer_file=tokenizer_of_folder(path),
@@ -190,6 +196,7 @@ def _load(
         instruction=None if tasks is None or task is None else tasks.instructions[task],
         library_reads=folder.published is None,
     )
+    return checkpoint, merged
 
 
 def checkpoint_sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ arXiv 2312.03732); DoRA rescales the columns of that sum (arXiv 2402.09353, sect
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,19 @@ class AdapterFacts:
     base: str | None  # base_model_name_or_path, as the adapter says it
     notes: tuple[str, ...]  # what the adapter changed besides weights
 
+    @classmethod
+    def of(cls, config: AdapterConfig, notes: Iterable[str]) -> "AdapterFacts":
+        """Takes the facts of its config."""
+        return cls(
+            "LORA",
+            config.rank,
+            config.alpha,
+            config.target_modules,
+            config.modules_to_save,
+            config.base,
+            tuple(notes),
+        )
+
 
 def merge_adapter(model: nn.Module, adapter: Path) -> tuple[nn.Module, AdapterFacts]:
     """Merges a folder's adapter into the fp32 `model`, in place; makes another one only if the adapter brings a head.
@@ -55,28 +68,19 @@ def merge_adapter(model: nn.Module, adapter: Path) -> tuple[nn.Module, AdapterFa
     Raises CheckpointError naming the field or tensor that cannot be merged exactly.
     """
     config = AdapterConfig.read(adapter)
-    stored = _read(adapter)
+    stored = read_adapter(adapter)
     trains = {parameter.requires_grad for parameter in model.parameters()} == {True}
     model = _with_head(model, stored)
     root, stored = _root(model, stored)
     vocabulary = Vocabulary.of(model, root, config)
     notes = vocabulary.prepare(stored)
-    _merge(root, config, stored)
+    merge_lora(root, config, stored)
     notes += vocabulary.settle()
     model.eval().requires_grad_(trains)
-    facts = AdapterFacts(
-        "LORA",
-        config.rank,
-        config.alpha,
-        config.target_modules,
-        config.modules_to_save,
-        config.base,
-        tuple(notes),
-    )
-    return model, facts
+    return model, AdapterFacts.of(config, notes)
 
 
-def _read(adapter: Path) -> dict[str, Tensor]:
+def read_adapter(adapter: Path) -> dict[str, Tensor]:
     """Reads the stored tensors in fp32, named as in the model that was trained."""
     file = adapter / ADAPTER_WEIGHTS
     if not file.is_file():
@@ -156,7 +160,8 @@ def _root(model: nn.Module, stored: dict[str, Tensor]) -> tuple[nn.Module, dict[
     return (model, stored) if inside else (model.base_model, stored)  # type: ignore[return-value]
 
 
-def _merge(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]) -> None:
+def merge_lora(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]) -> None:
+    """Merges what is stored into the modules below `root`, in place. Raises CheckpointError for what does not fit."""
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     fields = config.raw | {

@@ -43,7 +43,7 @@ def with_adapters_head(base: CheckpointFolder, adapter: Path) -> CheckpointFolde
 
     The base itself where it is that class, is a causal LM, or where the adapter brings no head.
 
-    Raises CheckpointError for a head whose labels cannot be counted.
+    Raises CheckpointError for a head whose labels cannot be counted, or of a published layout that transformers lacks.
     """
     stated = read_json_object(adapter / ADAPTER_CONFIG)
     classes = _CLASSES.get(str(stated.get("task_type")), {})
@@ -58,6 +58,13 @@ def with_adapters_head(base: CheckpointFolder, adapter: Path) -> CheckpointFolde
     }
     if not whole:
         return base
+    if base.words is not None and trained not in base.words.classes:
+        known = ", ".join(sorted(base.words.classes))
+        raise CheckpointError(
+            f"{adapter / ADAPTER_CONFIG}: task_type is {stated['task_type']!r}, over the layout of "
+            f"{base.published.code}, of whose classes transformers has {known} alone: export the merged model of one "  # type: ignore[union-attr]
+            "of these"
+        )
     outputs = next((whole[name] for name in _OUTPUTS if name in whole), None)
     if outputs is None:
         raise CheckpointError(

@@ -23,7 +23,7 @@ from rankport.exporters.checkpoints.forms.renamed_tensors import RenamedTensors
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors, of_llama_cpp
 from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.list_ranker.recipe import with_recipe
-from rankport.exporters.checkpoints.published.layout import PublishedLayout, TaskAdapters
+from rankport.exporters.checkpoints.published.layout import PublishedLayout, PublishedModel, TaskAdapters
 from rankport.exporters.checkpoints.published.table import layout_of
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
@@ -51,7 +51,7 @@ class CheckpointFolder:
     notes: tuple[str, ...] = ()  # what was read of other files
     brought: frozenset[str] = frozenset()  # tensors of an adapter's head, for which a stored one stays behind
     published: PublishedLayout | None = None  # in whose words it was, before fields and tensors were renamed
-    adapters: TaskAdapters | None = None
+    words: PublishedModel | None = None  # of such a layout: what was renamed to what
 
     @classmethod
     def open(cls, path: Path, task: str | None = None) -> "CheckpointFolder":
@@ -84,8 +84,13 @@ class CheckpointFolder:
             tensors=RenamedTensors(self.tensors, model, task),
             notes=(*self.notes, f"config.json: {read}{code}", *model.notes),
             published=layout,
-            adapters=model.adapters,
+            words=model,
         )
+
+    @property
+    def adapters(self) -> TaskAdapters | None:
+        """Adapters that a published layout has for its tasks."""
+        return None if self.words is None else self.words.adapters
 
     @property
     def architecture(self) -> str:

@@ -36,7 +36,7 @@ class RenamedTensors(StoredTensors):
         super().__init__(())
         self.files = stored.files
         self._notes = stored._notes
-        self._stored, self._adapters, self._task = stored, model.adapters, task
+        self.stored, self._adapters, self._task = stored, model.adapters, task
         self._parts: dict[str, _Part] = {}
         for name in stored:
             match = None if model.adapters is None else _ADAPTED.fullmatch(name)
@@ -55,12 +55,12 @@ class RenamedTensors(StoredTensors):
     def read(self, name: str) -> Tensor:
         """Reads a tensor as stored, or with its adapter in fp32. Raises CheckpointError where no task is named."""
         part = self._parts[name]
-        whole = self._stored.read(part.stored) if part.adapted is None else self._merged(part.adapted)
+        whole = self.stored.read(part.stored) if part.adapted is None else self._merged(part.adapted)
         return whole.chunk(part.count)[part.place]
 
     def _add(self, stored: str, name: str, model: PublishedModel, adapted: str | None) -> None:
         places = model.tensors.places(name)
-        shape, count = self._stored.shape(stored), len(places)
+        shape, count = self.stored.shape(stored), len(places)
         if not shape or shape[0] % count:
             raise CheckpointError(
                 f"tensor {stored!r} has shape {list(shape)}, and holds {count} of equal size, one below the other: "
@@ -73,13 +73,13 @@ class RenamedTensors(StoredTensors):
                 )
             self._parts[part] = _Part(stored, place, count, adapted)
             self._shapes[part] = (shape[0] // count, *shape[1:]) if count > 1 else shape
-            self._dtypes[part] = self._stored._dtypes[stored]
+            self._dtypes[part] = self.stored._dtypes[stored]
 
     def _merged(self, layer: str) -> Tensor:
         """Adds a task's adapter to a weight, in fp32: B A of a layer, A B of a table, times alpha by rank."""
         assert self._adapters is not None
         task, beside = self._adapters.place(self._task), f"{layer}.parametrizations.weight"
-        weight = self._stored.read(f"{beside}.original").to(torch.float32)
+        weight = self.stored.read(f"{beside}.original").to(torch.float32)
         down, up = (self._adapter(f"{beside}.0.lora_{name}") for name in "AB")
         first, second = (down, up) if layer.endswith(_TABLE) else (up, down)
         rank, count = self._adapters.rank, len(self._adapters.names)
@@ -92,6 +92,6 @@ class RenamedTensors(StoredTensors):
         return torch.addmm(weight, first[task].float(), second[task].float(), alpha=self._adapters.scaling)
 
     def _adapter(self, name: str) -> Tensor:
-        if name not in self._stored:
+        if name not in self.stored:
             raise CheckpointError(f"the checkpoint lacks tensor {name!r}: copy it again")
-        return self._stored.read(name)
+        return self.stored.read(name)

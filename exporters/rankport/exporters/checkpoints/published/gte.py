@@ -70,7 +70,7 @@ def _read(raw: Fields) -> PublishedModel:
         "rope_parameters": rope,
         "architectures": renamed_class(raw, classes, CODE),
     }
-    return PublishedModel(fields, _TENSORS, notes)
+    return PublishedModel(fields, _TENSORS, notes, classes=frozenset(classes.values()))
 
 
 def _rope(raw: Fields) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -125,11 +125,11 @@ def _read(raw: Fields) -> PublishedModel:
     classes["XLMRobertaLoRA"] = f"{family}Model"
     fields["architectures"] = renamed_class(raw, classes, CODE)
     adapters = _adapters(raw)
-    notes = _notes(raw, adapters)
+    notes, stood = _notes(raw, adapters), frozenset(classes.values())
     if kind == "absolute":
-        return PublishedModel(fields, _BY_TABLE, notes, adapters)
+        return PublishedModel(fields, _BY_TABLE, notes, adapters, stood)
     fields |= {"model_type": "jina_embeddings_v3", "rope_parameters": _rope(raw)}
-    return PublishedModel(fields, _ROTARY, notes, adapters)
+    return PublishedModel(fields, _ROTARY, notes, adapters, stood)
 
 
 def _notes(raw: Fields, adapters: TaskAdapters | None) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class PublishedModel:
     tensors: TensorNames
     notes: tuple[str, ...] = ()
     adapters: TaskAdapters | None = None
+    classes: frozenset[str] = frozenset()  # of transformers that are some class of the code
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ def _read(raw: Fields) -> PublishedModel:
     if has_experts:
         own = f"{MOE_CLASS} is rankport's own, of the published maths: transformers has no experts of it"
         notes = (own, *notes)
-    return PublishedModel(fields | scaled, tensors, notes)
+    return PublishedModel(fields | scaled, tensors, notes, classes=frozenset(classes.values()))
 
 
 def _trained_positions(raw: Fields) -> tuple[dict[str, int], tuple[str, ...]]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -40,11 +41,9 @@ class Uses:
 
     async def ended(self, timeout_s: float) -> bool:
         """Waits until there is none, for so long at most. True if so."""
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._none.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
+        return not self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,8 @@ class Versions:
 
     def fail(self, version: Version, reason: str) -> None:
         """Remembers that a version was not loaded, and why."""
-        self._all.pop(version.model, None)
+        if self._all.get(version.model) is version:  # and no other of that name
+            del self._all[version.model]
         version.enter(ModelState.FAILED)
         self._failed.append(version.told(reason))
 

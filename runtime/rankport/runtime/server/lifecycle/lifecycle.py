@@ -124,13 +124,7 @@ class Lifecycle:
         if model not in self._models.versions and (saved := self._memory.drop_version(model)) is not None:
             self._models.versions.forget_failed(model)
             return _never_ready(saved)
-        version = self._models.versions.ready(model)
-        naming = self._models.aliases.naming(model)
-        if naming:
-            raise InvalidRequest(
-                f"{model} is what alias {', '.join(naming)} stands for: set the alias to another version first"
-            )
-        return await self._through(self._unload(version))
+        return await self._through(self._unload_unnamed(model))
 
     def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
         """Has an alias stand for versions, at once. Raises as `ServedModels.set_alias` and `Memory`."""
@@ -202,8 +196,18 @@ class Lifecycle:
         if not order.replace:
             return
         for model in before:
-            if model != loaded.model and not self._models.aliases.naming(model):
-                await self._unload(self._models.versions.ready(model))
+            ready = {version.model: version for version in self._models.versions.all_ready()}
+            if model in ready and model != loaded.model and not self._models.aliases.naming(model):
+                await self._unload(ready[model])
+
+    async def _unload_unnamed(self, model: str) -> ModelVersion:
+        version = self._models.versions.ready(model)
+        naming = self._models.aliases.naming(model)
+        if naming:
+            raise InvalidRequest(
+                f"{model} is what alias {', '.join(naming)} stands for: set the alias to another version first"
+            )
+        return await self._unload(version)
 
     async def _unload(self, version: Version) -> ModelVersion:
         self._memory.drop_version(version.model)

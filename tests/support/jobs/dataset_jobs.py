@@ -16,6 +16,7 @@ from rankport.protos.types import Truncation
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
+from rankport.runtime.jobs.datasets.groups import groups_of
 from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
 from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
@@ -69,15 +70,21 @@ def texts_of(book: Path) -> int:
     return sum(map(int, book.read_text().split())) if book.exists() else 0
 
 
-def write_files(folder: Path, files: int, suffix: str = "csv") -> tuple[ItemsFile, ...]:
-    """Files of 200 rows, in CSV or JSONL, the last one of each with the id of its first, and one malformed."""
+def write_files(
+    folder: Path, files: int, suffix: str = "csv", *, small: bool = False
+) -> tuple[ItemsFile, ...]:
+    """Files of 200 rows, in CSV or JSONL, the last one of each with the id of its first, and one malformed.
+
+    Unless they are `small`, each is a group of its own.
+    """
+    note = "" if small else "n" * 1500  # of a column that nobody reads
     for number in range(files):
         ids = [f"i{number}-{row}" for row in range(ROWS_A_FILE - 1)] + [f"i{number}-0"]
         texts = ["malformed" if row == 7 else f"text {'x' * (row % 29)} {row}" for row in range(ROWS_A_FILE)]
         rows = list(zip(ids, texts, strict=True))
-        lines = ["id,text", *map(",".join, rows)]
+        lines = ["id,text,note", *(f"{id},{text},{note}" for id, text in rows)]
         if suffix == "jsonl":
-            lines = [json.dumps({"id": id, "text": text}) for id, text in rows]
+            lines = [json.dumps({"id": id, "text": text, "note": note}) for id, text in rows]
         (folder / f"{number}.{suffix}").write_text("\n".join(lines) + "\n")
     return tuple(
         ItemsFile.open(folder / f"{number}.{suffix}", id_column="id", text_columns=("text",))
@@ -113,12 +120,12 @@ def stored(folder: Path) -> Mapping[str, Stored]:
 
 
 def in_one_process(folder: Path, files: tuple[ItemsFile, ...]) -> dict[str, Stored]:
-    """Encodes the files with a job of one process, one after the other."""
+    """Encodes the files with a job of one process each, of small ones that follow each other with one."""
     encoder = HashEncoder(padding_matters=True)
     with open_store(folder / "one", create=True) as store:
         namespace = namespace_of(store, encoder)
-        for file in files:
-            run_encode_job(encoder, namespace, file.rows(), CONFIG)
+        for group in groups_of(files):
+            run_encode_job(encoder, namespace, group.rows(), CONFIG)
         keys = list(namespace.keys())
         tokens, infos = namespace.get_many(keys), namespace.info_many(keys)
     return {

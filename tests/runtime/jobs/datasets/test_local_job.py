@@ -57,6 +57,27 @@ def test_a_changed_row_makes_its_window_anew_and_no_other(tmp_path: Path) -> Non
     assert stored(out) == in_one_process(tmp_path / "again", files)
 
 
+def test_small_files_share_parts_and_only_the_changed_part_is_made_anew(tmp_path: Path) -> None:
+    write_files(tmp_path, 70, small=True)
+    for number in range(70):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))  # a head, and two rows
+    files = tuple(
+        ItemsFile.open(tmp_path / f"{number}.csv", id_column="id", text_columns=("text",))
+        for number in range(70)
+    )
+    (tmp_path / "2.csv").write_text("id,text\ni0-0,again\nb,\n")
+    out, bad = tmp_path / "out", list[BadRow]()
+    report = run_dataset_job(HashEncoder(padding_matters=True), target(out), files, on_bad_row=bad.append)
+    assert (report.rows_read, report.encoded, len(parts_in(out))) == (140, 138, 5)  # of 64 files 4, and of 6
+    assert [(row.file, row.line) for row in bad] == [(str(files[2].path), 2), (str(files[2].path), 3)]
+    assert stored(out) == in_one_process(tmp_path, files)
+    (tmp_path / "69.csv").write_text("id,text\ni69-0,other\n")
+    told: list[BadRow] = []
+    again = run_dataset_job(HashEncoder(padding_matters=True), target(out), files, on_bad_row=told.append)
+    assert (again.encoded, again.unchanged, told) == (11, 126, bad)
+
+
 @pytest.mark.parametrize(
     ("names", "refused"),
     [

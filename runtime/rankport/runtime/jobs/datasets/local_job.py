@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 from rankport.runtime.jobs.batching import windows
+from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
 from rankport.runtime.jobs.datasets.tally import Tally
-from rankport.runtime.jobs.datasets.windows import PartMaker, Place, Rows, Target
+from rankport.runtime.jobs.datasets.windows import Line, PartMaker, Place, Rows, Target, line_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.key_set import KeySet
@@ -31,7 +32,7 @@ def run_dataset_job(
     seen = KeySet()
     with (
         Tally(target, files, on_progress, on_bad_row) as tally,
-        closing(read_ahead(_windows(files, target.config.window_rows), 1)) as ahead,
+        closing(read_ahead(_windows(groups_of(files), target.config.window_rows), 1)) as ahead,
     ):
         maker = PartMaker(encoder, target)
         for place, rows in ahead:
@@ -40,14 +41,14 @@ def run_dataset_job(
         return tally.finish()
 
 
-def _windows(files: Sequence[ItemsFile], size: int) -> Iterator[tuple[Place, Rows]]:
-    for number, file in enumerate(files):
-        for index, rows in windows(file.rows(), size):
-            yield Place(number, index), rows
+def _windows(groups: Sequence[FileGroup], size: int) -> Iterator[tuple[Place, Rows]]:
+    for group in groups:
+        for index, rows in windows(group.rows(), size):
+            yield Place(group.first, index), rows
 
 
-def _repeated(rows: Rows, seen: KeySet) -> frozenset[int]:
+def _repeated(rows: Rows, seen: KeySet) -> frozenset[Line]:
     """Finds the lines whose id was seen, and notes the ids of the others."""
     usable = [row for row in rows if isinstance(row, ItemRow)]
     new = seen.add([row.id for row in usable])
-    return frozenset(row.line for row, first in zip(usable, new, strict=True) if not first)
+    return frozenset(line_of(row) for row, first in zip(usable, new, strict=True) if not first)

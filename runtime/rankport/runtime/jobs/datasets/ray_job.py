@@ -1,9 +1,9 @@
 """`run_ray_job`: files of items to a dataset of embedding tokens, on the actors of a Ray cluster.
 
 Files are read twice: for the hashes of ids, so that of several rows with one id the first counts as everywhere, then
-window by window. A read task has a file, or some windows of a large one, an actor one window at a time; what a lost
-node had finished is a part that is there. The same call again makes only what is missing; parts that are not of this
-input are deleted at its end.
+window by window. A read task has a file, some windows of a large one or many small ones, an actor one window at a time;
+what a lost node had finished is a part that is there. The same call again makes only what is missing; parts that are
+not of this input are deleted at its end.
 """
 
 import json
@@ -19,6 +19,7 @@ import numpy as np
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError, Unavailable
 from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
 from rankport.runtime.jobs.datasets.ray_config import READER_CPUS, RayConfig
 from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import (
@@ -61,14 +62,15 @@ def run_ray_job(
         Unavailable: the cluster cannot be reached, or lost what it needs. In all cases a rerun continues.
     """
     with Tally(target, files, on_progress, on_bad_row) as tally, _cluster(config) as data:
+        groups = groups_of(files)
         names = data.from_items(
-            [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
+            [{"group": number} for number in range(len(groups))], override_num_blocks=len(groups)
         )
-        pieces = _pieces(data, names, files, config.read_rows, target.config.window_rows)
-        duplicates = _duplicates(pieces, files)
+        pieces = _pieces(data, names, groups, config.read_rows, target.config.window_rows)
+        duplicates = _duplicates(pieces, groups)
         # Other resources than an actor's keep Ray from reading and encoding a file in one and the same actor.
         windows = pieces.map_batches(
-            partial(windows_of, files, target.config.window_rows, on_bad_row is not None),
+            partial(windows_of, groups, target.config.window_rows, on_bad_row is not None),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=READER_CPUS,
@@ -87,17 +89,17 @@ def run_ray_job(
         return tally.finish()
 
 
-def _pieces(data: Any, names: Any, files: Sequence[ItemsFile], read_rows: int, window_rows: int) -> Any:
+def _pieces(data: Any, names: Any, groups: Sequence[FileGroup], read_rows: int, window_rows: int) -> Any:
     """Cuts files at the starts of windows, so that parts are those of files read from start to end."""
     rows = -(-read_rows // window_rows) * window_rows
-    cut = names.map_batches(partial(pieces_of, files, rows), batch_size=1, batch_format="pyarrow")
+    cut = names.map_batches(partial(pieces_of, groups, rows), batch_size=1, batch_format="pyarrow")
     found = [{"piece": row["piece"]} for row in cut.iter_rows()]
     return data.from_items(found, override_num_blocks=len(found))
 
 
-def _duplicates(pieces: Any, files: Sequence[ItemsFile]) -> Duplicates:
+def _duplicates(pieces: Any, groups: Sequence[FileGroup]) -> Duplicates:
     """Finds the rows whose id came earlier, in the order of files and lines."""
-    hashed = pieces.map_batches(partial(hashed_ids, files), batch_size=1, batch_format="pyarrow")
+    hashed = pieces.map_batches(partial(hashed_ids, groups), batch_size=1, batch_format="pyarrow")
     places, hashes = [], []
     for batch in hashed.iter_batches(batch_size=None, batch_format="pyarrow"):
         places.append(np.stack([batch.column("file").to_numpy(), batch.column("line").to_numpy()], axis=1))

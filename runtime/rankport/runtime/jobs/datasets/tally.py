@@ -51,7 +51,7 @@ class Tally:
         self._names = [str(file.path) for file in files] if len(files) > 1 else [""]
         self._encoded: dict[str, int] = {}  # rows of each part
         self._rows = self._truncated = 0
-        self._first_bad: list[tuple[str, BadRow]] = []  # with their parts, in order
+        self._first_bad: list[tuple[int, BadRow]] = []  # with the numbers of their files, in order
         self._progress = EncodeProgress(0, 0, 0)
         self._started_s = time.perf_counter()
         try:
@@ -91,7 +91,7 @@ class Tally:
             before.unchanged + unchanged,
             before.bad_rows + len(outcome.bad_rows),
         )
-        self._take_bad(outcome.part, self._bad_rows(outcome))
+        self._take_bad(self._bad_rows(outcome))
         if self._on_progress is not None:
             self._on_progress(self._progress)
 
@@ -130,18 +130,22 @@ class Tally:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
         return self._report()
 
-    def _take_bad(self, part: str, rows: Sequence[BadRow]) -> None:
+    def _take_bad(self, rows: Sequence[tuple[int, BadRow]]) -> None:
         most = self._target.config.max_bad_rows_kept
-        first = [*self._first_bad, *((part, row) for row in rows[:most])]
-        self._first_bad = sorted(first, key=lambda bad: (file_of(bad[0]), bad[1].line))[:most]
-        for row in rows if self._on_bad_row is not None else ():
+        first = [*self._first_bad, *rows[:most]]
+        self._first_bad = sorted(first, key=lambda bad: (bad[0], bad[1].line))[:most]
+        for _, row in rows if self._on_bad_row is not None else ():
             self._on_bad_row(row)  # type: ignore[misc]
 
-    def _bad_rows(self, outcome: Outcome) -> list[BadRow]:
-        name = self._names[file_of(outcome.part)]
-        contents = outcome.contents or [""] * len(outcome.bad_rows)
-        told = zip(outcome.bad_rows, contents, strict=True)
-        return [BadRow(line, reason, id, name, content) for (line, reason, id), content in told]
+    def _bad_rows(self, outcome: Outcome) -> list[tuple[int, BadRow]]:
+        """Returns the bad rows of a window with the numbers of their files."""
+        first, count = file_of(outcome.part), len(outcome.bad_rows)
+        places, contents = outcome.places or [0] * count, outcome.contents or [""] * count
+        return [
+            (number, BadRow(line, reason, id, self._names[number], content))
+            for place, (line, reason, id), content in zip(places, outcome.bad_rows, contents, strict=True)
+            for number in [first + place]
+        ]
 
     def _report(self) -> EncodeReport:
         seconds, progress = time.perf_counter() - self._started_s, self._progress

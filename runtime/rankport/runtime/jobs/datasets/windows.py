@@ -1,6 +1,7 @@
 """Windows of rows on their way through Ray: how they are read, told apart and encoded. Runs in Ray's workers.
 
-A window is the rows of one file that are sorted by length together, as in a job of one process: its batches, and so
+A window is the rows of one file, or of small ones that follow each other, that are sorted by length together, as in a
+job of one process: its batches, and so
 the bits of its tokens, are the same wherever it is encoded. Its part is named by all that decides it; a part that is
 there is not made again.
 """
@@ -20,8 +21,9 @@ from rankport.runtime.jobs.batching import chunks, length_batches, windows
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
+from rankport.runtime.jobs.datasets.groups import FileGroup, place_in_group
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, Stamp
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, Stamp
 from rankport.runtime.jobs.records import Span
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.store.token_spec import TokenSpec
@@ -51,50 +53,61 @@ class Outcome:
     truncated: int
     bad_rows: list[tuple[int, str, str | None]]  # line, reason, id
     contents: list[str] = field(default_factory=list)  # of the bad rows; never in a part
+    places: list[int] = field(default_factory=list)  # of the bad rows' files in their group; empty: all 0
+
+    def without_contents(self) -> dict[str, Any]:
+        """Gives what a part says of it."""
+        kept = asdict(self) | {"contents": []}
+        return kept if any(self.places) else {key: kept[key] for key in kept if key != "places"}
 
 
 class Place(NamedTuple):
     """Place of a window among the input's, from 0."""
 
-    file: int
+    file: int  # the first one of its group
     window: int
 
 
+Line = tuple[int, int]
+"""Place of a row's file in its group, and its line there."""
 Rows = Sequence[ItemRow | BadRow]
 MakeEncoder = Callable[[], AbstractContextManager[Encoder]]
 Duplicates = Mapping[int, frozenset[int]]
 """Lines, by file, of rows whose id came earlier."""
 
 
-class Piece(NamedTuple):
-    """Rows of a file that a task reads: whole windows, but for the file's last one."""
+_HASHED = pa.schema({"file": pa.int64(), "line": pa.int64(), "hash": pa.binary(ID_BYTES)})
 
-    file: int
+
+class Piece(NamedTuple):
+    """Rows of a group that a task reads: whole windows, but for the group's last one."""
+
+    group: int
     span: Span
-    stamp: Stamp  # of the file when it was cut
+    stamps: list[Stamp]  # of the files when they were cut
 
     def to_json(self) -> str:
         """Writes it down for a worker."""
-        return json.dumps([self.file, asdict(self.span), self.stamp])
+        return json.dumps([self.group, asdict(self.span), self.stamps])
 
     @classmethod
     def from_json(cls, text: str) -> "Piece":
         """Reads what `to_json` wrote."""
-        file, span, (size, modified_ns) = json.loads(text)
-        return cls(file, Span(**span), (size, modified_ns))
+        group, span, stamps = json.loads(text)
+        return cls(group, Span(**span), [(size, modified_ns) for size, modified_ns in stamps])
 
-    def rows(self, files: Sequence[ItemsFile]) -> Iterator[ItemRow | BadRow]:
+    def rows(self, groups: Sequence[FileGroup]) -> Iterator[ItemRow | BadRow]:
         """Yields the rows; raises as `ItemsFile.rows`."""
-        return files[self.file].rows(self.span, self.stamp)
+        return groups[self.group].rows(self.span, self.stamps)
 
 
-def pieces_of(files: Sequence[ItemsFile], rows: int, batch: pa.Table) -> pa.Table:
-    """Cuts the files that a batch names into pieces, as JSON."""
+def pieces_of(groups: Sequence[FileGroup], rows: int, batch: pa.Table) -> pa.Table:
+    """Cuts the groups that a batch names into pieces, as JSON."""
     pieces = [
-        Piece(number, span, stamp).to_json()
-        for number in batch.column("file").to_pylist()
-        for stamp in [files[number].stamp()]
-        for span in files[number].spans(rows)
+        Piece(number, span, stamps).to_json()
+        for number in batch.column("group").to_pylist()
+        for stamps in [groups[number].stamps()]
+        for span in groups[number].spans(rows)
     ]
     return pa.table({"piece": pieces})
 
@@ -103,30 +116,28 @@ def _pieces(batch: pa.Table) -> Iterator[Piece]:
     return map(Piece.from_json, batch.column("piece").to_pylist())
 
 
-def hashed_ids(files: Sequence[ItemsFile], batch: pa.Table) -> Iterator[pa.Table]:
+def hashed_ids(groups: Sequence[FileGroup], batch: pa.Table) -> Iterator[pa.Table]:
     """Yields file, line and hash [16] of the id of each usable row of the pieces that a batch names."""
     for piece in _pieces(batch):
-        usable = (row for row in piece.rows(files) if isinstance(row, ItemRow))
-        places = ((row.line, blake2b(row.id.encode(), digest_size=ID_BYTES).digest()) for row in usable)
-        for hashed in chunks(places, 100_000):
-            lines, hashes = zip(*hashed, strict=True)
-            yield pa.table(
-                {
-                    "file": pa.array([piece.file] * len(lines), pa.int64()),
-                    "line": pa.array(lines, pa.int64()),
-                    "hash": pa.array(hashes, pa.binary(ID_BYTES)),
-                }
-            )
+        first = groups[piece.group].first
+        usable = (row for row in piece.rows(groups) if isinstance(row, ItemRow))
+        hashed = (
+            (first + place_in_group(row), row.line, blake2b(row.id.encode(), digest_size=ID_BYTES).digest())
+            for row in usable
+        )
+        for rows in chunks(hashed, 100_000):
+            columns = zip(zip(*rows, strict=True), _HASHED.types, strict=True)
+            yield pa.Table.from_arrays([pa.array(*column) for column in columns], schema=_HASHED)
 
 
 def windows_of(
-    files: Sequence[ItemsFile], window_rows: int, with_contents: bool, batch: pa.Table
+    groups: Sequence[FileGroup], window_rows: int, with_contents: bool, batch: pa.Table
 ) -> Iterator[pa.Table]:
     """Yields the windows of the pieces that a batch names, a row of lists each; contents only if they are asked for."""
     for piece in _pieces(batch):
         first = piece.span.first // window_rows
-        for number, rows in windows(piece.rows(files), window_rows):
-            yield _window(piece.file, first + number, rows, with_contents)
+        for number, rows in windows(piece.rows(groups), window_rows):
+            yield _window(groups[piece.group].first, first + number, rows, with_contents)
 
 
 class PartMaker:
@@ -136,19 +147,22 @@ class PartMaker:
         self._encoder, self._target = encoder, target
         self._schema, self._files = schema_of(target.fingerprint, target.spec), files_in(target.part_format)
 
-    def part(self, place: Place, rows: Rows, repeated: frozenset[int]) -> tuple[Outcome, bool]:
+    def part(self, place: Place, rows: Rows, repeated: frozenset[Line]) -> tuple[Outcome, bool]:
         """Finds or makes the part of a window, whose `repeated` lines have ids that came earlier; and says if it did.
 
         Raises as `RowEncoder.encode` and `write_part`.
         """
         outcome, made = self._part(place, rows, repeated)
-        by_line = {row.line: row for row in rows} if outcome.bad_rows else {}
-        contents = [_bad(by_line[line]).content for line, _, _ in outcome.bad_rows]
+        by_line = {line_of(row): row for row in rows} if outcome.bad_rows else {}
+        places = outcome.places or [0] * len(outcome.bad_rows)
+        contents = [
+            _bad(by_line[place, bad[0]]).content for place, bad in zip(places, outcome.bad_rows, strict=True)
+        ]
         return replace(outcome, contents=contents), made
 
-    def _part(self, place: Place, rows: Rows, repeated: frozenset[int]) -> tuple[Outcome, bool]:
-        usable = [row for row in rows if isinstance(row, ItemRow) and row.line not in repeated]
-        bad = [_bad(row) for row in rows if isinstance(row, BadRow) or row.line in repeated]
+    def _part(self, place: Place, rows: Rows, repeated: frozenset[Line]) -> tuple[Outcome, bool]:
+        usable = [row for row in rows if isinstance(row, ItemRow) and line_of(row) not in repeated]
+        bad = [_bad(row) for row in rows if isinstance(row, BadRow) or line_of(row) in repeated]
         path = Path(self._target.folder) / (_part_name(place, usable, bad, self._target) + self._files.suffix)
         if self._files.is_whole(path):
             return Outcome(**json.loads(self._files.schema(path).metadata[OUTCOME])), False
@@ -158,17 +172,19 @@ class PartMaker:
         batches = [encoder.encode(rows) for rows in length_batches(usable, config.batch_size)]
         bad += [row for batch in batches for row in batch.bad]
         encoded = [row for batch in batches for row in batch.encoded]
+        bad.sort(key=line_of)
         outcome = Outcome(
             part=path.name,
             rows=len(rows),
             encoded=len(encoded),
             truncated=sum(row.truncated for row in encoded),
-            bad_rows=[(row.line, row.reason, row.id) for row in sorted(bad, key=lambda row: row.line)],
+            bad_rows=[(row.line, row.reason, row.id) for row in bad],
+            places=[place_in_group(row) for row in bad],
         )
         tokens = np.array([row.tokens for row in encoded], spec.numpy_dtype)
         hashes = [content_hash(row.row.text, truncated=row.truncated) for row in encoded]
         schema = self._schema.with_metadata(
-            {**self._schema.metadata, OUTCOME: json.dumps(asdict(outcome)).encode()}
+            {**self._schema.metadata, OUTCOME: json.dumps(outcome.without_contents()).encode()}
         )
         shaped = tokens.reshape(len(encoded), spec.tokens, spec.hidden_size)
         write_part(path, table_of(schema, [row.row.id for row in encoded], shaped, hashes))
@@ -195,16 +211,22 @@ class EncodeWindows:
 
     def _part(self, window: Mapping[str, Any]) -> tuple[Outcome, bool]:
         columns = zip(
-            *(window[name] for name in ("lines", "ids", "texts", "reasons", "contents")), strict=True
+            *(window[name] for name in ("places", "lines", "ids", "texts", "reasons", "contents")),
+            strict=True,
         )
         rows = [
-            ItemRow(line, id, text, values=json.loads(content) if content else None)
+            ItemRow(line, id, text, file=place, values=json.loads(content) if content else None)
             if reason is None
-            else BadRow(line, reason, id, content=content)
-            for line, id, text, reason, content in columns
+            else BadRow(line, reason, id, place, content)
+            for place, line, id, text, reason, content in columns
         ]
-        place = Place(window["file"], window["window"])
-        return self._maker.part(place, rows, self._duplicates.get(place.file, frozenset()))
+        first = window["file"]
+        repeated = frozenset(
+            (place, line)
+            for place in {place_in_group(row) for row in rows}
+            for line in self._duplicates.get(first + place, ())
+        )
+        return self._maker.part(Place(first, window["window"]), rows, repeated)
 
 
 def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow], with_contents: bool) -> pa.Table:
@@ -215,6 +237,7 @@ def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow], with_cont
         {
             "file": pa.array([number], pa.int64()),
             "window": pa.array([index], pa.int64()),
+            "places": pa.array([[row.file for row in rows]], pa.list_(pa.string())),
             "lines": pa.array([[row.line for row in rows]], pa.list_(pa.int64())),
             "ids": pa.array([[row.id for row in rows]], pa.list_(pa.string())),
             "texts": pa.array([texts], pa.list_(pa.string())),
@@ -230,8 +253,13 @@ def _bad(row: ItemRow | BadRow) -> BadRow:
     return row.bad(f"id {row.id!r} came earlier in the input")
 
 
+def line_of(row: ItemRow | BadRow) -> Line:
+    """Tells which row of its group it is."""
+    return place_in_group(row), row.line
+
+
 def file_of(part: str) -> int:
-    """Reads the number of the file from a part's name."""
+    """Reads the number of its first file from a part's name."""
     return int(part.split("-")[1])
 
 
@@ -243,5 +271,7 @@ def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], t
         [(row.line, row.id, row.text) for row in usable],
         [(row.line, row.id, row.reason) for row in bad],
     ]
+    if any(row.file for row in bad):
+        decides.append([row.file for row in bad])
     digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
     return f"part-{place.file:05d}-{place.window:07d}-{digest}"

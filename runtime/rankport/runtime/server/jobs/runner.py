@@ -102,7 +102,6 @@ class JobRunner:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._changed.clear()
             try:
                 if (job := self._next()) is not None:
                     self._work_on(job)
@@ -112,6 +111,7 @@ class JobRunner:
                 self._stopping.wait(_WRITE_S)
                 continue
             self._changed.wait()
+            self._changed.clear()  # before it looks for a stop and for jobs: what is set meanwhile is seen
 
     def _next(self) -> Job | None:
         with self._turn:

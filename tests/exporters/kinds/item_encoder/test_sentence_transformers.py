@@ -124,8 +124,14 @@ def test_texts_are_cut_at_the_folders_limit(base: Path, tmp_path: Path) -> None:
     shorter = assert_as_its_owner(folder)
     assert np.allclose(shorter[:2], longer[:2])
     assert not np.allclose(shorter[3], longer[3], atol=1e-3)
+    built_in = {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    folders.change(folder, "tokenizer.json", truncation=built_in)  # which counts where the config says none
+    last = assert_as_its_owner(folder)
+    assert not np.allclose(last[3], shorter[3], atol=1e-3)
+    folders.change(folder, "tokenizer_config.json", truncation_side="right")
+    assert np.allclose(assert_as_its_owner(folder), shorter)
     folders.change(folder, "tokenizer_config.json", truncation_side="left")
-    assert not np.allclose(assert_as_its_owner(folder)[3], shorter[3], atol=1e-3)
+    assert np.allclose(assert_as_its_owner(folder), last)
     assert planned(folder, max_item_tokens=6)[1].limits.max_item_tokens == 6
     with pytest.raises(
         InvalidRequest, match=r"--max-item-tokens 9: .* reads 8 tokens .* sentence_bert_config.json"
@@ -282,6 +288,15 @@ def test_a_lower_case_folder_needs_a_tokenizer_that_does_it(base: Path, tmp_path
     with pytest.raises(
         CheckpointError, match=r"do_lower_case is true, and .*tokenizer.json does not lowercase"
     ):
+        planned(folder)
+
+
+def test_a_cut_that_would_take_the_prompt_first_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = folders.pooled(base, tmp_path / "c")
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    folders.write(folder, "config_sentence_transformers.json", prompts)
+    folders.change(folder, "tokenizer_config.json", truncation_side="left")
+    with pytest.raises(CheckpointError, match=r"a cut takes the prompt 'query: ' first: set truncation_side"):
         planned(folder)
 
 

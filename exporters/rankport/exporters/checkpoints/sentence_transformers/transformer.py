@@ -48,7 +48,7 @@ def transformer_settings(folder: Path) -> TransformerSettings:
     settings.part("processing_kwargs").finish("only max_seq_length cuts texts: set that instead")
     settings.finish()
     stored = Settings.read(folder / "tokenizer_config.json")
-    keep: Literal["start", "end"] = "end" if stored.text("truncation_side") == "left" else "start"
+    keep = _kept(stored.text("truncation_side"), folder / "tokenizer.json")
     if messages is not None and (keep == "end" or not messages.restores_suffix):
         raise CheckpointError(
             f"{file}: texts are messages of a chat template, and a cut would take its own tokens: set truncation_side "
@@ -61,6 +61,14 @@ def transformer_settings(folder: Path) -> TransformerSettings:
         lower_case=lower,
         messages=messages,
     )
+
+
+def _kept(stated: str | None, tokenizer_file: Path) -> Literal["start", "end"]:
+    """Says which end of a text survives a cut: by tokenizer_config.json, else as tokenizer.json itself would cut."""
+    if stated is None:
+        built_in = Settings.read(tokenizer_file).part("truncation").text("direction")
+        stated = None if built_in is None else built_in.lower()
+    return "end" if stated == "left" else "start"
 
 
 def pair_limit(folder: Path) -> int | None:

@@ -37,6 +37,11 @@ def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | 
         raise CheckpointError(
             f"checkpoint {str(source.path)!r} has the prompt {text!r} and no tokenizer.json to read it with"
         )
+    if text and folder.transformer.keep == "end":
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} cuts texts at their left, so that a cut takes the prompt {text!r} first: "
+            "set truncation_side to right in tokenizer_config.json, or leave the prompt out of its prompts"
+        )
     segments = [
         part for segment in framed.prompt.item for part in _around(segment, text, folder.transformer.keep)
     ]

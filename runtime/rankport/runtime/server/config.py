@@ -136,7 +136,7 @@ class ServerConfig:
     stream_idle_s: float = field(
         default=600.0,
         metadata=flag(
-            "Seconds after which a stream whose client neither sends nor reads is ended.", least=0.01
+            "Seconds after which a call whose client neither sends nor reads is ended.", least=0.01
         ),
     )
     # With what follows it less than the 30 s that Kubernetes and Docker Compose users are used to.

@@ -92,7 +92,7 @@ class OpenCall:
     async def _fail(self, error: Exception) -> NoReturn:
         self._core.admission.failed(error)
         await self._sent()
-        await _abort(self._context, self._core, error)
+        await abort(self._context, self._core, error)
 
     async def _sent(self) -> None:
         """Waits for what is on its way: gRPC ends no call before, and tells a client that reads on nothing at all.
@@ -168,7 +168,8 @@ def why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
     return Outcome.DEADLINE if left_s <= min(_TRAVEL_S, allowed_s / 5) else Outcome.CANCELLED
 
 
-async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
+async def abort(context: Context, core: Core, error: Exception) -> NoReturn:
+    """Ends a call with the status of an error, and its details."""
     failure = told(error)
     core.observer.recent.failed(failure)
     code, message = status_code(failure), _clipped(str(failure))

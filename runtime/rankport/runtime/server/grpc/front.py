@@ -18,8 +18,9 @@ from rankport.runtime.server.grpc.generation import GenerationService
 from rankport.runtime.server.grpc.guarded import NoMethod
 from rankport.runtime.server.grpc.kserve import service as kserve
 from rankport.runtime.server.grpc.models import ModelsService
+from rankport.runtime.server.grpc.open.open_server import OpenServer
+from rankport.runtime.server.grpc.open.reflection import add_reflection
 from rankport.runtime.server.grpc.options import server_options
-from rankport.runtime.server.grpc.reflection import add_reflection
 from rankport.runtime.server.grpc.scoring import ScoringService
 from rankport.runtime.server.grpc.set_ranking import SetRankingService
 from rankport.runtime.server.grpc.strict_server import StrictServer
@@ -39,10 +40,11 @@ class GrpcFront:
         self._health = health.aio.HealthServicer()
         self._reported: set[str] = set()  # names of models, some of which may be gone since
         self._add_services(core)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        to_all: Any = OpenServer(self._server, core)  # the stubs ask for a whole server
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, to_all)
         package, _ = kserve.SERVICE_NAME.rsplit(".", 1)
         add_reflection(
-            self._server,
+            to_all,
             (pb.DESCRIPTOR, health_pb2.DESCRIPTOR),
             [(kserve_pb2.DESCRIPTOR, package)],
             (*_SERVICES, health.SERVICE_NAME),

@@ -1,9 +1,12 @@
 """Options of gRPC's core that a server runs with."""
 
+import grpc
+
 from rankport.runtime.server.config import ServerConfig
 
 _NO_LIMIT = 2**31 - 1
 _HANDSHAKE_MS = 10_000
+_UNCOMPRESSED = 1 << grpc.Compression.NoCompression
 
 
 def server_options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -13,6 +16,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         # The services refuse what is too large, and say so; gRPC's own refusal looks like an overload.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, _NO_LIMIT)),
         ("grpc.max_send_message_length", -1),
+        # A message of 256 KiB would be one of 256 MiB once it is inflated, before anybody asks whose it is.
+        ("grpc.compression_enabled_algorithms_bitset", _UNCOMPRESSED),
         # Past these gRPC would cancel calls that no service has seen; it holds back those of a connection instead.
         ("grpc.max_concurrent_streams", config.max_connection_calls),
         ("grpc.max_allowed_incoming_connections", config.max_connections),

@@ -10,10 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from rankport.protos.errors import (
-    InvalidRequest,
     LimitExceeded,
     PermissionDenied,
     RankportError,
@@ -24,12 +22,12 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more
 from rankport.runtime.server.grpc.guarded import Guarded, caller_of
+from rankport.runtime.server.grpc.reading import Parse, first_message, open_message, parsed
 from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.security.guard import Caller
 from rankport.runtime.server.security.tokens import Right
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
-Parse = Callable[[bytes], Any]
 
 
 # Methods that are work, and what does it; None: any model may.
@@ -43,7 +41,6 @@ _WORK: Mapping[str, Capability | None] = {
     "Generation.Search": "generates",
     "GRPCInferenceService.ModelInfer": None,
 }
-_CANCELLED_WITHIN_S = 0.1
 # An item is a field or a few; more than this many an item are none that the limits allow.
 _FIELDS_OF_ITEM, _OTHER_FIELDS = 4, 10_000
 
@@ -98,7 +95,7 @@ class StrictServer:
             with seen(context, self._core, method, self._caller(context, method), streams=streams) as call:
                 try:
                     self._check_unread(method, call, context)
-                    request = await self._first(context, parse)
+                    request = await self._first(method, context, parse)
                 except RankportError as error:
                     async with open_call(context, self._core):
                         raise error
@@ -122,19 +119,18 @@ class StrictServer:
             call.take_priority("interactive")
             self._core.check_unread(_WORK[method], context.time_remaining())
 
-    async def _first(self, context: Context, parse: Parse) -> Any:
-        # An iterator that is left before its end would be closed by a task of its own, for every call.
-        message: Any = await context.read()
-        if message is not grpc.aio.EOF:
-            return await self._read(message, parse)
-        await asyncio.sleep(
-            _CANCELLED_WITHIN_S
-        )  # a call that its client gave up looks the same until it is cancelled
-        raise InvalidRequest("the call has no message")
+    async def _first(self, method: str, context: Context, parse: Parse) -> Any:
+        idle_s = self._core.config.stream_idle_s
+        if self._is_open(method):
+            return await open_message(context, idle_s, parse)
+        return await self._read(await first_message(context, idle_s, "stream_idle_s"), parse)
+
+    def _is_open(self, method: str) -> bool:
+        return method.rpartition(".")[2] in self._open
 
     def _caller(self, context: Context, method: str) -> Caller | None:
         """Says whose call it is; None where everyone may, or whose token was withdrawn since it was let in."""
-        if method.rpartition(".")[2] in self._open:
+        if self._is_open(method):
             return None
         with suppress(Unauthenticated, PermissionDenied):
             return caller_of(context.invocation_metadata(), self._core, self._right)
@@ -143,7 +139,7 @@ class StrictServer:
     async def _read(self, data: bytes, parse: Parse) -> Any:
         """Reads a message, in a thread if it is large enough to hold too many fields. Raises `InvalidRequest`."""
         if len(data) <= 2 * self._most_fields:  # fields, and numbers, have two and one at least
-            return _parsed(parse, data)
+            return parsed(parse, data)
         self._core.limits.check_bytes(len(data))
         return await asyncio.to_thread(self._count_and_parse, data, parse)
 
@@ -155,11 +151,4 @@ class StrictServer:
                 f"the request has more than {self._most_fields} fields, this server takes {limits.items} items "
                 "(max_request_items): send fewer at once"
             )
-        return _parsed(parse, data)
-
-
-def _parsed(parse: Parse, data: bytes) -> Any:
-    try:
-        return parse(data)
-    except DecodeError as error:
-        raise InvalidRequest(f"the message cannot be parsed: {error}") from None
+        return parsed(parse, data)

@@ -8,12 +8,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from rankport.runtime.server.grpc.open.open_server import OpenServer
+
 _OLD, _NEW = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 NAMES = (f"{_OLD}.ServerReflection", f"{_NEW}.ServerReflection")
 
 
 def add_reflection(
-    server: grpc.aio.Server,
+    server: OpenServer,
     files: Sequence[FileDescriptor],
     renamed: Sequence[tuple[FileDescriptor, str]],
     names: Sequence[str],
@@ -31,10 +33,8 @@ def add_reflection(
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    handlers = [
-        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}) for name in NAMES
-    ]
-    server.add_generic_rpc_handlers(handlers)
+    for name in NAMES:
+        server.add_registered_method_handlers(name, {"ServerReflectionInfo": method})
 
 
 def _add(pool: DescriptorPool, file: FileDescriptor) -> None:

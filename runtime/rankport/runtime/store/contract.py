@@ -155,6 +155,7 @@ class TokenStore(StaysInProcess, ABC):
     """Namespaces of embedding tokens, one for each encoder; a context manager."""
 
     can_hide = False  # tokens until they are published
+    counts_by_scan = False  # of all that lies beside its items: `len` of a namespace takes seconds a million
 
     def __init__(self, location: str) -> None:
         self.location = location  # path or URL, as messages name it

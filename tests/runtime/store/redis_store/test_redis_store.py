@@ -38,7 +38,7 @@ def test_keys_and_values_are_those_of_the_stated_layout(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
-def test_every_key_and_bit_come_back(store: TokenStore, dtype: str) -> None:
+def test_every_key_and_bit_come_back(server: RedisServer, store: TokenStore, dtype: str) -> None:
     spec = TokenSpec(2, 4, dtype)
     namespace = store.namespace(ENCODER, spec, create=True)
     chance = np.random.default_rng(3)
@@ -53,7 +53,11 @@ def test_every_key_and_bit_come_back(store: TokenStore, dtype: str) -> None:
         np.testing.assert_array_equal(stored.tokens, spec.as_read(tokens)[order])
     assert namespace.content_hashes(["absent", *keys]) == [None, *hashes]
     assert sorted(namespace.keys()) == sorted(keys)
-    assert len(namespace) == len(keys)
+    with server.client() as client:
+        client.config_resetstat()
+        assert len(namespace) == len(keys)
+        commands = {name for name in client.info("commandstats") if name.startswith("cmdstat_")}
+    assert commands <= {"cmdstat_scan", "cmdstat_config|resetstat", "cmdstat_info"}  # no value is read
     assert namespace.delete_many(["k1", "absent", LONG]) == 2
     assert len(namespace) == len(keys) - 2
     assert namespace.read([LONG]).places.tolist() == []

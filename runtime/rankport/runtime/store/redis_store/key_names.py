@@ -43,9 +43,9 @@ class KeyNames:
             short + name[1:] if name.startswith(_SHORT) else long + name[1:].hex().encode() for name in names
         ]
 
-    def patterns(self, fingerprint: str) -> tuple[bytes, bytes]:
-        """Patterns of the keys that `items` makes: short ones, long ones."""
-        return f"{self.prefix}:t:{fingerprint}:*".encode(), f"{self.prefix}:h:{fingerprint}:*".encode()
+    def pattern(self, fingerprint: str) -> bytes:
+        """Pattern of the keys that `items` makes."""
+        return f"{self.prefix}:[th]:{fingerprint}:*".encode()
 
     def storage_key(self, fingerprint: str, key: bytes) -> bytes:
         """Reads back the storage key of an item."""

@@ -134,14 +134,9 @@ class RedisNamespace(RecordNamespace):
         Raises:
             StoreError: Redis cannot be read.
         """
-        seen: set[bytes] = set()
-        for pattern in self._names.patterns(self.fingerprint):
-            for found in self._connection.scan(pattern):
-                fresh = list(dict.fromkeys(key for key in found if key not in seen))
-                seen.update(fresh)
-                page = self._page(fresh)
-                if page:
-                    yield page
+        for found in self._found():
+            if page := self._page(found):
+                yield page
 
     def version(self) -> int:
         """Returns a number that differs after every write to the store.
@@ -165,7 +160,16 @@ class RedisNamespace(RecordNamespace):
         return self._connection.alive(self._trouble)
 
     def __len__(self) -> int:
-        return sum(len(page) for page in self.pages())
+        """Counts the keys by a scan of the database, without their values; those of corrupt values too."""
+        return sum(map(len, self._found()))
+
+    def _found(self) -> Iterator[list[bytes]]:
+        """Yields the names of all items, each once."""
+        seen: set[bytes] = set()
+        for found in self._connection.scan(self._names.pattern(self.fingerprint)):
+            fresh = list(dict.fromkeys(key for key in found if key not in seen))
+            seen.update(fresh)
+            yield fresh
 
     def _trouble(self) -> str:
         try:

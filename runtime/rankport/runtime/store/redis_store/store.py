@@ -32,6 +32,7 @@ class RedisStore(TokenStore):
     """Keys of one prefix in Redis; a context manager."""
 
     can_hide = True
+    counts_by_scan = True
 
     def __init__(self, connection: RedisConnection, *, read_only: bool) -> None:
         super().__init__(connection.location.name)
@@ -104,9 +105,8 @@ class RedisStore(TokenStore):
     def _drop(self, fingerprint: str) -> None:
         spec = {**self.fingerprints(), **self.filling()}[fingerprint]
         self._set_state(fingerprint, _FILLING, spec)  # nobody begins to read what goes, and a rerun finds it
-        for pattern in self._names.patterns(fingerprint):
-            for keys in self._connection.scan(pattern):
-                self._connection.run([("UNLINK", key) for key in keys])
+        for keys in self._connection.scan(self._names.pattern(fingerprint)):
+            self._connection.run([("UNLINK", key) for key in keys])
         self._connection.run([("HDEL", self._names.meta, fingerprint)])
 
     def _check_process(self) -> None:

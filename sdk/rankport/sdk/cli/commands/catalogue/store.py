@@ -1,5 +1,6 @@
 """`rankport store`: what a token store holds, how two differ; copied, compacted, published and dropped."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +44,8 @@ def inspect(
 ) -> None:
     """List the encoders whose tokens a store has: published or not, shape, items, bytes; with --check age and faults.
 
+    Redis keeps no counts: the items of each encoder are counted by a scan of all keys of its database.
+
     Exit codes: 0 done; 1 the store cannot be read, or --check found values that cannot.
     """
     from rankport.runtime.store.inspection import inspect_store
@@ -50,6 +53,8 @@ def inspect(
     from rankport.sdk.cli.output.stores import write_inspection
 
     with open_store(store, read_only=True, frozen=frozen) as tokens:
+        if tokens.counts_by_scan:
+            print(f"{tokens.location}: counts items by a scan of all keys of the database", file=sys.stderr)
         location, encoders = tokens.location, inspect_store(tokens, check=check)
     write_inspection(location, encoders, json_file)
     if any(encoder.checked is not None and not encoder.checked.passed for encoder in encoders):

@@ -48,9 +48,16 @@ def adapted(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder / "c", {"base": base}
 
 
+def adapted_over_codes(folder: Path) -> tuple[Path, dict[str, Any]]:
+    base = gptq(folder / "base", GPTQ)
+    lora(folder / "c", folder / "base-dense", r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"])
+    return folder / "c", {"base": base}
+
+
 FORMS: dict[str, tuple[Form, float]] = {
     "pruned": (pruned, 1e-5),
     "LoRA adapter": (adapted, 1e-5),
+    "LoRA adapter over GPTQ": (adapted_over_codes, 1e-5),
     "Control LLM": (lambda folder: (expanded_checkpoint(folder / "c", "qwen2", "hybrid", "dlerp"), {}), 1e-5),
     "W4A16": (lambda folder: (compressed_tensors(folder / "c", "W4A16"), {}), 1e-5),
     "W8A8": (lambda folder: (compressed_tensors(folder / "c", "W8A8", num_hidden_layers=1), {}), 1e-2),

@@ -22,6 +22,7 @@ from rankport.exporters.checkpoints.forms.adapter_published import merge_by_publ
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
+from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
 from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
@@ -133,6 +134,9 @@ def load_checkpoint(
     code = code_beside(inner)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
+    if below.quantization is not None:
+        note = dequantize(below.model, below.quantization)
+        below = dataclasses.replace(below, quantization=None, notes=(*below.notes, note))
     model, facts = (below.model, merged) if merged is not None else merge_adapter(below.model, inner)
     own = checkpoint_sha256(path)
     return dataclasses.replace(

@@ -360,8 +360,8 @@ def test_a_quantized_base_and_an_adapter_as_base_are_refused(tmp_path: Path) -> 
     quantized = checkpoints.causal_lm(tmp_path / "base", "llama")
     adapter = adapters.lora(tmp_path / "adapter", quantized).folder
     config = (quantized / "config.json").read_text().rstrip().removesuffix("}")
-    (quantized / "config.json").write_text(config + ', "quantization_config": {"quant_method": "gptq"}}')
-    with pytest.raises(CheckpointError, match=r"is quantized \(gptq\).*full precision"):
+    (quantized / "config.json").write_text(config + ', "quantization_config": {"quant_method": "fp8"}}')
+    with pytest.raises(CheckpointError, match=r"is quantized \(fp8\).*full precision"):
         base_of(adapter, None)
     with pytest.raises(CheckpointError, match="is an adapter itself"):
         base_of(adapter, adapter)

@@ -28,8 +28,8 @@ _WEIGHTLESS = (
     "ADAPTION_PROMPT",
     "CPT",
 )
-_FULL_PRECISION = (None, "bitsandbytes", "mxfp4")
-"""Methods of a base that are read as full precision: the base of a QLoRA is what it was trained over."""
+_READ_IN_FULL = (None, "bitsandbytes", "mxfp4", "gptq", "awq", "compressed-tensors", "modelopt")
+"""Methods of a base that is read as the full precision that its codes stand for: what an adapter was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
 # Fields that make another model of the adapter than W + scaling * B A, each with what it does.
 _REFUSED_FIELDS = {
@@ -125,7 +125,7 @@ def base_of(adapter: Path, base: Path | None) -> Path:
     if is_adapter(folder):
         raise CheckpointError(f"base {str(folder)!r} is an adapter itself: merge it into its own base first")
     stated, _ = with_quantization(folder, read_json_object(folder / "config.json"))
-    if method_of(stated) not in _FULL_PRECISION:
+    if method_of(stated) not in _READ_IN_FULL:
         raise CheckpointError(
             f"base {str(folder)!r} is quantized ({method_of(stated)}), and an adapter merges into full precision only: "
             "give the checkpoint that it was quantized from with --base"

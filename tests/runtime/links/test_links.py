@@ -1,5 +1,6 @@
 """Columns between two ends of a link: what arrives is what was sent, whatever its size, and a full ring says so."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from rankport.runtime.links.columns import Columns
 from rankport.runtime.links.frames import Frame, FrameReader
 from rankport.runtime.links.link import Link, NoRoomError
 from rankport.runtime.links.ring import Ring
+from support.open_memory import shared_memory_open
 
 RING_BYTES = 2**17
 
@@ -177,3 +180,21 @@ def test_a_link_whose_rest_no_thread_can_send_ends() -> None:
     command = [sys.executable, "-c", WITHOUT_THREADS]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout == "True\n"
+
+
+@pytest.mark.parametrize(("call", "before"), [("memfd_create", 1), ("ftruncate", 0), ("ftruncate", 1)])
+def test_a_link_whose_memory_cannot_be_had_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str, before: int
+) -> None:
+    had, own = shared_memory_open(), getattr(os, call)
+    left = iter(range(before))
+
+    def fails(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return own(*arguments)
+
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        Link.connect(str(tmp_path / "link"), RING_BYTES)
+    assert shared_memory_open() == had

@@ -36,8 +36,10 @@ class Link:
     def connect(cls, path: str, ring_bytes: int) -> Self:
         """Connects to who listens at a unix socket, with memory of so many bytes each way. Raises `OSError`."""
         sock = socket.socket(socket.AF_UNIX)
-        fds = [Ring.memory(ring_bytes) for _ in range(2)]
+        fds: list[int] = []
         try:
+            for _ in range(2):
+                fds.append(Ring.memory(ring_bytes))  # the first is closed where the second fails
             sock.connect(path)
             socket.send_fds(sock, [b"\0"], fds)
             return cls(sock, *map(Ring, fds))

@@ -35,7 +35,11 @@ class Ring:
     def memory(capacity_bytes: int) -> int:
         """Makes memory for a ring, and returns its descriptor."""
         fd = os.memfd_create("rankport", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _HEAD_BYTES + capacity_bytes)
+        try:
+            os.ftruncate(fd, _HEAD_BYTES + capacity_bytes)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     @property

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 from rankport.protos.errors import RankportError, Unavailable
@@ -48,26 +49,20 @@ class ChildProcess:
         self.is_front = isinstance(orders, FrontOrders)
         self.hung = False  # and is ended for it
         self._ask = ask
-        ours, theirs = socket.socketpair()
         pulse = Pulse.memory()
-        self.pulse = Pulse(pulse, of_child=False)
-        command = [
-            sys.executable,
-            *_flags(),
-            "-c",
-            _MAIN,
-            str(theirs.fileno()),
-            str(pulse),
-            self.name,
-        ]  # the name is for `ps`
         try:
-            self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno(), pulse], stdin=subprocess.DEVNULL, env=_environment()
-            )
+            self.pulse = Pulse(pulse, of_child=False)
+            ours, theirs = socket.socketpair()
+            self._channel = Channel(ours.detach())
+            with theirs:
+                fds = [theirs.fileno(), pulse]
+                name = self.name  # for `ps`
+                command = [sys.executable, *_flags(), "-c", _MAIN, *map(str, fds), name]
+                self._process = subprocess.Popen(
+                    command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_environment()
+                )
         finally:
-            theirs.close()
             os.close(pulse)
-        self._channel = Channel(ours.detach())
         self._started: Future[Started] = Future()
         self._stopped: Future[Stopped] = Future()
         self._numbers = itertools.count()
@@ -96,8 +91,8 @@ class ChildProcess:
         number, future = next(self._numbers), Future[Changed]()
         self._taking[number] = future
         self._channel.send(Take(number, order))
-        if self._stopped.done() and not future.done():
-            future.set_result(self._gone())
+        if self._stopped.done():
+            self._give_up(future)
         return future
 
     def page(self) -> "Future[bytes]":
@@ -160,8 +155,7 @@ class ChildProcess:
         if not self._stopped.done():
             self._stopped.set_result(Stopped({}))
         for future in list(self._taking.values()):
-            if not future.done():
-                future.set_result(self._gone())
+            self._give_up(future)
 
     def _hear(self, said: Any) -> None:
         match said:
@@ -178,6 +172,11 @@ class ChildProcess:
                 self._taking.pop(number).set_result(changed)
             case Stopped():
                 self._stopped.set_result(said)
+
+    def _give_up(self, future: "Future[Changed]") -> None:
+        """Answers an order that its child never will, unless somebody did."""
+        with suppress(InvalidStateError):
+            future.set_result(self._gone())
 
     def _gone(self) -> RankportError:
         return Unavailable(f"{self.name} ended with code {self._process.poll()}; its log says why")

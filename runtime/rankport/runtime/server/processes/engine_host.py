@@ -167,11 +167,17 @@ class EngineHost:
                 _log.error(
                     "an engine is in a pass that does not end: this process ends, and another begins anew"
                 )
-            elif all(engine.engine.alive for engine in engines):
+            elif not self._any_died():
                 continue
             if not self._closed.is_set():
                 self._on_death()
             return
+
+    def _any_died(self) -> bool:
+        """Says whether an engine stopped by itself: one that was let go is no longer among them."""
+        with self._lock:
+            entries = self._entries.values()
+            return any(entry.engine is not None and not entry.engine.engine.alive for entry in entries)
 
     def _is_hopeless(self, hosted: HostedEngine) -> bool:
         return 0 < self._hopeless_pass_s <= hosted.engine.counts().silent_s

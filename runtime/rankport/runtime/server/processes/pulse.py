@@ -30,7 +30,11 @@ class Pulse:
     def memory() -> int:
         """Makes memory for both ends, and returns its descriptor."""
         fd = os.memfd_create("rankport-pulse", os.MFD_CLOEXEC)
-        os.ftruncate(fd, mmap.PAGESIZE)
+        try:
+            os.ftruncate(fd, mmap.PAGESIZE)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def beat(self) -> None:

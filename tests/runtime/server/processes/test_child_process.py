@@ -1,0 +1,66 @@
+"""What a child is asked for while it ends."""
+
+import errno
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import pytest
+
+from rankport.protos.errors import Unavailable
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.server.lifecycle.orders import UnloadOrder
+from rankport.runtime.server.processes import child_process
+from rankport.runtime.server.processes.child_process import ChildProcess
+from rankport.runtime.server.processes.control import EngineOrders, Logging, Stopped
+from support.engines import WAIT_S
+from support.open_memory import shared_memory_open
+
+T = TypeVar("T")
+
+
+def _engine_orders() -> EngineOrders:
+    return EngineOrders("", EngineConfig(), None, False, 0.0, None, Logging(False, "engine 0"))
+
+
+def test_a_child_whose_pulse_cannot_be_had_leaves_no_memory_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    had = shared_memory_open()
+    for module, call in ((mmap, "mmap"), (os, "ftruncate")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, call, fails)
+            with pytest.raises(OSError, match="Too many open files"):
+                ChildProcess(_engine_orders(), lambda child, asked: None)
+    assert shared_memory_open() == had
+
+
+def test_an_order_that_meets_the_end_of_its_child_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child has stopped as the order is sent, and whoever waits for its end answers before the sender can."""
+    asked, polls = threading.Event(), subprocess.Popen.poll
+
+    class Ending(Future[T]):
+        def set_result(self, result: T) -> None:
+            super().set_result(result)
+            if isinstance(result, Stopped):
+                assert asked.wait(WAIT_S)
+
+    def poll(process: "subprocess.Popen[Any]") -> int | None:
+        if threading.current_thread() is threading.main_thread() and not asked.is_set():
+            asked.set()
+            child.wait()
+        return polls(process)
+
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    monkeypatch.setattr(child_process, "Future", Ending)
+    child = ChildProcess(_engine_orders(), lambda child, asked: None)
+    child.stopped(WAIT_S)
+    monkeypatch.setattr(subprocess.Popen, "poll", poll)
+    gone = child.take(UnloadOrder("jobs@1")).result(0.0)
+    assert isinstance(gone, Unavailable)

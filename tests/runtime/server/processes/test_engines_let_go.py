@@ -1,0 +1,77 @@
+"""Which engines of a host count as dead: those that stopped by themselves, and none that its fronts let go."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, cast
+
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.hosted_engine import HostedEngine
+from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.remote.connection import Connection
+from rankport.runtime.kinds.remote.messages import EngineOrder, nothing_counted
+from rankport.runtime.links.columns import Columns
+from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.server.processes.engine_host import EngineHost
+from support.engines import WAIT_S
+
+
+def _nothing(request: Columns, tell: Any) -> "Future[Columns]":
+    raise AssertionError("nobody asks")
+
+
+class _Observed:
+    """An engine whose counters are asked for: it calls `looked` then, unless a request's thread asks."""
+
+    device = "cpu"
+
+    def __init__(self, looked: Callable[[], object]) -> None:
+        self._looked = looked
+        self.alive, self.closed = True, threading.Event()
+
+    def watch(self, tell: object) -> Callable[[], None]:
+        return lambda: None
+
+    def cache_stats(self) -> None:
+        return None
+
+    def counts(self) -> EngineCounts:
+        if threading.current_thread().name == "rankport-engines-tell":
+            self._looked()
+        return nothing_counted("cpu")
+
+    def close(self) -> None:
+        self.alive = False
+        self.closed.set()
+
+
+def test_an_engine_that_is_let_go_while_they_are_looked_at_has_not_died(tmp_path: Path) -> None:
+    path, looks = str(tmp_path / "engine"), threading.Semaphore(0)
+    opened, died = threading.Event(), threading.Event()
+
+    def die() -> None:
+        died.set()
+        looks.release(3)
+
+    def let_go() -> None:
+        assert opened.wait(WAIT_S)
+        connections["gone"].close(0.0)
+        assert engines["gone"].closed.wait(WAIT_S)
+
+    engines = {"gone": _Observed(let_go), "kept": _Observed(looks.release)}
+    host = EngineHost(
+        path,
+        EngineConfig(),
+        die,
+        lambda order, _: HostedEngine(cast(Engine, engines[order.path]), _nothing),
+        hopeless_pass_s=WAIT_S,
+    )
+    connections = {name: Connection(path, EngineOrder(name, "", ""), 2**16) for name in engines}
+    opened.set()
+    assert engines["gone"].closed.wait(WAIT_S)
+    for _ in range(3):  # of one look there are two at most
+        assert looks.acquire(timeout=WAIT_S)
+    assert not died.is_set()
+    connections["kept"].close(0.0)
+    host.close()

@@ -224,7 +224,7 @@ def test_encoder_that_is_away_is_waited_for(changes: Consumers) -> None:
 def test_page_tells_lag_and_outcomes(changes: Consumers) -> None:
     changes.redis.xadd("items", {"id": "a", "text": "one"}, id="1000-0")
     consumer, stream = changes.consumer(), changes.stream()
-    with StatusPage(consumer, stream, 0) as page:
+    with StatusPage(consumer, stream, "127.0.0.1", 0) as page:
         before = page.answer("/metrics")[1]
         consumer.step()
         after = page.answer("/metrics")[1]

@@ -84,6 +84,17 @@ def test_what_it_writes_is_a_file_that_says_the_same(tmp_path: Path, bundle: Pat
     assert again["bundles"][0] == [str(bundle)]
 
 
+@pytest.mark.parametrize("options", [(), ("--json-log",)])
+def test_no_password_is_written(tmp_path: Path, bundle: Path, options: tuple[str, ...]) -> None:
+    """A unit that checks its settings before it starts has them in its journal."""
+    store, root = "redis://bob:s3cret@localhost:1/0?retry_s=0.01", "s3://key:s3cret@bucket/path/"
+    roots = ("--jobs-file", tmp_path / "jobs.sqlite", "--job-root", root)
+    result = rankport("serve", "--check-config", bundle, "--store", store, *roots, *options)
+    assert "s3cret" not in result.stdout + result.stderr
+    assert "redis://bob:***@localhost:1/0" in result.stdout
+    assert "'s3://key:***@bucket/path/' has a password" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -5,7 +5,6 @@ Health is 503 while something that it needs cannot be reached; lag alone is a me
 
 import threading
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +12,7 @@ from rankport.protos.errors import StoreError, Unavailable
 from rankport.protos.reasons import reason_of
 from rankport.runtime.nearline.consumer import NearlineConsumer
 from rankport.runtime.nearline.stream import Backlog, ChangeStream
-from rankport.runtime.plain_http import PlainHttpServer
+from rankport.runtime.plain_http import PlainHandler, PlainHttpServer
 
 _PREFIX = "rankport_nearline"
 _OUTCOMES = ("encoded", "unchanged", "deleted", "stale", "dead_letters")
@@ -22,12 +21,15 @@ _OUTCOMES = ("encoded", "unchanged", "deleted", "stale", "dead_letters")
 class StatusPage:
     """Answers until `close`; a context manager."""
 
-    def __init__(self, consumer: NearlineConsumer, stream: ChangeStream, port: int) -> None:
-        """Listens on `port` of all addresses; 0 takes a free one. Raises `Unavailable` for one that is taken."""
+    def __init__(self, consumer: NearlineConsumer, stream: ChangeStream, host: str, port: int) -> None:
+        """Listens on `port` of `host`, "" for all addresses; 0 takes a free one.
+
+        Raises `Unavailable` if it is taken.
+        """
         page = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Handler(PlainHandler):
+            def do_GET(self) -> None:  # noqa: N802
                 status, text = page.answer(self.path.partition("?")[0])
                 body = text.encode()
                 self.send_response(status)
@@ -36,15 +38,13 @@ class StatusPage:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
         self._consumer, self._stream = consumer, stream
         try:
-            self._server = PlainHttpServer("", port, Handler)
+            self._server = PlainHttpServer(host, port, Handler)
         except OSError as error:
             raise Unavailable(
-                f"cannot listen on port {port} for metrics: {reason_of(error)}; choose another (--metrics-port)"
+                f"cannot listen on {host} port {port} for metrics: {reason_of(error)}; choose another --metrics-host "
+                "or --metrics-port"
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="rankport-status", daemon=True

@@ -96,13 +96,20 @@ def test_an_address_that_others_reach_is_refused_without_protection() -> None:
     ranker.close()
 
 
-def test_connections_that_say_nothing_leave_no_more_than_so_many_threads() -> None:
+def test_connections_that_say_nothing_give_way_the_oldest_first(guarded: Guarded) -> None:
     with serving(METRICS) as served:
         address = ("localhost", served.server.metrics_port or 0)
         silent = [socket.create_connection(address, timeout=10) for _ in range(32)]
         with socket.create_connection(address, timeout=10) as more:
-            assert more.recv(1) == b""  # closed, though it asked for nothing
-        silent[0].sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        assert silent[0].recv(15) == b"HTTP/1.0 200 OK"
+            more.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert more.recv(15) == b"HTTP/1.0 200 OK"
+        assert silent[0].recv(1) == b""  # closed, though it asked for nothing
+        silent[1].sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert silent[1].recv(15) == b"HTTP/1.0 200 OK"
         for connection in silent:
             connection.close()
+    port = guarded.server.metrics_port or 0
+    shaking_hands = [socket.create_connection(("localhost", port), timeout=10) for _ in range(32)]
+    assert guarded.page(guarded.tokens["metrics"])[0] == 200
+    for connection in shaking_hands:
+        connection.close()

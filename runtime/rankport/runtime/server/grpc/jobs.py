@@ -8,6 +8,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call
+from rankport.runtime.server.grpc.guarded import caller_of
 from rankport.runtime.server.grpc.streams import OpenStreams
 from rankport.runtime.server.jobs.runner import JobRunner
 
@@ -53,6 +54,8 @@ class JobsService(pb_grpc.JobsServicer):
                         )
                     if seen != jobs.revision:
                         seen = jobs.revision
+                        # A job may outlast the token of who watches it.
+                        caller_of(context.invocation_metadata(), self._core, "admin")
                         job = jobs.get(request.id)
                         if job != told:
                             await call.write(job_wire.job_message(job))

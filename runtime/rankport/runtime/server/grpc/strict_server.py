@@ -104,13 +104,15 @@ class StrictServer:
         return answer
 
     def _stream(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
-        async def requests(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async def requests(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async for message in messages:
+                # A stream may outlast its client's token, or the limits of its quota.
+                caller_of(context.invocation_metadata(), self._core, self._right)
                 yield await self._read(message, parse)
 
         async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             with seen(context, self._core, method, self._caller(context, method), streams=True):
-                return await behaviour(requests(messages), context)
+                return await behaviour(requests(messages, context), context)
 
         return answer
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.options import check_folder
+from rankport.runtime.store.redis_store.location import without_password
 
 _LOCAL_SCHEMES = frozenset({"file", "local"})
 _NOT_IN_URLS = ("::", "?", "#", "\\")
@@ -30,6 +31,11 @@ class JobRoots:
             if not is_url(root):
                 check_folder("job root", root)
                 continue
+            if ":" in root.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+                raise InvalidRequest(  # roots are told to whoever names a place outside of them
+                    f"job root {without_password(root)!r} has a password: leave it out, and give the server its "
+                    "credentials by its environment"
+                )
             if root.partition("://")[0].lower() in _LOCAL_SCHEMES:
                 raise InvalidRequest(f"job root {root!r}: give the folder itself")
             if not _parts("job root", root)[1:] or glob.has_magic(root):

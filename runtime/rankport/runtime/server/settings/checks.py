@@ -77,7 +77,7 @@ def checks(
     for root in server.model_roots:
         yield _checked(f"model root {root}", partial(check_folder, "model root", root))
     for root in server.job_roots:
-        yield _checked(f"job root {root}", partial(JobRoots, [root]))
+        yield _checked(f"job root {without_password(root)}", partial(JobRoots, [root]))
     if (tries := engine.trie_root) is not None:
         yield _checked(f"trie root {tries}", partial(check_folder, "trie_root", tries))
     if (jobs := server.jobs_file) is not None:

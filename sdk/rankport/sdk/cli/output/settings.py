@@ -10,11 +10,12 @@ from typing import Any
 
 from rankport.runtime.server.settings.checks import Check
 from rankport.runtime.server.settings.setting import Setting
+from rankport.runtime.store.redis_store.location import without_password
 from rankport.sdk.cli.output.writing import write_json, writing
 
 
 def write_settings(settings: Sequence[Setting], checks: Sequence[Check], as_json: bool) -> None:
-    """Writes them to stdout: lines of TOML that `--config` takes again, or one object."""
+    """Writes them to stdout: lines of TOML that `--config` takes again, but for passwords, or one object."""
     with writing("standard output"):
         if as_json:
             write_json(
@@ -47,6 +48,9 @@ def _in_json(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    """Gives a value as TOML and JSON have it, and URLs without passwords: supervisors keep what is written."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return list(value) if isinstance(value, tuple) else value
+    return without_password(value) if isinstance(value, str) else value

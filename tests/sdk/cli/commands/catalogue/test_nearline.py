@@ -41,6 +41,10 @@ HERE = ("--redis", "redis://localhost:1/0", "--store", "tokens.lmdb")
             (*HERE, "--bundle", "b", "--claim-after-s", "inf"),
             "--claim-after-s is 'inf': it must be from 0.1 to 1000000",
         ),
+        (
+            (*HERE, "--bundle", "b", "--metrics-host", "0.0.0.0"),
+            "--metrics-host is given without --metrics-port",
+        ),
         ((*HERE, "--bundle", "b", "--max-wait-s", "inf"), "--max-wait-s is 'inf': it must be from 0 to 3600"),
     ],
 )

@@ -36,6 +36,12 @@ def nearline(
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /healthz here. [default: not]")
     ] = None,
+    metrics_host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of --metrics-port, in clear and for whoever reaches it. [default: 127.0.0.1]"
+        ),
+    ] = None,
     **given: Any,
 ) -> None:
     """Keep the tokens of a store fresh: encode changes of items as they come in a stream of Redis.
@@ -63,6 +69,8 @@ def nearline(
     log_to_stderr(False)
     config, reads = filled(NearlineConfig, given), cast(Side | None, side)
     refuse_device(server, given["device"], device_id)
+    if metrics_host is not None and metrics_port is None:
+        raise typer.BadParameter("--metrics-host is given without --metrics-port: give both")
     location = RedisLocation.parse(redis, "--redis")
     if location.ttl_ms is not None or location.prefix != DEFAULT_PREFIX:
         raise typer.BadParameter(
@@ -80,8 +88,9 @@ def nearline(
         stream.ensure_group()
         consumer = NearlineConsumer(encoder, namespace, stream, config)
         if metrics_port is not None:
-            page = opened.enter_context(StatusPage(consumer, stream, metrics_port))
-            typer.echo(f"metrics on port {page.port}", err=True)
+            host = metrics_host or "127.0.0.1"
+            page = opened.enter_context(StatusPage(consumer, stream, host, metrics_port))
+            typer.echo(f"metrics on {host}:{page.port}", err=True)
         with _stopped_by_signals(consumer.stop):
             typer.echo(f"consuming {config.stream} as {config.consumer_name} of {config.group}", err=True)
             consumer.run()

@@ -1,14 +1,17 @@
 """Parquet: what becomes of a value of each type, and of values that have no text."""
 
 import builtins
+import re
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, ipc, parquet
 
 from rankport.protos.errors import InvalidRequest, MissingExtra
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
@@ -101,16 +104,9 @@ def test_scalar_with_one_exact_text_is_an_id(tmp_path: Path, name: str) -> None:
 
 NO_IDS = {
     "null": (pyarrow.array([None], pyarrow.timestamp("ns")), "no id in id"),
-    "float": (pyarrow.array([1.5]), "id is of type float, not text"),
-    "bool": (pyarrow.array([True]), "id is of type bool, not text"),
-    "list": (pyarrow.array([[1]]), "id is of type list, not text"),
     "date": (
         pyarrow.array([2**31 - 1], pyarrow.date32()),
         "id has a value of type date32[day] that cannot be",
-    ),
-    "duration": (
-        pyarrow.array([2**62], pyarrow.duration("ms")),
-        "id has a value of type duration[ms] that cannot",
     ),
     "moment": (
         pyarrow.array([2**62], pyarrow.timestamp("us")),
@@ -127,6 +123,37 @@ def test_value_that_is_no_id_is_one_bad_row_with_its_column_and_type(tmp_path: P
     [bad] = open_items(tmp_path / "x.parquet").rows()
     assert isinstance(bad, BadRow)
     assert problem in bad.reason
+
+
+COLUMNS = {
+    "float": (pyarrow.array([1.5]), False),
+    "bool": (pyarrow.array([True]), False),
+    "duration": (pyarrow.array([1], pyarrow.duration("ms")), False),
+    "list": (pyarrow.array([[1]]), True),
+    "struct": (pyarrow.array([{"title": "x"}]), True),
+    "map": (pyarrow.array([[("a", "x")]], pyarrow.map_(pyarrow.string(), pyarrow.string())), True),
+}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_column_of_a_type_without_ids_or_texts_is_refused_at_the_start(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    column, no_text = COLUMNS[name]
+    table, path = pyarrow.table({"id": column, "text": column, "key": ["a"]}), tmp_path / f"x.{suffix}"
+    write = parquet.write_table if suffix == "parquet" else feather.write_feather
+    write(table, path)
+    kind = column.type if suffix == "arrow" else parquet.read_schema(path).field("id").type
+    told = re.escape(f"of type {kind}, of which no value is")
+    with pytest.raises(InvalidRequest, match=rf"x\.{suffix} has column 'id' {told} an id: name another"):
+        ItemsFile.open(path, id_column="id", text_columns=("key",))
+    if no_text:
+        with pytest.raises(InvalidRequest, match=rf"column 'text' {told} a text"):
+            ItemsFile.open(path, id_column="key", text_columns=("text",))
+    else:
+        [row] = ItemsFile.open(path, id_column="key", text_columns=("text",)).rows()
+        assert isinstance(row, BadRow)
 
 
 def test_moment_in_a_text_column_is_a_bad_row(tmp_path: Path) -> None:
@@ -151,3 +178,17 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
     told = r'reading .*x.parquet needs pyarrow, .*: pip install "rankport\[parquet\]"'
     with pytest.raises(MissingExtra, match=told):
         open_items(path)
+
+
+@pytest.mark.parametrize("new", [ipc.new_file, ipc.new_stream])
+def test_compressed_columns_that_nobody_reads_stay_compressed(
+    tmp_path: Path, new: Callable[..., Any]
+) -> None:
+    table = pyarrow.table({"image": [b"x" * 2**22], "id": ["a"], "text": ["b"]})
+    with new(tmp_path / "x.arrow", table.schema, options=ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    del table
+    before = pyarrow.total_allocated_bytes()
+    rows = open_items(tmp_path / "x.arrow").rows()
+    assert next(rows) == ItemRow(1, "a", "b")
+    assert pyarrow.total_allocated_bytes() - before < 2**20

@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.records import MAX_CONTENT
+from rankport.runtime.jobs.records import MAX_CONTENT, content_of
 from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import target
@@ -73,12 +73,14 @@ def test_rows_of_parquet_have_the_texts_of_what_json_has_no_type_for(tmp_path: P
 
 
 def test_numbers_that_json_has_not_are_texts(tmp_path: Path) -> None:
-    columns = {"id": [float("nan"), float("inf")], "text": ["one", "two"]}
-    pq.write_table(pa.table({**columns, "more": [[0.5, float("-inf")], []]}), tmp_path / "a.parquet")
-    assert contents(opened(tmp_path / "a.parquet", ("text", "more"))) == [
-        {"id": "NaN", "text": "one", "more": [0.5, "-Infinity"]},
-        {"id": "Infinity", "text": "two", "more": []},
+    columns = {"id": ["a", "b"], "text": [float("nan"), float("inf")]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert contents(opened(tmp_path / "a.parquet")) == [
+        {"id": "a", "text": "NaN"},
+        {"id": "b", "text": "Infinity"},
     ]
+    nested = content_of({"text": "one", "more": [0.5, float("-inf")]})
+    assert json.loads(nested) == {"text": "one", "more": [0.5, "-Infinity"]}
 
 
 def write_letters(path: Path, rows: Sequence[BadRow]) -> None:

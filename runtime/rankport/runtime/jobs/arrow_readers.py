@@ -8,7 +8,7 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, Span, content_of
+from rankport.runtime.jobs.records import WHOLE, BadRow, ColumnType, Moment, Record, Span, content_of
 
 _BATCH_ROWS = 256  # fewer would cost time; more, memory where texts are long
 _BUFFER_BYTES = 2**20
@@ -27,6 +27,10 @@ class ParquetReader:
     def columns(self) -> tuple[str, ...]:
         with _parquet_file(self._path) as file:
             return tuple(file.schema_arrow.names)
+
+    def types(self) -> Mapping[str, ColumnType]:
+        with _parquet_file(self._path) as file:
+            return _types(file.schema_arrow)
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with _parquet_file(self._path) as file:
@@ -55,13 +59,19 @@ class ArrowReader:
         with _arrow_batches(self._path) as (schema, _):
             return tuple(schema.names)
 
+    def types(self) -> Mapping[str, ColumnType]:
+        with _arrow_batches(self._path) as (schema, _):
+            return _types(schema)
+
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
-        with _arrow_batches(self._path) as (schema, batches):
+        with _arrow_batches(self._path, columns) as (schema, batches):
             cut = _cut(batches, span.first, span.rows)
             yield from _records(cut, _converts(schema, columns, set()), span.first)
 
     def count(self) -> int | None:
-        with _arrow_batches(self._path) as (_, batches):
+        with _arrow_batches(self._path) as (schema, _):
+            first = schema.names[:1]
+        with _arrow_batches(self._path, first) as (_, batches):
             return sum(int(batch.num_rows) for batch in batches)
 
     def spans(self, rows: int) -> Sequence[Span]:
@@ -81,6 +91,9 @@ class LanceReader:
 
     def columns(self) -> tuple[str, ...]:
         return tuple(self._dataset.schema.names)
+
+    def types(self) -> Mapping[str, ColumnType]:
+        return _types(self._dataset.schema)
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         batches = _lance_batches(self._dataset, list(columns), span.first, span.rows)
@@ -154,20 +167,38 @@ def _converts(schema: Any, columns: Sequence[str], uuids: Set[str]) -> dict[str,
     return {name: _uuid if name in uuids else _convert_of(schema.field(name).type) for name in columns}
 
 
+def _types(schema: Any) -> dict[str, ColumnType]:
+    from pyarrow import types
+
+    def of(kind: Any) -> ColumnType:
+        values = kind.value_type if types.is_dictionary(kind) else kind
+        inexact = types.is_floating(values) or types.is_boolean(values) or types.is_duration(values)
+        return ColumnType(str(kind), types.is_nested(values), not inexact)
+
+    return {field.name: of(field.type) for field in schema}
+
+
 @contextmanager
-def _arrow_batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """Opens a file, or a stream, of Arrow's for the block: its schema and its batches."""
+def _arrow_batches(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """Opens a file, or a stream, of Arrow's for the block: its schema, and its batches of those columns, else of all.
+
+    A batch is read as it was written, so what it holds is in memory; other columns are not, where they are compressed.
+    """
     with extras_named(f"reading {path}", "parquet"):
         import pyarrow
     try:
         with pyarrow.memory_map(str(path)) as source:
-            if source.read(6) == b"ARROW1":
-                file = pyarrow.ipc.open_file(source)
-                yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+            is_file = source.read(6) == b"ARROW1"
+            opened = pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream
+            source.seek(0)
+            schema = opened(source).schema
+            source.seek(0)
+            fields = [schema.get_field_index(name) for name in columns]
+            batches = opened(source, options=pyarrow.ipc.IpcReadOptions(included_fields=fields))
+            if is_file:
+                yield schema, (batches.get_batch(index) for index in range(batches.num_record_batches))
             else:
-                source.seek(0)
-                stream = pyarrow.ipc.open_stream(source)
-                yield stream.schema, iter(stream)
+                yield schema, iter(batches)
     except pyarrow.ArrowException as error:
         raise InvalidRequest(f"{path} cannot be read as Arrow: {error}") from error
 

@@ -24,7 +24,16 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, RowReader, Span, content_of
+from rankport.runtime.jobs.records import (
+    WHOLE,
+    BadRow,
+    ColumnType,
+    Moment,
+    Record,
+    RowReader,
+    Span,
+    content_of,
+)
 from rankport.runtime.jobs.row_readers import CsvReader, DeadLettersReader, JsonlReader
 from rankport.runtime.jobs.text_template import TextTemplate, joined
 from rankport.runtime.store.token_spec import MAX_KEY_BYTES
@@ -104,8 +113,8 @@ class ItemsFile:
 
         Raises:
             NotFound: no such file.
-            InvalidRequest: unknown format, a file that cannot be read as such, or a column that is missing or
-                there twice; the message lists the columns.
+            InvalidRequest: unknown format, a file that cannot be read as such, a column that is missing or there
+                twice (the message lists the columns), or of a type that has no ids, or texts.
         """
         file = Path(path)
         if not file.exists():
@@ -125,6 +134,9 @@ class ItemsFile:
             if columns.count(name) != 1:
                 problem = f"{columns.count(name)} columns" if name in columns else "no column"
                 raise InvalidRequest(f"{file} has {problem} {name!r}; its columns: {', '.join(columns)}")
+        _check_types(
+            file, reader.types(), id_column, [*text_columns, *([deleted_column] if deleted_column else [])]
+        )
         return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
 
     def rows(self, span: Span = WHOLE, stamp: Stamp | None = None) -> Iterator[ItemRow | BadRow]:
@@ -208,6 +220,20 @@ class ItemsFile:
         if self.template is not None:
             return self.template.render(text_of)
         return joined(self.text_columns, self.separator, text_of)
+
+
+def _check_types(file: Path, types: Mapping[str, ColumnType], id_column: str, others: Sequence[str]) -> None:
+    """Raises `InvalidRequest` for a column whose type has no value that is an id, or a text."""
+    for name, needed, may_be_inexact in (
+        (id_column, "an id", False),
+        *((name, "a text", True) for name in others),
+    ):
+        kind = types.get(name)
+        if kind is not None and (kind.nested or not (kind.exact or may_be_inexact)):
+            raise InvalidRequest(
+                f"{file} has column {name!r} of type {kind.name:.100}, of which no value is {needed}: name another "
+                "column, or write its text into one"
+            )
 
 
 class _BadValueError(ValueError):

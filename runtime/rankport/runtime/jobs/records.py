@@ -85,11 +85,23 @@ WHOLE: Final = Span()
 """All rows of a file."""
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """Type of a column as its file says it."""
+
+    name: str
+    nested: bool  # no value is one text
+    exact: bool  # a value may be an id
+
+
 class RowReader(Protocol):
     """Reader of a file in one format. Errors of the file as a whole are OSError, EOFError or zlib.error."""
 
     def columns(self) -> tuple[str, ...]:
         """Lists the columns there are. Raises InvalidRequest where there are none to be found."""
+
+    def types(self) -> Mapping[str, ColumnType]:
+        """Tells the types of columns, where they have any."""
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         """Yields the rows of a span in order; a record has at least those of `columns` that its row has.

@@ -3,7 +3,7 @@
 Owns header and objects. Which columns matter, and what their values must be, is `items_file`'s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from gzip import GzipFile
 from itertools import islice
@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.files.json_text import json_of_text
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
-from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
+from rankport.runtime.jobs.records import WHOLE, BadRow, ColumnType, Record, Span, content_of
 from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
@@ -43,6 +43,9 @@ class CsvReader:
         check_encoding(self._path)
         with open_text(self._path) as stream:
             return self._header(iter(CsvRecords(stream, self._max_row_length)))
+
+    def types(self) -> Mapping[str, ColumnType]:
+        return {}
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         assert span == WHOLE, "see `spans`"
@@ -119,6 +122,9 @@ class JsonlReader:
             )
         return names
 
+    def types(self) -> Mapping[str, ColumnType]:
+        return {}
+
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with open_bytes(self._path) as stream:
             stream.seek(span.byte)
@@ -162,6 +168,9 @@ class DeadLettersReader:
                 f"{self._path} has no dead letter with a row that is an object in its first {_SAMPLED_ROWS}"
             )
         return names
+
+    def types(self) -> Mapping[str, ColumnType]:
+        return {}
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         for letter in self._letters.records(("row",), span):

@@ -57,7 +57,7 @@ def test_every_key_and_bit_come_back(server: RedisServer, store: TokenStore, dty
         client.config_resetstat()
         assert len(namespace) == len(keys)
         commands = {name for name in client.info("commandstats") if name.startswith("cmdstat_")}
-    assert commands <= {"cmdstat_scan", "cmdstat_config|resetstat", "cmdstat_info"}  # no value is read
+    assert {name.partition("|")[0] for name in commands} <= {"cmdstat_scan", "cmdstat_config", "cmdstat_info"}
     assert namespace.delete_many(["k1", "absent", LONG]) == 2
     assert len(namespace) == len(keys) - 2
     assert namespace.read([LONG]).places.tolist() == []

@@ -319,7 +319,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "quantized": (
         lambda c: edit_config(c, quantization_config={"quant_method": "gptq"}),
-        "quantization 'gptq' of an expanded model is not supported: export the model in full precision",
+        "quantization 'gptq' of an expanded model is not supported, 'compressed-tensors' is: export",
     ),
 }
 

@@ -16,7 +16,7 @@ class ExpandedLayer(nn.Module):
 
     note: ClassVar[str | None] = None
     unread: ClassVar[tuple[str, ...]] = ()
-    """Stored with the layer and used in training only."""
+    """Layers stored beside the two and used in training only."""
 
     def __init__(self, pretrained: nn.Module, expanded: nn.Module, hidden: int, *, factor: bool) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class LerpLayer(ExpandedLayer):
 class ProjLayer(ExpandedLayer):
     """Lerp. Its projection serves the loss of training and no answer."""
 
-    unread = ("linear_proj.weight",)
+    unread = ("linear_proj",)
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
         """See the class."""
@@ -113,6 +113,10 @@ class DlerpLayer(ExpandedLayer):
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
         """See the class."""
         fc = self.interp_weight.fc
+        if not isinstance(fc, nn.Linear):  # in low bits: inputs may be rounded by a scale of both states
+            return pretrained + torch.sigmoid(fc(torch.cat((pretrained, expanded), -1))) * (
+                expanded - pretrained
+            )
         hidden = pretrained.shape[-1]
         # Two products in place of one over a concatenation, which would copy both states. Slices of weights, unlike
         # chunks, are folded into constants when the graph is made.

@@ -1,7 +1,7 @@
 """Checkpoints that Control LLM expanded (arXiv 2501.10979): stacked, concatenated or both.
 
 Stacked layers are layers like any other; the checkpoint keeps its original names, and transformers loads it. Pairs of
-layers are built into the original family's model and filled by name.
+layers are built into the original family's model and filled by name, in full precision or compressed-tensors.
 """
 
 import dataclasses
@@ -13,10 +13,12 @@ from rankport.exporters.checkpoints.expansion.facts import Expansion
 from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE, original_config
 from rankport.exporters.checkpoints.expansion.merges import MERGES
 from rankport.exporters.checkpoints.forms import plain
-from rankport.exporters.checkpoints.forms.fill import fill, local_name
+from rankport.exporters.checkpoints.forms.fill import fill
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.made_tensors import with_made
+from rankport.exporters.checkpoints.forms.quantized import compressed_tensors
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
-from rankport.exporters.checkpoints.forms.stored_experts import with_stacked_experts
+from rankport.exporters.checkpoints.forms.stored_experts import ExpertNames, with_stacked_experts
 from rankport.protos.errors import CheckpointError
 
 
@@ -30,10 +32,11 @@ def matches(folder: CheckpointFolder) -> bool:
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the field or tensor at fault."""
     expansion = Expansion.of(folder.raw)
-    if folder.quantization_method is not None:
+    if folder.quantization_method not in (None, compressed_tensors.METHOD):
         raise CheckpointError(
-            f"config.json: quantization {folder.quantization_method!r} of an expanded model is not supported: "
-            "export the model in full precision, with --quantize if low bits are wanted"
+            f"config.json: quantization {folder.quantization_method!r} of an expanded model is not supported, "
+            f"{compressed_tensors.METHOD!r} is: export the model in full precision, with --quantize if low bits are "
+            "wanted"
         )
     expanded = _has_expanded_type(folder)
     raw = original_config(folder.raw) if expanded else folder.raw
@@ -43,23 +46,29 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
         return _load_stacked(folder, head, pairs)
     model = skeleton(config, head)
     expand(model, pairs, expansion)
-    folder = with_stacked_experts(folder, model)
     method = MERGES[expansion.merge_method]
-    unread = {
-        name for name in folder.tensors if name.endswith(tuple(f".{suffix}" for suffix in method.unread))
-    }
-    _require_places(model, folder, unread)
-    fill(model, folder, head, taken=unread)
+    unread = [name for name in folder.tensors if any(f".{layer}." in name for layer in method.unread)]
+    folder = with_made(folder, {}, without=unread)
+    _require_places(model, folder)
+    if folder.quantization_method is None:
+        loaded = LoadedModel(fill(model, with_stacked_experts(folder, model), head))
+    else:
+        loaded = compressed_tensors.load(folder, head, model)
     said = f"Control LLM: {expansion.expand_type}, {expansion.merge_method}, pairs of layers {list(pairs)}"
-    return LoadedModel(model, notes=(said, method.note) if method.note and pairs else (said,))
+    notes = (said, method.note) if method.note and pairs else (said,)
+    return dataclasses.replace(loaded, notes=(*notes, *loaded.notes))
 
 
-def _require_places(model: nn.Module, folder: CheckpointFolder, unread: set[str]) -> None:
+def _require_places(model: nn.Module, folder: CheckpointFolder) -> None:
     """Checks that a layer's tensors all have a place, in a body without head too, where `fill` passes over the rest."""
-    places = model.state_dict(keep_vars=True)
+    names = ExpertNames(model)
+    low_bits = (
+        set() if folder.quantization_method is None else set(compressed_tensors.quantized_layers(folder))
+    )
     for name in folder.tensors:
         in_layer = "layers." in name and not name.endswith("rotary_emb.inv_freq")
-        if in_layer and name not in unread and local_name(model, places, name) is None:
+        known = name.rpartition(".")[0] in low_bits or names.place(name) or names.renamed(name)
+        if in_layer and not known:
             raise CheckpointError(
                 f"the checkpoint holds tensor {name!r}, which config.json: expansion has no place for: correct "
                 "merge_method, interpolation_factor or interpolation_norm_alpha, or copy the checkpoint again"

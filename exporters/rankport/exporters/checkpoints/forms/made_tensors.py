@@ -1,7 +1,7 @@
 """Tensors that a model has and a folder stores otherwise: made of the stored ones when they are read."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,18 +19,22 @@ class MadeTensor:
     read: Callable[[], Tensor]  # fp32, of that shape
 
 
-def with_made(folder: CheckpointFolder, made: Mapping[str, MadeTensor]) -> CheckpointFolder:
-    """Gives the folder with the tensors `made`, by name, in place of their parts."""
-    return dataclasses.replace(folder, tensors=_MadeTensors(folder.tensors, made))
+def with_made(
+    folder: CheckpointFolder, made: Mapping[str, MadeTensor], without: Collection[str] = ()
+) -> CheckpointFolder:
+    """Gives the folder with the tensors `made`, by name, in place of their parts, and without some."""
+    return dataclasses.replace(folder, tensors=_MadeTensors(folder.tensors, made, without))
 
 
 class _MadeTensors(StoredTensors):
-    def __init__(self, stored: StoredTensors, made: Mapping[str, MadeTensor]) -> None:
+    def __init__(
+        self, stored: StoredTensors, made: Mapping[str, MadeTensor], without: Collection[str]
+    ) -> None:
         super().__init__(())
         self.files = stored.files
         self._stored = stored
         self._made = made
-        parts = {part for tensor in made.values() for part in tensor.parts}
+        parts = {part for tensor in made.values() for part in tensor.parts}.union(without)
         names = [name for name in stored if name not in parts]
         self._shapes = {name: stored.shape(name) for name in names}
         self._dtypes = {name: stored._dtypes[name] for name in names}

@@ -45,8 +45,11 @@ def matches(folder: CheckpointFolder) -> bool:
     return folder.quantization_method == METHOD
 
 
-def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
-    """Raises CheckpointError naming the tensor or field at fault."""
+def load(folder: CheckpointFolder, head: Head, empty: nn.Module | None = None) -> LoadedModel:
+    """Loads a folder, into the skeleton `empty` where config.json alone does not tell it.
+
+    Raises CheckpointError naming the tensor or field at fault.
+    """
     config = CompressedTensorsConfig.of(folder.raw["quantization_config"])
 
     def read(stored: str, linear: nn.Linear) -> LowBitLayer:
@@ -58,15 +61,16 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
             )
         return _read_layer(folder, stored, linear, scheme)
 
-    layers = _quantized_layers(folder)
+    layers = quantized_layers(folder)
     model, replaced, notes = load_low_bit(
-        folder, head, layers, read, lambda stored: _packed_shape(folder, stored)
+        folder, head, layers, read, lambda stored: _packed_shape(folder, stored), empty
     )
     _require_all_targets(model, config, replaced)
     return loaded(model, METHOD, config.format, notes)
 
 
-def _quantized_layers(folder: CheckpointFolder) -> list[str]:
+def quantized_layers(folder: CheckpointFolder) -> list[str]:
+    """Lists the layers that are stored in low bits."""
     suffixes = (".weight_packed", ".weight_scale")
     return list(
         dict.fromkeys(name.rpartition(".")[0] for name in folder.tensors.names if name.endswith(suffixes))

@@ -55,15 +55,19 @@ def load_low_bit(
     layers: Iterable[str],
     read: Read,
     packed_shape: Callable[[str], tuple[int, int] | None],
+    empty: nn.Module | None = None,
 ) -> tuple[nn.Module, set[str], tuple[str, ...]]:
     """Loads the model, its `layers` (stored names) low-bit and all else filled; gives their names, and notes on widths.
 
-    `packed_shape` tells [out, in] of a layer that is stored packed, None where that is open (`read` says why).
+    `packed_shape` tells [out, in] of a layer that is stored packed, None where that is open (`read` says why). `empty`
+    is the skeleton to fill, where it is none that config and widths tell.
 
     Raises CheckpointError naming the tensor or field at fault.
     """
     stored_layers = tuple(layers)
-    model, notes = _pruned_skeleton(folder, head, stored_layers, packed_shape)
+    model, notes = (
+        _pruned_skeleton(folder, head, stored_layers, packed_shape) if empty is None else (empty, ())
+    )
     places = {name for name, _ in model.named_modules()}
     taken: set[str] = set()
     replaced: set[str] = set()

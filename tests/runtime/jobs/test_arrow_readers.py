@@ -1,7 +1,6 @@
 """Parquet: what becomes of a value of each type, and of values that have no text."""
 
 import builtins
-import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -144,8 +143,7 @@ def test_column_of_a_type_without_ids_or_texts_is_refused_at_the_start(
     table, path = pyarrow.table({"id": column, "text": column, "key": ["a"]}), tmp_path / f"x.{suffix}"
     write = parquet.write_table if suffix == "parquet" else feather.write_feather
     write(table, path)
-    kind = column.type if suffix == "arrow" else parquet.read_schema(path).field("id").type
-    told = re.escape(f"of type {kind}, of which no value is")
+    told = rf"of type {str(column.type).partition('<')[0].partition('[')[0]}.*, of which no value is"
     with pytest.raises(InvalidRequest, match=rf"x\.{suffix} has column 'id' {told} an id: name another"):
         ItemsFile.open(path, id_column="id", text_columns=("key",))
     if no_text:

@@ -23,11 +23,11 @@ from uuid import UUID
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
+from rankport.runtime.jobs.column_types import check_columns
 from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.records import (
     WHOLE,
     BadRow,
-    ColumnType,
     Moment,
     Record,
     RowReader,
@@ -127,16 +127,11 @@ class ItemsFile:
         text_columns = tuple(text_columns) if made_of is None else made_of.columns
         reader = _reader(file, file_format, max_row_length)
         try:
-            columns = reader.columns()
+            columns, types = reader.columns(), reader.types()
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
-        for name in (id_column, *text_columns, *([deleted_column] if deleted_column else [])):
-            if columns.count(name) != 1:
-                problem = f"{columns.count(name)} columns" if name in columns else "no column"
-                raise InvalidRequest(f"{file} has {problem} {name!r}; its columns: {', '.join(columns)}")
-        _check_types(
-            file, reader.types(), id_column, [*text_columns, *([deleted_column] if deleted_column else [])]
-        )
+        others = (*text_columns, *([deleted_column] if deleted_column else []))
+        check_columns(file, columns, types, id_column, others)
         return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
 
     def rows(self, span: Span = WHOLE, stamp: Stamp | None = None) -> Iterator[ItemRow | BadRow]:
@@ -163,9 +158,8 @@ class ItemsFile:
             raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
 
     def spans(self, rows: int) -> Sequence[Span]:
-        """Cuts the file into spans of so many rows, or one of all where nobody can tell where a row starts.
-
-        Raises `InvalidRequest` for a file that cannot be read.
+        """Cuts the file into spans of so many rows, or one of all where nobody can tell where a row starts. Raises
+        `InvalidRequest` for a file that cannot be read.
         """
         try:
             return self.reader.spans(rows)
@@ -222,20 +216,6 @@ class ItemsFile:
         return joined(self.text_columns, self.separator, text_of)
 
 
-def _check_types(file: Path, types: Mapping[str, ColumnType], id_column: str, others: Sequence[str]) -> None:
-    """Raises `InvalidRequest` for a column whose type has no value that is an id, or a text."""
-    for name, needed, may_be_inexact in (
-        (id_column, "an id", False),
-        *((name, "a text", True) for name in others),
-    ):
-        kind = types.get(name)
-        if kind is not None and (kind.nested or not (kind.exact or may_be_inexact)):
-            raise InvalidRequest(
-                f"{file} has column {name!r} of type {kind.name:.100}, of which no value is {needed}: name another "
-                "column, or write its text into one"
-            )
-
-
 class _BadValueError(ValueError):
     """Reason why a row is bad."""
 
@@ -281,7 +261,7 @@ def _state(path: Path) -> tuple[int, ...]:
 def _item_id(name: str, value: object) -> str:
     exact = isinstance(value, _EXACT) and not isinstance(value, bool)
     item_id = _exact_text(value) if exact else _text(name, value)
-    if _is_blank(item_id):
+    if not item_id or item_id.isspace():
         raise _BadValueError(f"no id in {name}")
     if len(item_id.encode()) > MAX_KEY_BYTES:
         raise _BadValueError(f"{name} has {len(item_id.encode())} bytes, the limit is {MAX_KEY_BYTES}")
@@ -314,12 +294,6 @@ def _says_so(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     word = (str(value) if isinstance(value, int) else _text(name, value)).strip().lower()
-    if word in _YES:
-        return True
-    if word in _NO:
-        return False
+    if word in _YES or word in _NO:
+        return word in _YES
     raise _BadValueError(f"{name} is {word[:40]!r}, and must say true or false")
-
-
-def _is_blank(text: str) -> bool:
-    return not text or text.isspace()

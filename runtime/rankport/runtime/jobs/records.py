@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Protocol
 
+from rankport.runtime.jobs.column_types import ColumnType
+
 MAX_CONTENT: Final = 65_536
 """Longest content of a bad row, in characters of its JSON; that of a longer one is left out."""
 
@@ -83,15 +85,6 @@ class Span:
 
 WHOLE: Final = Span()
 """All rows of a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnType:
-    """Type of a column as its file says it."""
-
-    name: str
-    nested: bool  # no value is one text
-    exact: bool  # a value may be an id
 
 
 class RowReader(Protocol):

@@ -15,6 +15,7 @@ from rankport.exporters.checkpoints.adapter_record import adapter_record
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
+from rankport.exporters.checkpoints.own_frame import frame_doubts
 from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.passes.fp8_products import expand_fp8_products
@@ -25,6 +26,7 @@ from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.work import ExportPlan, work_of
 from rankport.exporters.options.options import ExportOptions, RequestFiles, StrPath, default_name
+from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
 from rankport.exporters.proof.prove import Progress, Sources
@@ -38,7 +40,14 @@ from rankport.exporters.quantization.record import record
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.packages import installed_version
 from rankport.protos.wording import counted
-from rankport.runtime.bundle.manifest import Calibration, GraphSpec, ManifestDraft, Quantization, Source
+from rankport.runtime.bundle.manifest import (
+    Calibration,
+    GraphSpec,
+    ManifestDraft,
+    Prompt,
+    Quantization,
+    Source,
+)
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 WEIGHTS_FILE = "weights.bin"
@@ -74,6 +83,10 @@ def stage(
     for warning in prompt.warnings:
         on_progress(f"warning: {warning}")
     plan = work.plan(source, prompt, options)
+    framed = tuple(_frame_doubts(source, prompt.prompt, plan, options))
+    for warning in framed:
+        on_progress(f"warning: {warning}")
+    prompt = dataclasses.replace(prompt, doubts=(*prompt.doubts, *framed))
     draft = draft_manifest(kind, default_name(staging.out), source, prompt, plan, options, judged)
     if options.recipe is not None:
         recipe = recipe_of(options.recipe, options.chosen_target)
@@ -94,6 +107,19 @@ def stage(
         update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair, plan.lists)}
     )
     return draft, Sources(source, None if options.recipe is None else load)
+
+
+def _frame_doubts(
+    source: Checkpoint, prompt: Prompt, plan: ExportPlan, options: ExportOptions
+) -> Iterator[str]:
+    """Says where a text that nobody's prompt frames would be framed otherwise by the tokenizer's owner."""
+    named = options.prompt is not None and str(options.prompt) != BARE
+    if source.tokenizer_file is None or named or plan.lists is not None:
+        return
+    generation = plan.generation
+    read = [*prompt.prefix, *prompt.item] if generation is None else prompt.prefix
+    writes_on = generation is not None and generation.decoding is None
+    yield from frame_doubts(source.tokenizer_file, read, ends=not writes_on)
 
 
 def _require_own_target(source: Checkpoint, options: ExportOptions) -> None:

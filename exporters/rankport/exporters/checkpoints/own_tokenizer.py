@@ -14,6 +14,12 @@ from rankport.protos.errors import CheckpointError
 _TEXTS = ("½ ﬁ １", "a job", " a  b\tc\n", "Café & Söhne", "東京", "e\u0301", "don't")
 """Texts that one pipeline reads otherwise than another: compatibility forms, white space, accents, apostrophes."""
 
+REBUILT = (
+    "if the model was trained by the file, set tokenizer_class to PreTrainedTokenizerFast in tokenizer_config.json; if "
+    "by that class, write the file anew with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+)
+"""Both ways out where transformers' class builds another tokenizer around the file's vocabulary."""
+
 
 def own_tokenizer(file: Path) -> Any:
     """Loads the tokenizer of a tokenizer.json as the config beside it says, or from the file alone without one.
@@ -52,9 +58,7 @@ def reads_otherwise(file: Path) -> str | None:
                 read = f"{text!r} as {own.convert_ids_to_tokens(theirs)}"
                 return (
                     f"tokenizer: transformers' {type(own).__name__} reads {read}, and tokenizer.json, which the bundle "
-                    f"has, as {ours.tokens}: if the model was trained by the file, set tokenizer_class to "
-                    "PreTrainedTokenizerFast in tokenizer_config.json; if by that class, write the file anew with "
-                    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+                    f"has, as {ours.tokens}: {REBUILT}"
                 )
     return None
 

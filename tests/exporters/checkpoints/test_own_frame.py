@@ -1,0 +1,112 @@
+"""Special tokens around a text that the tokenizer's owner puts, and tokenizer.json, which a bundle has, does not."""
+
+import re
+from pathlib import Path
+
+import pytest
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from rankport.exporters.checkpoints.own_frame import frame_doubts
+from rankport.exporters.export import export
+from rankport.exporters.options.prompts import framed_prompt
+from rankport.runtime.bundle.manifest import Segment
+from support import sentence_folders as folders
+
+UNHEEDED = r"tokenizer_config.json says {} {}, .* heeded before 5 .* the bundle has, <s> …, {}: .*\({}\)"
+
+
+def doubts(folder: Path, *, ends: bool = True) -> list[str]:
+    """What is said of a text that is framed as tokenizer.json frames it."""
+    file = folder / "tokenizer.json"
+    return list(frame_doubts(file, framed_prompt(file).prompt.item, ends=ends))
+
+
+def unframed(folder: Path) -> Path:
+    """Takes the frame out of tokenizer.json, which BertTokenizer puts whatever the file says."""
+    folders.change(folder, "tokenizer.json", post_processor=None)
+    folders.change(folder, "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False)
+    return folder
+
+
+def llama(folder: Path, **config: object) -> Path:
+    """Writes a tokenizer that puts `<s>` before a text, as Llama's do."""
+    special = ["<unk>", "<s>", "</s>"]
+    words = models.BPE(
+        {word: place for place, word in enumerate([*special, *"▁ajob"])}, [], unk_token="<unk>"
+    )
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    tokenizer.add_special_tokens(special)
+    frame = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.post_processor = frame  # type: ignore[assignment]
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": {"content": "</s>"}}
+    folders.write(folder, "tokenizer_config.json", {**named, "unk_token": "<unk>", **config})
+    return folder
+
+
+def test_a_class_that_frames_otherwise_is_named_with_both_ways_out(tmp_path: Path) -> None:
+    folder = folders.bert(tmp_path / "c")
+    assert doubts(folder) == []
+    (said,) = doubts(unframed(folder))
+    assert (
+        "BertTokenizer puts [CLS] … [SEP] around a text, and tokenizer.json, whose frame the bundle has, nothing"
+        in said
+    )
+    folders.change(folder, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert doubts(folder) == []  # the first way
+
+    transformers.AutoTokenizer.from_pretrained(unframed(folder)).save_pretrained(folder)
+    assert doubts(folder) == []  # the second
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"add_eos_token": True},
+            ("add_eos_token", "true", "lacks </s>", ".*add_bos_token=True, add_eos_token=True"),
+        ),
+        (
+            {"add_bos_token": False, "add_eos_token": False},
+            ("add_bos_token", "false", "has <s>", ".*add_bos_token=False.*"),
+        ),
+        ({"add_bos_token": True, "add_eos_token": False}, None),
+        (
+            {"add_eos_token": True, "tokenizer_class": "PreTrainedTokenizerFast"},
+            None,
+        ),  # which never heeded it
+    ],
+)
+def test_a_word_on_the_frame_that_nothing_heeds_any_more_is_told(
+    config: dict[str, object], said: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    """e5-mistral-7b-instruct is published so: its last state is read at `</s>`."""
+    folder = llama(tmp_path / "c", **config)
+    if said is None:
+        assert doubts(folder) == []
+        return
+    (told,) = doubts(folder)
+    assert re.search(UNHEEDED.format(*said), told)
+
+
+def test_the_end_of_a_text_that_goes_on_and_a_frame_of_its_own_are_in_no_doubt(tmp_path: Path) -> None:
+    folder = llama(tmp_path / "c", add_eos_token=True)
+    assert doubts(folder, ends=False) == []
+    own = [Segment(special=["<s>"]), Segment(item=True), Segment(special=["</s>"])]
+    assert list(frame_doubts(folder / "tokenizer.json", own, ends=True)) == []
+
+
+def test_an_export_says_so(tmp_path: Path) -> None:
+    folder, said = unframed(folders.bert(tmp_path / "c")), list[str]()
+
+    def until_traced(step: str) -> None:
+        said.append(step)
+        if step == "tracing the graphs":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        export(folder, tmp_path / "b", kind="item-encoder", pooling="cls", on_progress=until_traced)
+    assert [f"warning: {doubt}" for doubt in doubts(folder)] == [step for step in said if "warning" in step]

@@ -112,13 +112,19 @@ def test_requests_are_drawn_from_files(served: Serving, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["best"]["items_per_s"] == 400.0
 
 
-def test_a_search_says_the_rate_that_keeps(served: Serving, requests: Path) -> None:
+def test_a_search_says_the_rate_that_keeps_and_what_each_that_was_tried_did(
+    served: Serving, requests: Path, tmp_path: Path
+) -> None:
     short = ("--duration-s", "0.05", "--warm-up-s", "0", "--arrivals", "fixed", "--timeout-s", "30")
     # No rate keeps to a nanosecond: five are tried.
-    aim = ("--find-rate", "--p99", "0.000001ms", "--rate", "200", "--json", "-")
+    aim = ("--find-rate", "--p99", "0.000001ms", "--rate", "200", "--json", tmp_path / "load.json")
     done = run("--server", served.address, "--requests", requests, *short, *aim)
     assert done.exit_code == 1
-    figures = json.loads(done.stdout)
+    table = [line.split() for line in done.stdout.splitlines() if "ms" in line and "/s" in line.split()[0]]
+    assert [row[0] for row in table] == ["0.7812/s", "3.125/s", "12.5/s", "50/s", "200/s"]
+    assert {row[2] for row in table} == {"0.00%"}
+    assert "rate answered failed p50 p90 p95 p99 p99.9 max" in " ".join(done.stdout.split())
+    figures = json.loads((tmp_path / "load.json").read_text())
     assert (figures["best"], figures["aim"]["p99_s"]) == (None, 1e-9)
     assert [result["rate"] for result in figures["runs"]] == [200, 50, 12.5, 3.125, 0.78125]
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rankport.protos.wording import counted
@@ -119,11 +120,14 @@ def _print(report: LoadReport) -> None:
     console = plain_console()
     shown = report.best or report.runs[-1]
     console.print(report.verdict, soft_wrap=True, highlight=False)
-    table = Table("rate", "answered", *(_name(percent) for percent in PERCENTILES))
+    names = ("rate", "answered", "failed", *(_name(percent) for percent in PERCENTILES))
+    table = Table(
+        *names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )  # within 80 columns
     runs = report.runs if report.aim is None else sorted(report.runs, key=lambda run: run.rate)
     for name, result in rows_in_words(runs):
         latencies = (time_in_words(result.percentile_s(percent)) for percent in PERCENTILES)
-        table.add_row(name, rate_in_words(result.goodput), *latencies)
+        table.add_row(name, rate_in_words(result.goodput), f"{result.failed_share:.2%}", *latencies)
     console.print(table)
     console.print(f"ended: {statuses_in_words(shown)}", soft_wrap=True, highlight=False)
     for reason in reasons_in_words(shown):

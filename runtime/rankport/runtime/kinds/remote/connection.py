@@ -146,8 +146,11 @@ class Connection:
             if self._stop.is_set():
                 link.close()
         link.send(Message.OPEN, 0, Columns(self._order.values()))
-        for kind, number, columns in link.frames():
-            self._take(link, kind, number, columns)
+        try:
+            for kind, number, columns in link.frames():
+                self._take(link, kind, number, columns)
+        except Exception:  # want of memory, say: nothing that follows can be told apart
+            _log.exception("what the engine's process sent cannot be taken, and it is connected to anew")
         link.close()
         with self._changed:
             opened = self._link is not None

@@ -31,7 +31,7 @@ class QueuedEngine:
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Has the numbers of its queue told now and whenever they change; see `QueueLimit.watch`."""
-        return self._worker.queue_limit.watch(watcher)
+        return self._worker.watch(watcher)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""

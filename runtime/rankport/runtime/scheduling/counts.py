@@ -119,7 +119,7 @@ class WorkerCounts:
         self._clock, self._side_by_side = clock, side_by_side
         self._stages: dict[str, StageCounts] = {}
         self._failed = 0
-        self._busy_s, self._busy_since_s = 0.0, 0.0
+        self._busy = 0.0, math.inf  # seconds of the past, and since when a pass is under way
         self._passes_s = 0.0  # of those that ended, side by side
         self._under_way: list[Begun] = []  # in the order of their start
         self._last_end_s = 0.0
@@ -132,8 +132,10 @@ class WorkerCounts:
         self._step_s = None
 
     def stops(self) -> None:
-        """Notes that the thread ends by itself."""
+        """Notes that the thread ends by itself, and with it what is under way."""
         self._stopped = True
+        self._under_way.clear()
+        self._busy = self._busy_until(self._clock()), math.inf
 
     def step(self) -> None:
         """Notes that the thread goes on."""
@@ -144,7 +146,7 @@ class WorkerCounts:
         self.step()
         begun = Begun(size, requests, self._clock())
         if not self._under_way:
-            self._busy_since_s = begun.at_s
+            self._busy = self._busy[0], begun.at_s
         self._under_way.append(begun)
         return begun
 
@@ -155,7 +157,7 @@ class WorkerCounts:
         self._under_way.remove(begun)
         self._passes_s += now_s - begun.at_s
         if not self._under_way:
-            self._busy_s += now_s - self._busy_since_s
+            self._busy = self._busy_until(now_s), math.inf
         if failed:
             self._failed += 1
             return
@@ -166,9 +168,7 @@ class WorkerCounts:
     @property
     def worked_s(self) -> float:
         """Seconds that passes took, each by itself where they are side by side. The worker's thread only."""
-        if self._side_by_side:
-            return self._passes_s
-        return self._busy_s + (self._clock() - self._busy_since_s if self._under_way else 0.0)
+        return self._passes_s if self._side_by_side else self._busy_until(self._clock())
 
     def answered(self, queue_s: float, compute_s: float) -> None:
         """Notes how long a request took."""
@@ -183,7 +183,7 @@ class WorkerCounts:
             queue=queue,
             stages=dict(self._stages),
             failed_passes=self._failed,
-            busy_s=self._busy_s + (now_s - self._busy_since_s if under_way else 0.0),
+            busy_s=self._busy_until(now_s),
             pass_requests=self._pass_requests.snapshot(),
             queue_s=self._queue_s.snapshot(),
             compute_s=self._compute_s.snapshot(),
@@ -191,6 +191,10 @@ class WorkerCounts:
             doing=under_way[0].in_words if under_way else "a step between passes",
             stopped=self._stopped,
         )
+
+    def _busy_until(self, now_s: float) -> float:
+        busy_s, since_s = self._busy  # at once: a pass may end meanwhile
+        return busy_s + max(now_s - since_s, 0.0)
 
     def _since_s(self, under_way: Sequence[Begun]) -> float:
         """Gives when the device took up the oldest of some passes, infinity without any."""

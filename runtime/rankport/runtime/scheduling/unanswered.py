@@ -6,11 +6,12 @@ is the worker's business.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic
 
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.scheduling.counts import WorkerCounts
-from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.futures import log_failure, settle
 from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.work import RequestT, Work
 
@@ -91,6 +92,7 @@ class Unanswered(Generic[RequestT]):
         """Takes all, under the condition, for an end without passes."""
         requests = tuple(self._requests)
         self._requests.clear()
+        log_failure(partial(self.start, requests))
         return requests
 
     def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:

@@ -25,7 +25,7 @@ from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.instances.under_way import StartedPass, UnderWayPasses
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
 from rankport.runtime.scheduling.meter import queued
-from rankport.runtime.scheduling.queue_limit import QueueLimit
+from rankport.runtime.scheduling.queue_limit import QueueLimit, Watcher
 from rankport.runtime.scheduling.turns import Turns
 from rankport.runtime.scheduling.unanswered import Unanswered
 from rankport.runtime.scheduling.waiting import Waiting
@@ -83,8 +83,7 @@ class Worker(Generic[RequestT]):
     def call(self, step: Callable[[], None]) -> "Future[None]":
         """Has the thread do something else with the device, between two passes.
 
-        Raises `Unavailable` after `close` or a crash, and in a forked child. The future raises what `step` raises, or
-        `Unavailable`.
+        Raises `Unavailable` after `close` or a crash, and in a forked child; the future as `step`, or `Unavailable`.
         """
         check_loaded_here(self._process)
         with self._condition:
@@ -100,6 +99,11 @@ class Worker(Generic[RequestT]):
     def counts(self) -> EngineCounts:
         """Returns a snapshot of the counters; any thread may ask for it, and waits for nothing."""
         return self._counts.snapshot(self._config.device, self.queue_limit.queue(len(self._active)))
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Has the numbers of its queue told, those of now before any later ones; see `QueueLimit.watch`."""
+        with self._condition:
+            return self.queue_limit.watch(watcher)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
@@ -282,6 +286,7 @@ class Worker(Generic[RequestT]):
             self._unanswered.refuse(reason)
             outstanding = self._unanswered.take()
             futures = [request.future for request in outstanding] + self._device_calls.take()
+            self._active.clear()
         for future in futures:
             error = Unavailable(*reason.args)
             log_failure(partial(settle, future, future.set_exception, error))

@@ -10,10 +10,12 @@ from rankport.protos.errors import (
     Unavailable,
 )
 from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.scheduling.counts import Queue
 from rankport.runtime.scheduling.prefix_cache import PrefixCache
 from support.engines import (
     ITEMS,
     POISON,
+    Clock,
     expected,
     gated,
     refuse_poison,
@@ -101,6 +103,22 @@ def test_a_bug_in_the_engine_answers_everyone_and_refuses_the_next() -> None:
         with pytest.raises(Unavailable, match="TypeError"):
             submit(engine, token_run(1), ITEMS)
     assert backend.closed
+    assert engine.counts().queue == Queue(0, 0, 0)  # nothing waits for an engine that is no more
+
+
+def test_an_engine_that_stops_in_a_pass_is_no_longer_busy() -> None:
+    class Lost(ReferenceBackend):
+        def score(self, batch: PrefixBatch) -> np.ndarray:
+            clock.now_s += 5.0
+            raise SystemExit
+
+    clock = Clock()
+    with running(Lost(), clock=clock) as engine:
+        with pytest.raises(Unavailable):
+            scored(submit(engine, token_run(1), ITEMS))
+        engine.close()
+        busy_s, clock.now_s = engine.counts().busy_s, 100.0
+        assert (engine.counts().busy_s, engine.counts().silent_s) == (busy_s, 0.0)
 
 
 def test_requests_without_items_or_tokens_are_refused() -> None:

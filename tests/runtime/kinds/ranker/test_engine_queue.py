@@ -13,6 +13,7 @@ from rankport.protos.errors import (
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.scheduling.queue_limit import QueueNumbers
 from support.engines import (
     ITEMS,
     WAIT_S,
@@ -143,3 +144,21 @@ def test_what_could_only_run_out_of_time_is_refused_at_once() -> None:
         gate.opened.set()
         for future in (*waiting, patient):
             scored(future)
+
+
+def test_who_begins_to_watch_a_queue_sees_the_last_numbers_last() -> None:
+    seen: list[QueueNumbers] = []
+    with gated() as (engine, _, gate):
+        others = threading.Thread(target=lambda: submit(engine, token_run(1), ITEMS))
+
+        def watch(numbers: QueueNumbers) -> None:
+            if not seen and others.ident is None:
+                others.start()
+                others.join(0.1)  # in vain, where it is held up until the first numbers were told
+            seen.append(numbers)
+
+        unwatch = engine.watch(watch)
+        others.join(WAIT_S)
+        assert seen[-1][:2] == (1, 7)  # a request, of 7 tokens
+        unwatch()
+        gate.opened.set()

@@ -79,6 +79,13 @@ def test_a_str_for_several_fields_is_refused_with_their_names() -> None:
         made(prompt=Prompt(prefix=segments, item=[Segment(item=True)])).encode_prefix("red")
 
 
+def test_a_prompt_without_fields_takes_no_text() -> None:
+    encoder = made(prompt=Prompt(prefix=[Segment(text="red")], item=[Segment(item=True)]))
+    assert list(encoder.encode_prefix("").run.ids) == list(encoder.encode_prefix({}).run.ids) == [RED]
+    with pytest.raises(InvalidRequest, match='prefix: a text, but the prompt has no fields: give ""'):
+        encoder.encode_prefix("red")
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,10 @@ WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by 
     (["serve", "b", "--device-ids", "0,1"], "device_ids is [0, 1]: a CPU has one engine"),
     (["serve", "b", "--prefix-cache-bytes", "4XB"], "'4XB' is no size"),
     (["serve", "=b"], "'=b' gives no name"),
-    (["score", "a"], "give either --prefix or --field NAME=TEXT (see rankport score --help)"),
+    (
+        ["score", "a"],
+        "give either --prefix ('' where the prompt has no fields) or --field NAME=TEXT (see rankport score --help)",
+    ),
     (["score", "a", "--prefix", "q", "--timeout-s", "-1", "--bundle", "b"], "timeout_s is -1.0"),
     (["score", "a", "--prefix", "q", "--server", "http://b:1"], "address is 'http://b:1'"),
     (["score", "a", "--prefix", "q", "--server", "b:99999"], "there is no port 99999, they end at 65535"),

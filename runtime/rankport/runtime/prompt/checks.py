@@ -17,9 +17,15 @@ from rankport.protos.wording import amiss, listed, type_told
 def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[str]:
     """Takes the texts of a prompt's fields, in order: a str fills the only one, a mapping gives exactly these.
 
+    Of a prompt without fields "" is none of them, as {} is.
+
     Raises:
         InvalidRequest: fields are missing or unknown, or a value is malformed.
     """
+    if isinstance(prefix, str) and not fields:
+        if prefix:
+            raise InvalidRequest('prefix: a text, but the prompt has no fields: give ""')
+        return []
     if isinstance(prefix, str):
         if len(fields) != 1:
             raise InvalidRequest(

@@ -176,8 +176,9 @@ class ListValues:
 
     def _only_field(self) -> str:
         if len(self._fields) != 1:
+            way_out = "give each by name, as text" if self._fields else 'give ""'
             raise InvalidRequest(
-                f"prefix: token ids, but the prompt has {fields_told(self._fields)}: give each by name, as text"
+                f"prefix: token ids, but the prompt has {fields_told(self._fields)}: {way_out}"
             )
         return self._fields[0]
 

@@ -107,9 +107,10 @@ async def score(call: Call, served: Served[ScoringModel], query: ScoreQuery) -> 
 def check_fields(model: ModelDescription) -> None:
     """Raises `InvalidRequest` where a query cannot fill the prompt: it has not one field."""
     if len(model.prompt_fields) != 1:
+        prefix = "{field: text}" if model.prompt_fields else '""'
         raise InvalidRequest(
             f"query: the prompt of {model.name!r} has {fields_told(model.prompt_fields)}, and a query fills one: "
-            "ask /v1/rankport/score, with prefix {field: text}"
+            f"ask /v1/rankport/score, with prefix {prefix}"
         )
 
 

@@ -115,7 +115,9 @@ def _loaded(bundle: Path, store: str | None, frozen: bool) -> Iterator[WeighingR
 
 def _prefix(prefix: str | None, fields: Sequence[str]) -> Prefix:
     if (prefix is None) == (not fields):
-        raise typer.BadParameter("give either --prefix or --field NAME=TEXT")
+        raise typer.BadParameter(
+            "give either --prefix ('' where the prompt has no fields) or --field NAME=TEXT"
+        )
     if prefix is not None:
         return prefix
     pairs = [entry.partition("=") for entry in fields]

@@ -9,11 +9,12 @@ import torch
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
-from rankport.exporters.kinds.set_ranker.rows import rounded_rows
+from rankport.exporters.kinds.set_ranker.rows import check_rows, rounded_rows
 from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.sets import RowType
 from support.sets.rankers import set_checkpoint, set_config, set_model
 from support.sets.requests import HEADS
 
@@ -81,6 +82,31 @@ def test_int8_rows_are_within_half_a_step() -> None:
     assert (error <= torch.from_numpy(rows.scales) / 2 + 1e-7).all()
     assert not rows.values[3].any()
     np.testing.assert_array_equal(rounded_rows(weight, "float32").values, weight)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (70000.0, "float16", "holds 70000, beyond float16, which ends at 65504: leave --table-dtype out"),
+        (float("nan"), "int8", "holds nan, which is no number to score by"),
+        (float("-inf"), "float32", "holds -inf, which is no number to score by"),
+    ],
+)
+def test_a_row_that_cannot_be_kept_is_refused(value: float, dtype: RowType, message: str) -> None:
+    """As a proof asks for some rows, which in a large table may not be this one."""
+    weight = torch.ones(5, 4)
+    weight[3, 2] = value
+    with pytest.raises(CheckpointError, match=f"row 3 of table 'movie' {message}"):
+        check_rows("movie", weight, dtype)
+
+
+def test_rows_are_checked_before_they_are_stored(tmp_path: Path) -> None:
+    model = set_model(set_config())
+    with torch.no_grad():
+        model.tables["movie"].weight[3, 2] = 70000
+    model.save(tmp_path / "sets")
+    with pytest.raises(CheckpointError, match="row 3 of table 'movie' holds 70000"):
+        export(tmp_path / "sets", tmp_path / "out", table_dtype="float16")
 
 
 @pytest.mark.parametrize(

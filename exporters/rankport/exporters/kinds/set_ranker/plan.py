@@ -9,7 +9,7 @@ from rankport.exporters.checkpoints.set_ranker.id_keys import IdKeys
 from rankport.exporters.kinds.set_ranker.facts import facts_of, sets_of
 from rankport.exporters.kinds.set_ranker.graphs import set_ranker_graphs
 from rankport.exporters.kinds.set_ranker.options import SetRankerOptions
-from rankport.exporters.kinds.set_ranker.rows import rounded_rows
+from rankport.exporters.kinds.set_ranker.rows import check_rows, rounded_rows
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.runtime.bundle.manifest import Labels, Limits, ModelShape, Pairing, Prompt, Segment
@@ -28,6 +28,8 @@ def plan_set_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: SetRank
     facts = facts_of(module)
     dtype = options.table_dtype or "float32"
     schema = facts.schema
+    for name in schema.tables:
+        check_rows(name, module.tables[name].weight, dtype)  # type: ignore[arg-type]
     files = {
         f"tables/{name}.rows": rounded_rows(module.tables[name].weight, dtype).file()  # type: ignore[arg-type]
         for name in schema.tables

@@ -1,5 +1,6 @@
 """Tables of ids as a bundle keeps them: rounded, and as files."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.sets import RowType
 from rankport.runtime.kinds.set_ranker.tables import row_file_bytes
 
 _INT8_MOST = 127
+_MOST: dict[RowType, float] = {dtype: torch.finfo(torch.float32).max for dtype in ("float32", "int8")} | {
+    "float16": torch.finfo(torch.float16).max
+}
 
 
 def table_of(rows: Tensor) -> nn.Embedding:
@@ -29,6 +34,22 @@ class RoundedRows:
     def file(self) -> bytes:
         """Writes the file of a bundle."""
         return row_file_bytes(self.stored, self.scales)
+
+
+def check_rows(name: str, weight: Tensor, dtype: RowType) -> None:
+    """Raises CheckpointError for a table with a value that is no number, or beyond its type: no proof asks all rows."""
+    weight = weight.detach().float()
+    least, most = weight.aminmax()  # NaN where there is one
+    if -_MOST[dtype] <= least and most <= _MOST[dtype]:
+        return
+    row, column = (~(weight.abs() <= _MOST[dtype])).nonzero()[0].tolist()
+    value = float(weight[row, column])
+    remedy = (
+        f"beyond {dtype}, which ends at {_MOST[dtype]:g}: leave --table-dtype out, or say --table-dtype int8"
+        if math.isfinite(value)
+        else "which is no number to score by: train again, or mend the row"
+    )
+    raise CheckpointError(f"row {row} of table {name!r} holds {value:g}, {remedy}")
 
 
 def rounded_rows(weight: Tensor, dtype: RowType) -> RoundedRows:

@@ -4,7 +4,6 @@ Owns connections, retries and what a batch of commands is: on one server a trans
 node. Which commands they are is its callers'.
 """
 
-import logging
 import random
 import threading
 import time
@@ -23,10 +22,8 @@ from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.redis_store.causes import UNREACHABLE, failure, is_final
 from rankport.runtime.store.redis_store.location import RedisLocation
 
-_log = logging.getLogger(__name__)
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
 _START_S = 2.0  # a server that is not there is told within, unless the URL's `retry_s` says to wait for it
-_LOOK_S = 1.0  # between looks at whether the server answers
 _KEYS_PER_SCAN = 1000
 
 Command = tuple[bytes | str | int, ...]
@@ -46,7 +43,6 @@ class RedisConnection:
         self._retry_s = location.retry_s or retry_s
         self._process = OwnProcess()
         self._closed = threading.Event()
-        self._looked_s, self._trouble = 0.0, ""
         self._cluster: Any = None  # a RedisCluster, whose types are few
         try:
             self._client: Any = redis.Redis.from_url(location.url, **self._options())
@@ -93,19 +89,10 @@ class RedisConnection:
         """Runs one command with a single try; raises `StoreError`."""
         return self._retried(lambda: self._run([command])[0], tries=1)
 
-    def alive(self, look: Callable[[], str]) -> bool:
-        """Says whether `look` finds no trouble, asking it once a second at most; logs when that changes."""
-        now = time.monotonic()
-        if self._closed.is_set():
-            return False
-        if now - self._looked_s >= _LOOK_S:
-            before = self._trouble
-            self._looked_s, self._trouble = now, look()
-            if self._trouble and not before:
-                _log.error("%s", self._trouble)
-            elif before and not self._trouble:
-                _log.info("%s can be read again", self.location.told)
-        return not self._trouble
+    @property
+    def open(self) -> bool:
+        """False once it is closed."""
+        return not self._closed.is_set()
 
     def check_process(self) -> None:
         """Raises `StoreError` in a forked child."""

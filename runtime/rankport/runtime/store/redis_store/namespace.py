@@ -4,6 +4,7 @@ Owns which commands read or write what; `records` has the bytes of values, `Redi
 """
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from rankport.runtime.store.records import (
 )
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
 from rankport.runtime.store.redis_store.key_names import KeyNames
+from rankport.runtime.store.redis_store.liveness import Liveness
 from rankport.runtime.store.token_spec import TokenSpec
 
 VERSION_STALE_S = 0.2
@@ -50,8 +52,10 @@ class RedisNamespace(RecordNamespace):
         super().__init__(fingerprint, spec)
         self._connection, self._names, self._read_only = connection, names, read_only
         self._writer = names.writer(secrets.token_hex(8))
+        self._confirming = threading.Lock()  # guards `_confirmed`
         self._confirmed = 0  # batches
         self._version, self._version_s = 0, float("-inf")
+        self._liveness = Liveness(self._trouble, connection.location.told)
 
     def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
         """Reads the tokens of those keys that are there; all of one moment, unless from a cluster.
@@ -156,8 +160,8 @@ class RedisNamespace(RecordNamespace):
 
     @property
     def alive(self) -> bool:
-        """False where no read would succeed now, as of a second ago at most."""
-        return self._connection.alive(self._trouble)
+        """False where no read would succeed now, as of a second ago, or of the last answer of one that is silent."""
+        return self._connection.open and self._liveness.good()
 
     def __len__(self) -> int:
         """Counts the keys by a scan of the database, without their values; those of corrupt values too."""
@@ -197,7 +201,7 @@ class RedisNamespace(RecordNamespace):
 
     def _write(self, commands: Sequence[Command]) -> list[int]:
         """Runs writes with a new version behind them; returns their replies."""
-        version = secrets.token_hex(7)
+        version, confirmed = secrets.token_hex(7), self._confirmed
         *replies, there, count, _, _ = self._connection.run(
             [
                 *commands,
@@ -209,10 +213,12 @@ class RedisNamespace(RecordNamespace):
         )
         if not there:
             raise self._gone()
-        expected, self._confirmed = self._confirmed + 1, count
-        if count < expected:
+        lost = confirmed + 1 - count  # others of this process may have confirmed more meanwhile
+        with self._confirming:
+            self._confirmed = count if lost > 0 else max(self._confirmed, count)
+        if lost > 0:
             raise StoreError(
-                f"token store {self._connection.location.name}: Redis lost {expected - count} of {expected - 1} "
+                f"token store {self._connection.location.name}: Redis lost {lost} of {confirmed} "
                 "batches that it had confirmed (a restart from an older file, or a failover): run again"
             )
         self._version, self._version_s = int(version, 16), time.monotonic()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.token_spec import TokenSpec
@@ -125,6 +127,25 @@ def test_closed_store_says_so(store: TokenStore, namespace: TokenNamespace) -> N
     ):
         with pytest.raises(StoreError, match="closed"):
             use()
+
+
+def test_two_threads_may_close_a_store_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, met = LmdbStore.open(path, create=True), threading.Barrier(2)
+    forked, waited = OwnProcess.forked, set[str]()
+
+    def both_there(process: OwnProcess) -> bool:
+        """Waits, the first time, until both are about to close it."""
+        name = threading.current_thread().name
+        if name.startswith("closing") and name not in waited:
+            waited.add(name)
+            met.wait(30.0)
+        return bool(forked.fget(process))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(OwnProcess, "forked", property(both_there))
+    with ThreadPoolExecutor(2, thread_name_prefix="closing") as threads:
+        for closed in [threads.submit(store.close) for _ in range(2)]:
+            closed.result()
+    assert waited == {"closing_0", "closing_1"}
 
 
 def test_map_grows_under_readers_of_the_same_process(path: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -172,7 +172,7 @@ class LmdbEnvironment:
         """Waits for open transactions and frees the map. Closing twice, or in a forked child, does nothing."""
         if self._closed or self._process.forked:
             return
-        with self._alone():
+        with suppress(StoreError), self._alone():  # another thread may close it first
             self._closed = True
             self._file.close()
 

@@ -1,10 +1,12 @@
 """Work in two steps: results, errors and cancels of either reach who waits."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
+from rankport.protos.errors import Unavailable
 from rankport.runtime.scheduling.chained import chained, retried
 from rankport.runtime.scheduling.meter import Meter, queued
 
@@ -50,6 +52,26 @@ def test_the_second_step_counts_for_who_asked_for_the_first(executor: Executor) 
         first.set_result(5)
         outer.result(20.0)
     assert (meter.tokens, other.tokens) == (7, 0)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_second_step_that_a_closed_executor_does_not_begin_ends_the_wait(waits: bool) -> None:
+    """It is closed while the step waits for a thread, or before."""
+    held, failed = threading.Event(), Future[str]()
+    failed.set_exception(ValueError())
+    executor = ThreadPoolExecutor(1)
+    executor.submit(held.wait, 20.0)
+    if not waits:
+        executor.shutdown(wait=False, cancel_futures=True)
+    done = Future[int]()
+    done.set_result(7)
+    chain = chained(done, lambda _: Future[str](), executor)
+    retry = retried(failed, ValueError, lambda _: Future[str](), executor)
+    executor.shutdown(wait=False, cancel_futures=True)
+    for outer in (chain, retry):
+        with pytest.raises(Unavailable, match="send it again"):
+            outer.result(0.0)
+    held.set()
 
 
 def test_errors_of_either_step_and_of_its_beginning_pass_through(executor: Executor) -> None:

@@ -7,7 +7,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from rankport.protos.errors import Unavailable
 from rankport.runtime.scheduling.futures import settle
+
+_NOT_BEGUN = "the model was closed, or the server stops, before the request could go on: send it again"
 
 FirstT = TypeVar("FirstT")
 ThenT = TypeVar("ThenT")
@@ -53,7 +56,7 @@ def retried(
         if not isinstance(error, failure):
             _end(outer, first)
         elif not outer.done():
-            _guarded(outer, lambda: executor.submit(context.run, _begin, outer, again, error))
+            _queue(outer, executor, partial(context.run, _begin, outer, again, error))
 
     first.add_done_callback(end)
     return outer
@@ -69,8 +72,22 @@ def _go_on(
     elif (error := first.exception()) is not None:
         settle(outer, outer.set_exception, error)
     else:
-        result = first.result()
-        _guarded(outer, lambda: executor.submit(begin, result))
+        _queue(outer, executor, partial(begin, first.result()))
+
+
+def _queue(outer: "Future[Any]", executor: Executor, step: Callable[[], None]) -> None:
+    """Has a step begin; an executor that is closed, before or while it waits, begins none."""
+    try:
+        queued = executor.submit(step)
+    except RuntimeError:
+        settle(outer, outer.set_exception, Unavailable(_NOT_BEGUN))
+    else:
+        queued.add_done_callback(partial(_given_up, outer))
+
+
+def _given_up(outer: "Future[Any]", queued: "Future[None]") -> None:
+    if queued.cancelled():
+        settle(outer, outer.set_exception, Unavailable(_NOT_BEGUN))
 
 
 def _begin(outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", result: Any) -> None:

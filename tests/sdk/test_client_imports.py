@@ -42,6 +42,24 @@ def test_a_client_loads_no_runtime_and_no_framework(statement: str) -> None:
     assert not any(name.startswith("rankport.exporters") for name in loaded)
 
 
+def test_all_names_are_given_with_all_extras_and_those_of_a_client_with_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert rankport.sdk.__all__ == dir(rankport.sdk)
+    missing = {"pydantic"}
+    monkeypatch.setattr(
+        "rankport.protos.extras.find_spec", lambda module: None if module in missing else object()
+    )
+    without_runtime = set(rankport.sdk.__all__)
+    assert {"Client", "AsyncClient", "Key", "ScoreCall", "InvalidRequest", "Tls"} <= without_runtime
+    assert not {"Ranker", "Server", "encode", "export", "audit_membership"} & without_runtime
+    missing = {"torch"}
+    assert set(dir(rankport.sdk)) - set(rankport.sdk.__all__) == {
+        *("export", "export_set_ranker", "export_towers"),
+        *("verify", "verify_set_ranker", "verify_towers"),
+    }
+
+
 def test_the_probe_sees_what_is_loaded() -> None:
     assert "pydantic" in loaded_after("import rankport.runtime.bundle.manifest")
 

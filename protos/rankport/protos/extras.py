@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rankport.protos.errors import MissingExtra
 
@@ -44,6 +45,11 @@ _EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 """Extra of each module that one brings."""
+
+
+def is_installed(extra: str) -> bool:
+    """Says whether all modules that an extra brings are there; imports none."""
+    return all(find_spec(module) is not None for module, by in _EXTRAS.items() if by == extra)
 
 
 @contextmanager

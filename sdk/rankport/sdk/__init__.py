@@ -1,5 +1,7 @@
 """SDK of rankport for Python. Names load on first use, so that a client never imports a runtime or torch.
 
+`from rankport.sdk import *` gives those whose extras are installed.
+
 Types of the names, for checkers and editors, are in the stub beside this file.
 """
 
@@ -74,10 +76,26 @@ _HOMES = {
     "rankport.sdk.transport.request_ids": ("request_id",),
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)
+_EXTRAS = {  # what the modules of a home need
+    "rankport.exporters.": ("export", "runtime"),
+    "rankport.runtime.": ("runtime",),
+    "rankport.sdk.membership.": ("runtime",),
+    "rankport.sdk.offline": ("runtime",),
+}
+
+
+def _usable() -> list[str]:
+    """Lists the names that load with what is installed: those that `from rankport.sdk import *` gives."""
+    from rankport.protos.extras import is_installed
+
+    lacking = {extra for extra in ("export", "runtime") if not is_installed(extra)}
+    left_out = tuple(start for start, extras in _EXTRAS.items() if lacking.intersection(extras))
+    return sorted(name for home, names in _HOMES.items() if not home.startswith(left_out) for name in names)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _usable()
     for home, names in _HOMES.items():
         if name in names:
             from rankport.protos.extras import extras_named
@@ -90,4 +108,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(name for names in _HOMES.values() for name in names)

@@ -154,7 +154,9 @@ CSV_BAD = {
     b"x,\xff\xfe": "text is not valid UTF-8",
     b"\xff,text": "id is not valid UTF-8",
     b"k" * 65_536 + b",text": "id has 65536 bytes, the limit is 65535",
-    b"x," + b"y" * 200_000: "over 150000 characters: raise max_row_length (--max-row-length) to read it",
+    b"x,"
+    + b"y"
+    * 200_000: "over 150000 characters: shorten it, or raise max_row_length (--max-row-length of encode, and of audit membership) to read it",
     b'x,"' + b'y,""\nz,nothing\n' * 20_000 + b'"': "over 150000 characters",
 }
 
@@ -247,7 +249,7 @@ def test_long_line_of_json_is_one_bad_row(write: Write) -> None:
     rows = list(open_items(path, max_row_length=500).rows())
     assert [(row.line, type(row)) for row in rows] == [(1, ItemRow), (2, BadRow), (3, BadRow)]
     assert isinstance(rows[1], BadRow)
-    assert "over 500 bytes: raise max_row_length" in rows[1].reason
+    assert "over 500 bytes: shorten it, or raise max_row_length" in rows[1].reason
     assert len([row for row in open_items(path, max_row_length=1024).rows() if isinstance(row, ItemRow)]) == 3
 
 

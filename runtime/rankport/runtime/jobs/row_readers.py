@@ -27,7 +27,9 @@ _JSON_TYPES = {
     float: "number",
     type(None): "null",
 }
-_DEFAULT_HINT = "raise max_row_length (--max-row-length) to read it"
+_DEFAULT_HINT = (
+    "shorten it, or raise max_row_length (--max-row-length of encode, and of audit membership) to read it"
+)
 
 
 class CsvReader:

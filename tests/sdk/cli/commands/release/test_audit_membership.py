@@ -56,7 +56,7 @@ def test_what_is_asked_wrong_exits_2_with_its_place(encoder_bundle: Bundle, tmp_
     assert "line 3" in refused.stderr
     long = rankport(*command, ours, "--max-row-length", 10, *FAST)
     assert long.returncode == 2
-    assert "over 10 characters: raise max_row_length (--max-row-length)" in long.stderr
+    assert "over 10 characters: shorten it, or raise max_row_length (--max-row-length" in long.stderr
     column = rankport(*command, ours, "--user-column", "who")
     assert column.returncode == 2
     assert "who" in column.stderr

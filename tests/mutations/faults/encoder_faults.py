@@ -15,7 +15,8 @@ from mutations.edits import (
     with_attribute,
     without_nodes,
 )
-from mutations.fault import Fault, in_graphs, in_source
+from mutations.fault import Fault, in_graphs, in_manifest, in_source
+from rankport.runtime.bundle.manifest import ManifestDraft
 
 FLOAT, BFLOAT16 = 1, 16
 EVERYTHING = 2**62
@@ -26,6 +27,10 @@ PADDED_LENGTH = op("Cast", op("Shape", "attention_mask", start=1, end=2), to=FLO
 
 def _positions(old: Array) -> Array:
     return np.roll(old, -2, axis=0)
+
+
+def _fewer_ids(draft: ManifestDraft) -> dict[str, object]:
+    return {"shape": draft.shape.model_copy(update={"vocab_size": 60})}
 
 
 FAULTS = [
@@ -146,5 +151,13 @@ FAULTS = [
         "encoder",
         in_graphs(without_nodes("LayerNormalization", slice(-1, None))),
         "one_item",
+    ),
+    Fault(
+        "short of vocabulary",
+        "The bundle states fewer ids than the checkpoint has rows: requests with the others would be refused.",
+        "encoder",
+        in_manifest(_fewer_ids),
+        "shape.vocab_size:",
+        ("one_item", "batch"),
     ),
 ]

@@ -132,7 +132,10 @@ def prove(
     """Measures every mode on a device, and ranking quality where judged requests are given. Judges nothing."""
     manifest = bundle.manifest
     on_progress("tokenizer")
-    contradictions = tokenizer_differences(bundle, sources.exact)
+    contradictions = [
+        *_other_vocabulary(manifest, sources.exact),
+        *tokenizer_differences(bundle, sources.exact),
+    ]
     config = EngineConfig(device=options.device, allow_unsupported_gpu=options.allow_unsupported_gpu)
     with runnable(bundle, config) as place:
         measured = measure(manifest, place, sources.exact, options, on_progress)
@@ -172,6 +175,12 @@ def prove(
 def farther(modes: list[ModeParity], others: list[ModeParity]) -> list[ModeParity]:
     """Takes, of two forms of graphs, the one that is farther from the source in each mode."""
     return [max(pair, key=lambda mode: mode.max_abs_error) for pair in zip(modes, others, strict=True)]
+
+
+def _other_vocabulary(manifest: Manifest, source: Checkpoint) -> list[str]:
+    """Says where a bundle states a vocabulary that is not its source's: ids are drawn and refused by what it states."""
+    stated, own = manifest.shape.vocab_size, source.vocab_size
+    return [] if stated == own else [f"shape.vocab_size: is {stated}, the checkpoint has {own} rows"]
 
 
 def _with_limit(most: float, quality: Quality | None) -> Quality | None:

@@ -18,13 +18,28 @@ def test_results_come_in_the_order_of_the_parts() -> None:
     assert whole.result(0) == (1, 2)
 
 
-def test_the_first_error_is_that_of_all() -> None:
-    parts: list[Future[int]] = [Future(), Future()]
+def test_the_first_error_is_that_of_all_and_ends_what_has_not_begun() -> None:
+    parts: list[Future[int]] = [Future(), Future(), Future()]
     whole = gathered(parts)
+    assert parts[0].set_running_or_notify_cancel()
     parts[1].set_exception(ValueError("first"))
+    assert parts[2].cancelled()
     parts[0].set_exception(ValueError("second"))
     with pytest.raises(ValueError, match="first"):
         whole.result(0)
+
+
+def test_errors_of_parts_that_nobody_waits_for_any_more_are_no_faults(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parts: list[Future[int]] = [Future(), Future()]
+    whole = gathered(parts)
+    for part in parts:
+        assert part.set_running_or_notify_cancel()
+    whole.cancel()
+    for part in parts:
+        part.set_exception(ValueError("too late"))
+    assert not caplog.records
 
 
 def test_a_cancel_reaches_every_part_and_one_that_is_cancelled_all() -> None:

@@ -32,11 +32,13 @@ def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "
 
 
 def gathered(parts: "Sequence[Future[InnerT]]") -> "Future[tuple[InnerT, ...]]":
-    """Makes a future of the results of all, at least one; an error of one is its own. Cancelling it cancels all."""
+    """Makes a future of the results of all, at least one. An error of one is its own, and cancels the others.
+
+    Cancelling it cancels all.
+    """
     gathering = _Gathering[InnerT](len(parts))
-    refs = [weakref.ref(part) for part in parts]
-    for ref in refs:
-        gathering.outer.add_done_callback(partial(_cancel_inner, ref))
+    for part in parts:
+        gathering.outer.add_done_callback(partial(_cancel_part, weakref.ref(part)))
     for place, part in enumerate(parts):
         part.add_done_callback(partial(gathering.take, place))
     return gathering.outer
@@ -86,22 +88,33 @@ class _Gathering(Generic[InnerT]):
         self.outer: Future[tuple[InnerT, ...]] = OwnFuture()
         self._results: dict[int, InnerT] = {}
         self._count = count
-        self._lock = threading.Lock()
+        self._settled = False
+        self._lock = threading.Lock()  # guards the two above
 
     def take(self, place: int, part: "Future[InnerT]") -> None:
         if part.cancelled():
             self.outer.cancel()
             return
         error = part.exception()
+        with self._lock:
+            if error is None:
+                self._results[place] = part.result()
+            last = len(self._results) == self._count
+            if self._settled or not (error or last):
+                return
+            self._settled = True  # by this thread, and no other one
         if error is not None:
             settle(self.outer, self.outer.set_exception, error)
-            return
-        with self._lock:
-            self._results[place] = part.result()
-            complete = len(self._results) == self._count
-        if complete:
+        else:
             ordered = tuple(self._results[index] for index in range(self._count))
             settle(self.outer, self.outer.set_result, ordered)
+
+
+def _cancel_part(part: "weakref.ref[Future[InnerT]]", outer: "Future[OuterT]") -> None:
+    """Has nobody compute what nobody waits for; does nothing to a part that is done."""
+    alive = part()
+    if alive is not None:
+        alive.cancel()
 
 
 def _cancel_inner(inner: "weakref.ref[Future[InnerT]]", outer: "Future[OuterT]") -> None:

@@ -130,7 +130,12 @@ def _all_good(submit: Callable[[_Absent], "Future[Rows]"], absent: _Absent) -> _
             return _Encoding([], [], {int(absent.places[0]): of_single_item(str(error))})
     middle = len(absent.texts) // 2
     left = _all_good(submit, absent.part(0, middle))
-    right = _all_good(submit, absent.part(middle, len(absent.texts)))
+    try:
+        right = _all_good(submit, absent.part(middle, len(absent.texts)))
+    except BaseException:
+        for future in left.futures:  # nobody waits for them
+            future.cancel()
+        raise
     return _Encoding(
         [*left.parts, *right.parts], [*left.futures, *right.futures], {**left.failed, **right.failed}
     )

@@ -186,6 +186,7 @@ def test_a_request_that_does_not_come_ends_the_connection(small: Serving, head: 
         (b"[" * 900, {}, "the body is no JSON: recursion limit exceeded"),
         (b"[]", {}, "Input should be an object"),
         (b"{}", {"content-type": "text/plain"}, "content-type is 'text/plain': send application/json"),
+        (b"{}", {"content-type": "", "origin": "http://page"}, "content-type is '': send application/json"),
         (b"{}", {"content-encoding": "gzip"}, "content-encoding is 'gzip': send the body as it is"),
     ],
 )

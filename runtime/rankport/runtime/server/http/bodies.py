@@ -113,9 +113,11 @@ class Bodies:
 
 
 def _check_type(headers: Mapping[str, str]) -> None:
-    # A page of any site may have a browser send other types to a server on this machine.
+    # A page of any site may have a browser send other types, or none, to a server on this machine; browsers say whose
+    # page it is.
     kind = headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() not in _JSON_TYPES:
+    of_page = not kind and "origin" in headers
+    if of_page or kind.partition(";")[0].strip().lower() not in _JSON_TYPES:
         raise InvalidRequest(f"content-type is {kind!r:.80}: send application/json")
     encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":

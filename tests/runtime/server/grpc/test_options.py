@@ -37,3 +37,9 @@ def test_a_server_takes_the_pings_of_clients(core: bytes) -> None:
     pings_ms = dict(Target.of("jobs:1").options((), secure=False))["grpc.keepalive_time_ms"]
     assert options["grpc.http2.min_ping_interval_without_data_ms"] < pings_ms
     assert b"grpc.http2.min_ping_interval_without_data_ms\0" in core
+
+
+def test_calls_that_no_service_has_seen_are_bounded() -> None:
+    """Those that a client takes back at once count for no connection."""
+    options = dict(server_options(ServerConfig()))
+    assert options["grpc.server.max_pending_requests_hard_limit"] == 10_000

@@ -153,6 +153,8 @@ def test_a_header_that_says_two_things_is_refused(
     assert "secret" not in refused.text
     (read,) = sent(logged, head + first + first + b"\r\n{}")
     assert "query is not set" in read.text
+    (look,) = sent(logged, b"GET /v1/models HTTP/1.1\r\n" + HOST + first + second + b"\r\n")
+    assert (look.status, f"{name.decode()} is given twice" in look.text) == (400, True)
 
 
 def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(logged: Serving) -> None:

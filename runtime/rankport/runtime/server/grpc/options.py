@@ -6,6 +6,7 @@ from rankport.runtime.server.config import ServerConfig
 
 _NO_LIMIT = 2**31 - 1
 _HANDSHAKE_MS = 10_000
+_UNSEEN_CALLS = 10_000  # seconds of work, which no server gets behind
 _UNCOMPRESSED = 1 << grpc.Compression.NoCompression
 
 
@@ -22,8 +23,9 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", config.max_connection_calls),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.http.overload_protection", 0),
-        ("grpc.server.max_pending_requests", _NO_LIMIT),
-        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+        # Those that a client takes back at once count for none, and each holds 15 kB until a service has seen it.
+        ("grpc.server.max_pending_requests", _UNSEEN_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _UNSEEN_CALLS),
         ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT // 1000),
         # Calls in progress finish; by default streams that never do would keep their connection.
         *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),

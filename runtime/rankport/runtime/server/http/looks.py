@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from rankport.protos.errors import (
     ERROR_METADATA_KEY,
+    InvalidRequest,
     PermissionDenied,
     RankportError,
     Unauthenticated,
@@ -23,6 +24,7 @@ from rankport.runtime.server.http.health import Health
 from rankport.runtime.server.http.model_list import model_list
 from rankport.runtime.server.http.openapi import document, documented_page
 from rankport.runtime.server.http.status_page import status_page
+from rankport.runtime.server.observing.call import read_headers
 from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
 from rankport.runtime.server.security.tokens import Right
 
@@ -50,14 +52,21 @@ class Look:
         """Shows it, or refuses to."""
         try:
             if self._guard is not None:
-                right: Right = "metrics" if scope["path"] == "/metrics" else "call"
-                self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), right)
+                _let_in(self._guard, scope)
             answer = await asyncio.to_thread(self._show) if self._slow else self._show()
-        except (Unauthenticated, PermissionDenied) as error:
+        except (Unauthenticated, PermissionDenied, InvalidRequest) as error:
             headers = {ERROR_METADATA_KEY: type(error).__name__}
             headers |= {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
             answer = Answer.of_json(openai_error(error), http_status(error), headers)
         await answer.send(send, self._idle_s)
+
+
+def _let_in(guard: Guard, scope: Scope) -> None:
+    headers, twice = read_headers(Headers(scope=scope).items())
+    if twice:
+        raise InvalidRequest(f"{twice} is given twice, with two values: give it once")
+    right: Right = "metrics" if scope["path"] == "/metrics" else "call"
+    guard.caller(headers.get(AUTHORIZATION), right)
 
 
 def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) -> Mapping[str, Look]:

@@ -76,11 +76,18 @@ def checked_count(count: object, name: str) -> int:
 
 
 def number_array(values: Any) -> NDArray[Any]:
-    """Makes an array. Whole numbers stay whole where one needs all 64 bits: numpy alone makes floats of them.
+    """Makes an array. Whole numbers stay whole where one needs all 64 bits, of which numpy alone makes floats, and a
+    list of numbers with a bool among them is of objects: numpy makes 0 or 1 of it.
 
     Raises ValueError for ragged values.
     """
     array = np.asarray(values)
+    if (
+        array.dtype.kind in "iuf"
+        and isinstance(values, list | tuple)
+        and not {bool, np.bool_}.isdisjoint(map(type, values))
+    ):
+        return np.array(values, object)
     if (
         array.dtype.kind == "f"
         and isinstance(values, list | tuple)

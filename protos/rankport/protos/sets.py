@@ -136,7 +136,8 @@ def _column(values: Any, where: str) -> SetColumn:
         raise InvalidRequest(f"{where} has shape {list(array.shape)}; give [rows], or [rows, width]")
     if array.dtype.kind in "US":
         return tuple(map(str, array.tolist()))
-    if array.dtype.kind in "iub" and array.ndim == 1:
+    # True and False may be numbers, and are no ids: as floats, they are refused where ids must be.
+    if array.dtype.kind in "iu" and array.ndim == 1:
         unsigned = array.dtype.kind == "u" and (array > INT64.max).any()
         return array.astype(np.uint64) if unsigned else array.astype(np.int64)
     if array.dtype.kind in "fiub":
@@ -146,7 +147,10 @@ def _column(values: Any, where: str) -> SetColumn:
 
 
 def _whole(values: ArrayLike, name: str, rows: int, of: str) -> NDArray[np.int64]:
-    array = np.asarray(values)
+    try:
+        array = number_array(values)
+    except ValueError:  # ragged
+        array = np.array([None])
     if array.shape != (rows,):
         raise InvalidRequest(f"{name} has shape {list(array.shape)}: there are {rows} {of}")
     if rows and array.dtype.kind not in "iu":

@@ -155,8 +155,8 @@ CSV_BAD = {
     b"\xff,text": "id is not valid UTF-8",
     b"k" * 65_536 + b",text": "id has 65536 bytes, the limit is 65535",
     b"x,"
-    + b"y"
-    * 200_000: "over 150000 characters: shorten it, or raise max_row_length (--max-row-length of encode, and of audit membership) to read it",
+    + b"y" * 200_000: "over 150000 characters: shorten it, or raise max_row_length (--max-row-length of "
+    "encode, and of audit membership) to read it",
     b'x,"' + b'y,""\nz,nothing\n' * 20_000 + b'"': "over 150000 characters",
 }
 

@@ -44,6 +44,9 @@ def test_ids_are_of_each_row_or_name_theirs() -> None:
     [
         ([], None, r"ids\['item'\] is float64 \[0\]: give whole numbers"),
         ([1.5], None, "is float64"),
+        ([True, False, True], None, r"is bool \[3\]"),
+        ([True, 7], None, r"is object \[2\]"),
+        ({True: 1, 7: 0}, None, r"is object \[2\]"),
         ([[1]], None, r"is int64 \[1, 1\]"),
         (["17"], None, "is <U2"),
         ([-1, 2**63], None, r"is (float64|object) \[2\]"),

@@ -220,6 +220,8 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
         r"\['genre'\] has shape \[1, 2\]; must be \[rows, 3\]",
     ),
     ({"candidates": candidates(1) | {"movie": [0.5]}}, InvalidRequest, r"\['movie'\] must be ids"),
+    ({"candidates": candidates(1) | {"movie": [True]}}, InvalidRequest, r"\['movie'\] must be ids"),
+    ({"candidates": candidates(2) | {"movie": [True, 1]}}, InvalidRequest, "is neither number nor key"),
     ({"candidates": candidates(1) | {"title": ["a"]}}, InvalidRequest, "no token store is loaded"),
     (
         {"candidates": candidates(2) | {"genre": np.full((2, 3), np.inf)}},

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.jobs import Job, JobBadRow, JobCounts, JobState
 from rankport.protos.versions import ModelState
+from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.opening import open_store
@@ -241,3 +243,25 @@ def test_a_job_file_in_use_keeps_a_server_from_starting(tmp_path: Path) -> None:
     with jobs_of(tmp_path), pytest.raises(InvalidRequest, match="another server has it open"):
         Server({"encoder": encoder}, jobs_config(tmp_path))  # type: ignore[dict-item]
     encoder.close()
+
+
+def test_who_looks_at_a_job_while_the_disk_writes_one_holds_up_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, written, get = threading.Semaphore(0), threading.Event(), JobBook.get
+
+    def waits(book: JobBook, id: str) -> Job:
+        reading.release()
+        assert written.wait(20.0)
+        return get(book, id)
+
+    with jobs_of(tmp_path) as (client, _), ThreadPoolExecutor(2) as looking:
+        write_items(tmp_path, 1)
+        ended(client, client.jobs.create(task(), "nightly").id)
+        monkeypatch.setattr(JobBook, "get", waits)
+        looks = [looking.submit(client.jobs.get, "nightly"), looking.submit(ended, client, "nightly")]
+        for _ in looks:
+            assert reading.acquire(timeout=5.0)
+        assert client.models()
+        written.set()
+        assert {look.result().id for look in looks} == {"nightly"}

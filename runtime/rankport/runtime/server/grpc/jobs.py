@@ -16,7 +16,10 @@ _LOOK_S = 0.1  # from one look at what changed to the next
 
 
 class JobsService(pb_grpc.JobsServicer):
-    """Creates, shows and cancels the jobs of a server."""
+    """Creates, shows and cancels the jobs of a server.
+
+    What reads the file of jobs does so in a thread: it waits for what is written to the disk.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -30,11 +33,12 @@ class JobsService(pb_grpc.JobsServicer):
 
     async def Get(self, request: pb.GetJobRequest, context: Context) -> pb.Job:  # noqa: N802
         async with open_call(context, self._core):
-            return job_wire.job_message(self._jobs().get(request.id))
+            return job_wire.job_message(await asyncio.to_thread(self._jobs().get, request.id))
 
     async def List(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:  # noqa: N802
         async with open_call(context, self._core):
-            return pb.ListJobsResponse(jobs=map(job_wire.job_message, self._jobs().all()))
+            jobs = await asyncio.to_thread(self._jobs().all)
+            return pb.ListJobsResponse(jobs=map(job_wire.job_message, jobs))
 
     async def Cancel(self, request: pb.CancelJobRequest, context: Context) -> pb.Job:  # noqa: N802
         async with open_call(context, self._core):
@@ -56,7 +60,7 @@ class JobsService(pb_grpc.JobsServicer):
                         seen = jobs.revision
                         # A job may outlast the token of who watches it.
                         caller_of(context.invocation_metadata(), self._core, "admin")
-                        job = jobs.get(request.id)
+                        job = await asyncio.to_thread(jobs.get, request.id)
                         if job != told:
                             await call.write(job_wire.job_message(job))
                             told = job

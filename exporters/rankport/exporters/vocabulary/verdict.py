@@ -6,6 +6,8 @@ from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics
 
 def failures(table: TableDiagnostics, limits: CollapseLimits) -> list[str]:
     """Writes a sentence for each limit that the table misses."""
+    if table.is_empty:
+        return [f"{table.table}: all {table.zeros} new rows are zeros: they were never set, or not saved"]
     missed = []
     if table.effective_rank_ratio < limits.min_effective_rank:
         missed.append(

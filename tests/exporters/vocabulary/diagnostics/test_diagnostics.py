@@ -120,6 +120,17 @@ def test_equal_and_empty_rows_are_counted_and_nan_is_refused_by_row() -> None:
         diagnose("table", table, rows_of(10, 10))
 
 
+def test_rows_of_zeros_alone_are_told() -> None:
+    table = normal(20, 8)
+    table[10:] = 0
+    found = diagnose("table", table, rows_of(10, 10))
+    assert failures(found, CollapseLimits()) == [
+        "table: all 10 new rows are zeros: they were never set, or not saved"
+    ]
+    with pytest.raises(CheckpointError, match="'table' holds zeros alone in its pretrained rows, 0 to 9"):
+        diagnose("table", table.flip(0), rows_of(10, 10))
+
+
 def test_half_precision_rows_give_the_figures_of_their_values() -> None:
     table = normal(60, 8).to(torch.bfloat16)
     half, full = (diagnose("t", rows, rows_of(40, 20)).figures() for rows in (table, table.float()))

@@ -87,6 +87,11 @@ class TableDiagnostics:
     samples: Samples
 
     @property
+    def is_empty(self) -> bool:
+        """True where all new rows are zeros."""
+        return self.new_norms.max == 0
+
+    @property
     def effective_rank_ratio(self) -> float:
         """Effective rank of the new rows over that of as many pretrained ones."""
         old = self.old_spectrum.effective_rank
@@ -118,7 +123,9 @@ def diagnose(
     codebook: NDArray[np.float32] | None = None,
     sampling: Sampling | None = None,
 ) -> TableDiagnostics:
-    """Diagnostics of `rows` of `table` [rows, hidden]; `codebook` [new rows, width]. CheckpointError for NaN rows."""
+    """Diagnostics of `rows` of `table` [rows, hidden]; `codebook` [new rows, width]. CheckpointError for NaN rows,
+    and where all pretrained ones are zeros.
+    """
     sampling = sampling or Sampling()
     new, old = table[rows.first : rows.first + rows.count], table[: rows.first]
     new_sums, old_sums = row_sums(new), row_sums(old)
@@ -126,6 +133,11 @@ def diagnose(
         if not np.isfinite(sums.norms).all():
             broken = first + int(np.flatnonzero(~np.isfinite(sums.norms))[0])
             raise CheckpointError(f"tensor {name!r} holds NaN or infinity in row {broken}")
+    if not old_sums.directed:
+        raise CheckpointError(
+            f"tensor {name!r} holds zeros alone in its pretrained rows, 0 to {rows.first - 1}: it was never trained or "
+            "saved; there is nothing to compare new rows with"
+        )
     rng = np.random.default_rng(sampling.seed)
     spectrum_rows = _sample(rng, rows.first, rows.count)
     samples = _samples(rng, new, old, codebook, sampling)

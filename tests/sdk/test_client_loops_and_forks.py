@@ -2,10 +2,13 @@
 
 import asyncio
 import gc
+import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import grpc
 import pytest
 
 from rankport.protos.errors import Unavailable
@@ -63,6 +66,43 @@ def test_closing_before_the_first_call_closes_it() -> None:
     client.close()
     with pytest.raises(Unavailable, match="is closed; make a new one"):
         client.score("q", ["a"])
+
+
+def test_a_client_that_is_closed_while_it_connects_leaves_no_connection(
+    served: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, made, connect = Client(served.address, timeout_s=10), [], grpc.insecure_channel
+
+    def closed_meanwhile(*arguments: Any) -> grpc.Channel:
+        client.close()
+        made.append(connect(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(grpc, "insecure_channel", closed_meanwhile)
+    with pytest.raises(Unavailable, match="is closed; make a new one"):
+        client.score("q", ["a"])
+    with pytest.raises(ValueError, match="closed channel"):
+        made[0].unary_unary("/of/none")(b"")
+
+
+def test_a_client_that_another_loop_closes_while_it_connects_connects_no_more(
+    served: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, running = AsyncClient(served.address, timeout_s=10), asyncio.get_running_loop
+    closing = threading.Thread(target=lambda: asyncio.run(client.close()))
+
+    def closed_meanwhile() -> asyncio.AbstractEventLoop:
+        if closing.ident is None:
+            closing.start()
+            closing.join()
+        return running()
+
+    async def first_call() -> float:
+        monkeypatch.setattr(asyncio, "get_running_loop", closed_meanwhile)
+        return await score(client)
+
+    with pytest.raises(Unavailable, match="is closed; make a new one"):
+        asyncio.run(first_call())
 
 
 def test_a_client_that_connected_before_a_fork_says_so(served: Serving) -> None:

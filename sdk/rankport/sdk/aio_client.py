@@ -184,6 +184,8 @@ class AsyncClient(StreamsInLoops, RanksSetsInLoops, GeneratesInLoops, ReadsInLoo
         connection = self._by_loop.get(loop)
         if connection is None:
             with self._lock:
+                if self._closed:  # meanwhile, by a thread that closed all connections but this one
+                    raise closed_client(self._address)
                 left = {each: has for each, has in self._by_loop.items() if not each.is_closed()}
                 for has in left.values():
                     self._check_process(has)

@@ -220,6 +220,9 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
         if self._connection is None:
             with self._lock:
                 self._connection = self._connection or Connection.to(*self._connecting)
+            if self._closed:  # meanwhile, by a thread that may have found no connection
+                self._connection.channel.close()
+                raise closed_client(self._address)
         self._connection.process.check(f"the client of {self._address} connected", "make a client")
         return self._connection
 

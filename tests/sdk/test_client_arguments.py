@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -43,6 +44,11 @@ def test_what_a_function_gives_for_a_token_is_checked_at_each_call() -> None:
             client.models()
         with pytest.raises(InvalidRequest, match="token has characters"):
             client.models()
+    with (
+        Client(ADDRESS, token=lambda: json.loads("")) as client,
+        pytest.raises(InvalidRequest, match="the function of token raised JSONDecodeError: Expecting value"),
+    ):
+        client.models()
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True, "3", None])

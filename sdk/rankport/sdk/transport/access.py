@@ -97,8 +97,16 @@ class _Method:
         return self._method.future(*requests, metadata=self._with_token(metadata), **more)
 
     def _with_token(self, metadata: _METADATA | None) -> _METADATA:
-        token = self._token if isinstance(self._token, str) else _checked_text(self._token())
+        token = self._token if isinstance(self._token, str) else _given_by(self._token)
         return (*(metadata or ()), ("authorization", f"Bearer {token}"))
+
+
+def _given_by(function: Callable[[], str]) -> str:
+    try:
+        token = function()
+    except ValueError as error:  # which gRPC raises too, where a channel is closed
+        raise InvalidRequest(f"the function of token raised {type(error).__name__}: {error}") from error
+    return _checked_text(token)
 
 
 def _checked_text(token: object) -> str:

@@ -13,6 +13,8 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 
 # A level's name and a code, as semantic-ID tokens are written: <a_12>, <|sid_0_255|>, [L2-7].
 _CODE = re.compile(r"^[<\[({|]*(?P<level>[A-Za-z][A-Za-z0-9_-]*?)[_-]?(?P<code>\d+)[>\])}|]*$")
+# Names of places that a tokenizer keeps free, as <|reserved_special_token_12|>, of Llama 3 right before new ones.
+_KEPT_FREE = re.compile(r"reserved|unused|dummy|placeholder|extra|special|control", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,7 @@ def token_names(checkpoint: Path) -> dict[int, str]:
 def _named_run(checkpoint: Path, names: dict[int, str], total: int) -> tuple[int, int]:
     """Finds first id and length of the last run of consecutive ids with names of semantic-ID form, added ones only."""
     added = _added_ids(checkpoint)
-    coded = sorted(
-        row for row in added if row < total and re.search(r"\d", names[row]) and _CODE.match(names[row])
-    )
+    coded = sorted(row for row in added if row < total and _is_code(names[row]))
     if not coded:
         raise CheckpointError(
             f"nothing in {str(checkpoint)!r} tells which rows are new (no added tokens like <a_12> in "
@@ -94,6 +94,11 @@ def _named_run(checkpoint: Path, names: dict[int, str], total: int) -> tuple[int
             break
         first = row
     return first, coded[-1] - first + 1
+
+
+def _is_code(name: str) -> bool:
+    match = _CODE.match(name)
+    return match is not None and _KEPT_FREE.search(match["level"]) is None
 
 
 def _added_ids(checkpoint: Path) -> Sequence[int]:

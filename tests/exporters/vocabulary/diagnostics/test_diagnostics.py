@@ -207,3 +207,13 @@ def test_codebooks_are_read_level_after_level_and_misfits_are_named(tmp_path: Pa
 def test_a_limit_that_is_no_number_is_refused_by_its_flag(limit: str) -> None:
     with pytest.raises(InvalidRequest, match=f"--{limit.replace('_', '-')} is nan"):
         CollapseLimits(**{limit: float("nan")})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("free", ["<|reserved_special_token_{}|>", "<|dummy_{}|>", "[unused{}]"])
+def test_places_that_a_tokenizer_keeps_free_are_no_new_rows(free: str, tmp_path: Path) -> None:
+    """Llama 3, Phi-4 and ModernBERT have them right before what is added."""
+    vocabulary = checkpoints.tiny_tokenizer()
+    vocabulary.add_tokens([free.format(place) for place in range(3)])
+    vocabulary.add_tokens(["<a_0>", "<a_1>"])
+    vocabulary.save(str(tmp_path / "tokenizer.json"))
+    assert resolve_new_rows(tmp_path, 101).names == ("<a_0>", "<a_1>")

@@ -51,6 +51,7 @@ def write_checkpoint(
         for file in source.path.glob(pattern):
             shutil.copyfile(file, out / file.name)
     tokenizer.save(str(out / "tokenizer.json"))
+    _list_tokens(out / "tokenizer_config.json", tokenizer, values.rows)
     (out / "config.json").write_text(json.dumps(_config(source.raw, values.rows.total), indent=2) + "\n")
 
 
@@ -85,6 +86,24 @@ def _write_index(source: CheckpointFolder, out: Path) -> None:
             size += sum(stored.get_tensor(name).nbytes for name in stored.keys())  # noqa: SIM118
     content["metadata"] = {**content.get("metadata", {}), "total_size": size}
     (out / INDEX).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _list_tokens(file: Path, tokenizer: tokenizers.Tokenizer, rows: NewRows) -> None:
+    """Lists the new tokens where tokenizer_config.json lists all that were added.
+
+    Classes of transformers that make their tokenizer anew, as Qwen2Tokenizer, know the tokens of such a list alone.
+    """
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not isinstance(content.get("added_tokens_decoder"), dict):
+        return
+    added = json.loads(tokenizer.to_str())["added_tokens"]
+    new = {
+        str(token["id"]): {name: value for name, value in token.items() if name != "id"}
+        for token in added
+        if rows.first <= token["id"] < rows.first + rows.count
+    }
+    content["added_tokens_decoder"] = {**new, **content["added_tokens_decoder"]}
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _config(raw: dict[str, Any], total: int) -> dict[str, Any]:

@@ -35,12 +35,18 @@ def add_tokens(source: Checkpoint, tokens: list[str]) -> ExtendedVocabulary:
             f"--add-tokens: {known!r} is in the tokenizer already as {tokenizer.token_to_id(known)}: to ground rows "
             "that exist, leave --add-tokens out and give --new-tokens or --first-new"
         )
+    last = max(tokenizer.get_vocab().values(), default=-1)
     # Normalisation would look for the folded form in the text, single_word would miss <a_1><b_2>.
     tokenizer.add_tokens([tokenizers.AddedToken(token, normalized=False, special=False) for token in tokens])
     ids = [tokenizer.token_to_id(token) for token in tokens]
     first = ids[0]
     assert first is not None
     assert ids == list(range(first, first + len(tokens)))
+    if first <= last:  # the library counts tokens, whose ids may have gaps
+        raise CheckpointError(
+            f"tokenizer.json has ids up to {last} with some missing between them: {tokens[0]!r} would get {first}, the "
+            "id of another token; add tokens for the missing ids first"
+        )
     total = max(source.vocab_size, first + len(tokens))
     return ExtendedVocabulary(tokenizer, NewRows(first, len(tokens), total, tuple(tokens)), tuple(tokens))
 

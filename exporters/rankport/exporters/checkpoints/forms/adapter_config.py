@@ -28,7 +28,7 @@ _WEIGHTLESS = (
     "ADAPTION_PROMPT",
     "CPT",
 )
-_READ_IN_FULL = (None, "bitsandbytes", "mxfp4", "gptq", "awq", "compressed-tensors", "modelopt")
+_READ_IN_FULL = (None, "bitsandbytes", "mxfp4", "gptq", "awq", "compressed-tensors", "modelopt", "torchao")
 """Methods of a base that is read as the full precision that its codes stand for: what an adapter was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
 # Fields that make another model of the adapter than W + scaling * B A, each with what it does.

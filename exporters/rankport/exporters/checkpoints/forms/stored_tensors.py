@@ -50,6 +50,7 @@ class StoredTensors:
         self._open: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}  # of the files' headers
         for file in files:
             self._list(file)
 
@@ -160,6 +161,7 @@ class StoredTensors:
             self._shapes[name] = tuple(part.get_shape())
             self._dtypes[name] = str(part.get_dtype())
             self._open[name] = handle
+        self.metadata |= handle.metadata() or {}
 
 
 def of_llama_cpp(files: Iterable[Path]) -> str:

@@ -17,6 +17,7 @@ from rankport.exporters.checkpoints.forms.quantized import (
     gptq,
     modelopt,
     mxfp4,
+    torchao,
 )
 from rankport.exporters.checkpoints.forms.text_part import keep_text_part
 from rankport.protos.errors import CheckpointError
@@ -45,6 +46,7 @@ FORMS: tuple[Form, ...] = (
     Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load, quantized=True),
     Form("mxfp4", mxfp4.matches, mxfp4.load, quantized=True),
     Form("modelopt", modelopt.matches, modelopt.load, quantized=True),
+    Form("torchao", torchao.matches, torchao.load, quantized=True),
     Form("published", published.matches, published.load),
     Form("plain", plain.matches, plain.load),
 )

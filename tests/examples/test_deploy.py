@@ -76,6 +76,14 @@ def test_ports_are_those_that_the_server_has(settings: dict[str, Any]) -> None:
     assert settings["tls_client_ca"] is None
 
 
+def test_all_ports_but_that_for_admin_calls_are_open_to_somebody() -> None:
+    policy = KUBERNETES["network"]["spec"]
+    assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
+    open_to_some = [each["port"] for rule in policy["ingress"] for each in rule["ports"]]
+    assert sorted(open_to_some) == sorted(each["name"] for each in CONTAINER["ports"])
+    assert all(rule["from"] for rule in policy["ingress"])  # none: from everywhere
+
+
 def test_paths_of_the_settings_are_mounted_and_the_store_can_only_be_read(settings: dict[str, Any]) -> None:
     mounts = {PurePosixPath(each["mountPath"]): each for each in CONTAINER["volumeMounts"]}
     paths = [settings[key] for key in ("store", "tls_cert", "tls_key", "token_file")]
@@ -101,6 +109,7 @@ def test_labels_select_the_pods() -> None:
     assert KUBERNETES["deployment"]["spec"]["selector"]["matchLabels"] == labels
     assert KUBERNETES["service"]["spec"]["selector"] == labels
     assert KUBERNETES["disruption"]["spec"]["selector"]["matchLabels"] == labels
+    assert KUBERNETES["network"]["spec"]["podSelector"]["matchLabels"] == labels
     resources = KUBERNETES["kustomization"]["resources"]
     assert sorted(resources) == sorted(f"{name}.yaml" for name in KUBERNETES if name != "kustomization")
 
@@ -129,6 +138,8 @@ def test_the_unit_is_valid_by_systemd(tmp_path: Path) -> None:
     )
     told = [line for line in result.stderr.splitlines() if "rankport.service" in line]
     assert (result.returncode, told) == (0, [])
+    exposure = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]  # of 100
+    assert subprocess.run(exposure, capture_output=True, check=False).returncode == 0
 
 
 HOLDS_CONNECTIONS = """

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.server.logs import JsonFormatter, PlainFormatter, UnblockedHandler
+from rankport.runtime.server.observing.call import Call, WorkingFor
 
 
 def record(message: str, *args: object, error: bool = False) -> dict[str, str]:
@@ -43,6 +44,17 @@ def test_text_of_a_client_makes_no_line_of_its_own() -> None:
     made = logging.LogRecord("rankport.x", logging.ERROR, "file", 1, "%s was not loaded", (path,), None)
     line = PlainFormatter("%(levelname)s %(message)s").format(made)
     assert line == r"ERROR naïve\n2026-01-01 INFO all is well\r\x1b[2K\u2028 was not loaded"
+
+
+def test_a_line_names_the_client_whose_call_it_is_of() -> None:
+    made = logging.LogRecord("x", logging.INFO, "file", 1, "jobs@2 is unloaded", (), None)
+    call = Call("grpc", "ModelAdmin.Unload", "mine-7")
+    call.client = "deploy"
+    with WorkingFor(call):
+        assert PlainFormatter("%(message)s").format(made) == "jobs@2 is unloaded (client deploy)"
+        entry = record("jobs@2 is unloaded")
+    assert (entry["client"], entry["request_id"]) == ("deploy", "mine-7")
+    assert PlainFormatter("%(message)s").format(made) == "jobs@2 is unloaded"
 
 
 def test_a_plain_record_has_its_traceback_in_lines() -> None:

@@ -91,18 +91,20 @@ class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
 
 
 class PlainFormatter(logging.Formatter):
-    """A line a record, and the traceback of an error behind it.
+    """A line a record, with the client whose call it is of, and the traceback of an error behind it.
 
     A message may have what a client wrote, whose breaks would look like lines of the server's own.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         line = super().formatMessage(record)
+        if (client := _client()) and not hasattr(record, "fields"):  # which have it
+            line += f" (client {client})"
         return line if line.isprintable() else "".join(map(_shown, line))
 
 
 class JsonFormatter(logging.Formatter):
-    """Time in UTC, level, logger, message, the request, a record's own `fields`, and the traceback of an error."""
+    """Time in UTC, level, logger, message, request and client, a record's own `fields`, the traceback of an error."""
 
     def __init__(self, process: str = "") -> None:
         """`process`: its name, where there are several."""
@@ -121,12 +123,20 @@ class JsonFormatter(logging.Formatter):
         call = current_call()
         if call is not None:
             entry["request_id"] = call.request_id
+        if client := _client():
+            entry["client"] = client
         fields = getattr(record, "fields", None)
         if fields:
             entry |= {"message": entry["message"].partition(":")[0], **fields}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def _client() -> str:
+    """Names the client whose call the running code works for; "" where it showed no token."""
+    call = current_call()
+    return "" if call is None else call.client
 
 
 def _shown(character: str) -> str:

@@ -66,6 +66,7 @@ class JobRunner:
         await asyncio.to_thread(check_task, task, self._places, encoder)
         job = Job(id or secrets.token_hex(8), task, created_s=time.time())
         added = await asyncio.to_thread(self._book.add, job)
+        _log.info("job %s is asked for", added.id)
         self._changed.set()
         return added
 
@@ -86,6 +87,7 @@ class JobRunner:
         """Ends a job: one that waits at once, one that runs behind its batch. Raises `NotFound`."""
         with self._turn:
             job = self._book.get(id)
+            _log.info("job %s is to end", id)
             if job.state is JobState.RUNNING:
                 self._cancelled.add(id)
             elif job.state is JobState.QUEUED:

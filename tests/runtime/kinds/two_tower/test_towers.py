@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, PairingError
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, PairingError, Unavailable
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -111,6 +111,13 @@ def test_a_query_may_be_its_representation(towers: Towers, expected: NDArray[np.
     given = towers.score(row, towers.represent(ITEMS, side="item"), features=COLUMNS)
     close(given.logits, expected)
     assert given.usage.queue_s == 0.0
+
+
+def test_representations_are_not_scored_once_it_is_closed(wide_bundle: Bundle) -> None:
+    with Towers.load(wide_bundle, config=ONE) as loaded:
+        rows = loaded.represent([QUERY, *ITEMS], side="query")
+    with pytest.raises(Unavailable, match="closed; load the bundle again"):
+        loaded.score(rows[0], list(rows[1:]), features=COLUMNS)
 
 
 def test_columns_go_by_their_names(towers: Towers, expected: NDArray[np.float32]) -> None:

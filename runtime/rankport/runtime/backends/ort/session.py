@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError, BundleError
+from rankport.protos.errors import BackendError, BundleError, Unavailable
 from rankport.runtime.backends.contract import WeightsChanged
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
@@ -51,10 +51,11 @@ class Session:
         return tuple(self._outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
-        assert self._session is not None, "closed"
+        if (session := self._session) is None:  # no engine is between the caller and a graph of plain arrays
+            raise Unavailable("the model is closed; load the bundle again")
         self._check_files()
         try:
-            outputs = self._session.run(self._outputs, {name: inputs[name] for name in self.input_names})
+            outputs = session.run(self._outputs, {name: inputs[name] for name in self.input_names})
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error
         self._check_files()  # what was written meanwhile may be in the outputs

@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.proof.agreement import OwnerAgreement
+from rankport.exporters.proof.compare import worst_of
 from rankport.exporters.proof.emulation import Runnable, runnable
 from rankport.exporters.proof.evidence import NO_EVIDENCE, Evidence, Series
 from rankport.exporters.proof.limits import allowed_ndcg_loss, summarize
@@ -144,7 +145,7 @@ def prove(
             on_progress(f"graphs for onnxruntime {version} and later")
             form = replace(place, bundle=place.bundle.for_onnxruntime(version))
             other = measure(manifest, form, sources.exact, options, on_progress)
-            measured = replace(measured, modes=farther(measured.modes, other.modes))
+            measured = farther(measured, other)
         parity = summarize(
             place.backend,
             measured.tolerance,
@@ -172,9 +173,27 @@ def prove(
     return replace(proof, quality=judged(drift.quality), drift=drift.modes, evidence=evidence)
 
 
-def farther(modes: list[ModeParity], others: list[ModeParity]) -> list[ModeParity]:
-    """Takes, of two forms of graphs, the one that is farther from the source in each mode."""
-    return [max(pair, key=lambda mode: mode.max_abs_error) for pair in zip(modes, others, strict=True)]
+def farther(measured: Measured, other: Measured) -> Measured:
+    """Takes, of two forms of graphs, each figure of the one that is farther from the source in it."""
+    modes = [
+        worst_of(pair).model_copy(update={"requests": pair[0].requests, "items": pair[0].items})
+        for pair in zip(measured.modes, other.modes, strict=True)
+    ]
+    batches = [form.batches for form in (measured, other) if form.batches is not None]
+    qualities = [form.quality for form in (measured, other) if form.quality is not None]
+    return replace(
+        measured,
+        modes=modes,
+        batches=max(batches, key=lambda batches: batches.changed, default=None),
+        quality=max(qualities, key=_ndcg_moves, default=None),
+    )
+
+
+def _ndcg_moves(quality: Quality) -> float:
+    return max(
+        abs(quality.ndcg_at_1_source - quality.ndcg_at_1_bundle),
+        abs(quality.ndcg_at_10_source - quality.ndcg_at_10_bundle),
+    )
 
 
 def _other_vocabulary(manifest: Manifest, source: Checkpoint) -> list[str]:

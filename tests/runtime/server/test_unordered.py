@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
+from rankport.runtime.server.ordered import in_order
 from rankport.runtime.server.unordered import as_done
 
 
@@ -85,3 +87,40 @@ def test_leaving_cancels_what_runs() -> None:
         return [future.cancelled() for future in jobs.futures]
 
     assert asyncio.run(run()) == [True, True]
+
+
+@pytest.mark.parametrize("results_of", [as_done, in_order])
+@pytest.mark.parametrize("ends", ["left", "cancelled", "failed"])
+def test_the_source_is_closed_by_the_end_and_not_when_it_is_collected(results_of: Any, ends: str) -> None:
+    async def work(number: int) -> int:
+        if ends == "failed":
+            raise ValueError("broken")
+        if number:  # the window stays full
+            await asyncio.Event().wait()
+        return number
+
+    async def source(closed: list[bool]) -> AsyncIterator[Coroutine[Any, Any, int]]:
+        try:
+            for number in range(5):
+                yield work(number)
+        finally:
+            closed.append(True)
+
+    async def read(closed: list[bool]) -> None:
+        async with aclosing(results_of(source(closed), 2)) as results:
+            async for _ in results:
+                if ends == "left":
+                    break
+
+    async def run() -> list[bool]:
+        closed: list[bool] = []
+        reading = asyncio.create_task(read(closed))
+        await _settled()
+        reading.cancel()
+        (error,) = await asyncio.gather(reading, return_exceptions=True)
+        assert isinstance(
+            error, {"left": type(None), "cancelled": asyncio.CancelledError}.get(ends, ValueError)
+        )
+        return list(closed)  # before the loop closes what is left
+
+    assert asyncio.run(run()) == [True]

@@ -1,9 +1,9 @@
 """Service `Embedding`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -86,14 +86,15 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
     async def _chunks(
         self, messages: StreamMessages[pb.EncodeStreamRequest], context: Context
-    ) -> AsyncIterator[Coroutine[Any, Any, pb.EncodeStreamResponse]]:
+    ) -> AsyncGenerator[Coroutine[Any, Any, pb.EncodeStreamResponse], None]:
         """Yields the work of each message. Model, truncation and side are those of the first."""
         first: pb.EncodeStreamRequest | None = None
         asked: wire.EncodeQuery | None = None
         number = 0
         served: Served[EncodingModel] | None = None
-        with ExitStack() as in_use:
-            async for request in messages:
+        async with AsyncExitStack() as in_use:
+            each = await in_use.enter_async_context(aclosing(aiter(messages)))
+            async for request in each:
                 first = first or request
                 number += 1
                 nbytes, items = checked_size(self._core, request)

@@ -1,6 +1,6 @@
 """Service `Scoring`."""
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Any
@@ -66,10 +66,11 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def _answers(
         self, messages: StreamMessages[pb.ScoreStreamRequest], context: Context
-    ) -> AsyncIterator[Coroutine[Any, Any, pb.ScoreStreamResponse]]:
+    ) -> AsyncGenerator[Coroutine[Any, Any, pb.ScoreStreamResponse], None]:
         """Yields the work of each message."""
-        async for message in messages:
-            yield self._answer(message, messages, context)
+        async with aclosing(aiter(messages)) as each:
+            async for message in each:
+                yield self._answer(message, messages, context)
 
     async def _answer(
         self,

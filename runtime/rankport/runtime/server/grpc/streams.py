@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Generic, Literal, TypeVar
@@ -34,8 +34,8 @@ class StreamMessages(Generic[T]):
         finally:
             self._working -= 1
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Yields each message.
+    async def __aiter__(self) -> AsyncGenerator[T, None]:
+        """Yields each message. Whoever takes them closes it.
 
         Raises:
             DeadlineExceeded: the client sent nothing for too long, and nothing of it is worked on.

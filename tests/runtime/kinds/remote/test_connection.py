@@ -1,7 +1,9 @@
-"""A connection to an engine that sends what is no message: whoever waits is told, and it connects anew."""
+"""A connection to an engine where something cannot be read or sent: whoever waits is told, and it goes on."""
 
 import socket
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,36 +17,61 @@ from rankport.runtime.links.link import Link
 from support.engines import WAIT_S
 
 
-def test_what_cannot_be_read_ends_its_requests_and_the_engine_is_connected_to_anew(tmp_path: Path) -> None:
-    path, asked, again = str(tmp_path / "engine"), threading.Event(), threading.Event()
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
+class _Engine:
+    """The other end: an engine that is there, whose answers a test sends."""
 
-        def opened() -> tuple[Link, socket.socket]:
-            sock, _ = listening.accept()
-            raw, link = sock.dup(), Link.accept(sock)
-            link.send(Message.OPENED, 0, Columns(EngineState(True, nothing_counted("cpu"), None).values()))
-            return link, raw
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(self.path)
+        self._listening.listen()
+        self._links: list[Link] = []
 
-        def answer() -> None:
-            first, raw = opened()
-            assert asked.wait(WAIT_S)
-            for part in Frame(Message.ANSWER, 1, b"no head of columns", 0, INLINE, b"").parts():
-                raw.sendall(part)
-            second, other = opened()
-            again.set()
-            for end in (first, second, raw, other):
-                end.close()
+    def opened(self) -> socket.socket:
+        """Takes the next connection, and returns its socket."""
+        sock, _ = self._listening.accept()
+        raw, link = sock.dup(), Link.accept(sock)
+        link.send(Message.OPENED, 0, Columns(EngineState(True, nothing_counted("cpu"), None).values()))
+        self._links.append(link)
+        return raw
 
-        thread = threading.Thread(target=answer)
-        thread.start()
-        connection = Connection(path, EngineOrder("", "", ""), 2**17)
-        future = connection.submit(Columns(), 1)
-        asked.set()
-        with pytest.raises(Unavailable, match="started again"):
-            future.result(WAIT_S)
-        assert again.wait(WAIT_S)
-        connection.close(0.0)
-        thread.join(WAIT_S)
-    assert not thread.is_alive()
+    def connected(self) -> tuple[Connection, socket.socket]:
+        """A connection to it, and the socket of its end."""
+        with ThreadPoolExecutor(1) as thread:
+            raw = thread.submit(self.opened)
+            return Connection(self.path, EngineOrder("", "", ""), 2**17), raw.result(WAIT_S)
+
+    def close(self) -> None:
+        for link in self._links:
+            link.close()
+        self._listening.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[_Engine]:
+    running = _Engine(tmp_path / "engine")
+    yield running
+    running.close()
+
+
+def test_what_cannot_be_read_ends_its_requests_and_the_engine_is_connected_to_anew(engine: _Engine) -> None:
+    connection, raw = engine.connected()
+    future = connection.submit(Columns(), 1)
+    for part in Frame(Message.ANSWER, 1, b"no head of columns", 0, INLINE, b"").parts():
+        raw.sendall(part)
+    with pytest.raises(Unavailable, match="started again"):
+        future.result(WAIT_S)
+    engine.opened().close()
+    connection.close(0.0)
+    raw.close()
+
+
+def test_what_cannot_be_sent_is_not_waited_for(engine: _Engine) -> None:
+    connection, raw = engine.connected()
+    with pytest.raises(TypeError):
+        connection.submit(Columns({"no value of JSON": object()}), 1)
+    closing = threading.Thread(target=connection.close, args=(2 * WAIT_S,), daemon=True)
+    closing.start()
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+    raw.close()

@@ -91,9 +91,11 @@ class Connection:
             self._pending[number] = pending
         try:
             link.send(Message.SUBMIT, number, columns)
-        except NoRoomError:
+        except BaseException as error:
             with self._changed:
                 self._pending.pop(number, None)
+            if not isinstance(error, NoRoomError):  # want of memory, say
+                raise
             raise Overloaded(
                 "the memory between this front and its engine is full (link_bytes): retry later"
             ) from None

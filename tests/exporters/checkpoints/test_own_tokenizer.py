@@ -7,9 +7,10 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
+from rankport.exporters.checkpoints.forms.skeleton import skeleton
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, reads_otherwise
 from rankport.exporters.export import export
-from rankport.protos.errors import ParityError
+from rankport.protos.errors import CheckpointError, ParityError
 from support.reading import pair_encoders
 
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
@@ -73,3 +74,23 @@ def test_a_pair_that_the_class_reads_otherwise_is_refused_for_that_reason(tmp_pa
     with pytest.raises(ParityError, match=r"the pair .* transformers' DebertaV2Tokenizer reads '½ ﬁ １' as"):
         export(folder, tmp_path / "out", kind="cross-encoder", on_progress=warnings.append)
     assert any(line.startswith("warning: tokenizer: transformers' DebertaV2") for line in warnings)
+
+
+def test_code_of_the_folder_is_not_run_even_where_its_owner_is_at_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers asks, unless it is told not to trust, and runs it where the answer is y."""
+    file, ran = deberta_tokenizer(tmp_path), tmp_path / "ran"
+    code = "from transformers import PreTrainedTokenizerFast as Own\nfrom pathlib import Path\n"
+    (tmp_path / "own.py").write_text(f"{code}Path({str(ran)!r}).touch()\n")
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(CheckpointError, match="transformers cannot load this tokenizer"):
+        own_tokenizer(file)
+    config = transformers.CLIPVisionConfig()  # of no causal LM
+    config.auto_map = {"AutoModelForSequenceClassification": "own.Own"}
+    config._name_or_path = str(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot build a clip_vision_model model"):
+        skeleton(config, "classification_head")
+    assert not ran.exists()

@@ -30,7 +30,10 @@ def own_tokenizer(file: Path) -> Any:
         with quiet():
             if (file.parent / "tokenizer_config.json").is_file():
                 return transformers.AutoTokenizer.from_pretrained(
-                    file.parent, local_files_only=True, config=_unknown_config(file.parent)
+                    file.parent,
+                    local_files_only=True,
+                    trust_remote_code=False,  # unsaid, transformers asks whoever is at the terminal
+                    config=_unknown_config(file.parent),
                 )
             return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
     except Exception as error:  # the classes raise whatever they like

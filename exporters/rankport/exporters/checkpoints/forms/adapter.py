@@ -126,7 +126,7 @@ def _with_head(model: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
     try:
         with quiet(), torch.device("meta"):
             classifier: nn.Module = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-                config
+                config, trust_remote_code=False
             )
     except ValueError as error:
         raise CheckpointError(

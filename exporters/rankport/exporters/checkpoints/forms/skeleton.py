@@ -7,6 +7,7 @@ which a model on the meta device would lack.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -114,7 +115,9 @@ def skeleton(config: transformers.PreTrainedConfig, head: Head) -> nn.Module:
         with building(config), no_init_weights():
             kind = model_class(config, head)
             # Auto classes choose one by the config, a class of its own is chosen already.
-            build = getattr(kind, "from_config", None) or kind._from_config  # type: ignore[attr-defined]
+            auto = getattr(kind, "from_config", None)
+            # Where it is not said transformers asks whoever is at the terminal.
+            build = kind._from_config if auto is None else partial(auto, trust_remote_code=False)  # type: ignore[attr-defined]
             model = build(config, dtype=torch.float32, attn_implementation="eager")
     except CheckpointError:
         raise

@@ -92,7 +92,10 @@ class EngineSession:
         elif (error := future.exception()) is not None:
             self._fail(number, error)
         else:
-            self._link.send(Message.ANSWER, number, future.result(), wait=True)
+            try:
+                self._link.send(Message.ANSWER, number, future.result(), wait=True)
+            except Exception as failure:  # want of memory, say; who waits must hear of it
+                self._fail(number, failure)
 
     def _fail(self, number: int, error: BaseException) -> None:
         if isinstance(error, AbsentKeysError):

@@ -1,4 +1,4 @@
-"""Which engines of a host count as dead: those that stopped by themselves, and none that its fronts let go."""
+"""Engines of a host: those that its fronts let go have not died, and an answer that cannot be sent is an error."""
 
 import threading
 from collections.abc import Callable
@@ -6,6 +6,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from rankport.protos.errors import RankportError
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.hosted_engine import HostedEngine
 from rankport.runtime.kinds.ranker.engine import Engine
@@ -13,6 +16,7 @@ from rankport.runtime.kinds.remote.connection import Connection
 from rankport.runtime.kinds.remote.messages import EngineOrder, nothing_counted
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.processes.engine_host import EngineHost
 from support.engines import WAIT_S
 
@@ -74,4 +78,17 @@ def test_an_engine_that_is_let_go_while_they_are_looked_at_has_not_died(tmp_path
         assert looks.acquire(timeout=WAIT_S)
     assert not died.is_set()
     connections["kept"].close(0.0)
+    host.close()
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error_of_its_request(tmp_path: Path) -> None:
+    path, engine = str(tmp_path / "engine"), cast(Engine, _Observed(lambda: None))
+    unsent = Columns({"no value of JSON": object()})
+    host = EngineHost(
+        path, EngineConfig(), lambda: None, lambda *_: HostedEngine(engine, lambda *_: resolved(unsent))
+    )
+    connection = Connection(path, EngineOrder("", "", ""), 2**16)
+    with pytest.raises(RankportError, match="TypeError"):
+        connection.submit(Columns({"priority": "interactive"}), 1).result(WAIT_S)
+    connection.close(0.0)
     host.close()

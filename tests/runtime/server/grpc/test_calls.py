@@ -178,22 +178,29 @@ def test_the_time_left_reaches_the_model(served: Serving, stub: pb_grpc.ScoringS
     assert without is None
 
 
-def test_work_past_its_deadline_is_dropped_before_it_is_computed(
-    served: Serving, stub: pb_grpc.ScoringStub
-) -> None:
-    worker, counts = served.ranker.worker, served.server.counts.snapshot
-    worker.gate.clear()
-    with way_to(served.address) as way, grpc.insecure_channel(way.address) as channel:
-        doomed = pb_grpc.ScoringStub(channel).Score.future(request(), timeout=2.0)
-        assert worker.arrived.acquire(timeout=10)
+def test_work_past_its_deadline_is_dropped_before_it_is_computed() -> None:
+    # A machine may be too busy for a call to arrive in its time: then the next has more, at another server.
+    assert any(dropped_past_its_deadline(timeout_s) for timeout_s in (1.0, 4.0, 16.0, 64.0))
+
+
+def dropped_past_its_deadline(timeout_s: float) -> bool:
+    """Checks the end of a call that has so long; False where it did not arrive in that time."""
+    with serving() as served, way_to(served.address) as way, grpc.insecure_channel(way.address) as channel:
+        worker, counts = served.ranker.worker, served.server.counts.snapshot
+        worker.gate.clear()
+        doomed = pb_grpc.ScoringStub(channel).Score.future(request(), timeout=timeout_s)
+        if not worker.arrived.acquire(timeout=timeout_s):
+            return False
         way.open.clear()  # that the client gives it up does not reach the server, which sees the time for itself
         assert doomed.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
         eventually(lambda: counts()[Outcome.DEADLINE] == 1)
         worker.gate.set()
-        stub.Score(request())
+        with grpc.insecure_channel(served.address) as direct:
+            pb_grpc.ScoringStub(direct).Score(request())
         assert (worker.computed, worker.dropped) == (1, 1)
         assert counts()[Outcome.ANSWERED] == 1
-    assert sum(counts().values()) == 2
+        assert sum(counts().values()) == 2
+        return True
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,19 @@ class PromptTemplate:
         require_room(literals, limit, least, where)
         return cls(tuple(pieces), slots, limit.tokens - literals, limit)
 
+    def kept(self, truncation: Truncation) -> list[int | None]:
+        """Tells how many of a value's first tokens are all that `fill` needs to know, None: all of them. [slots]
+
+        Of several that have no limit of their own, the lengths share out what is left.
+        """
+        return [
+            None
+            if truncation == "truncate"
+            and (slot.keep == "end" or (slot.max_tokens is None and len(self.slots) > 1))
+            else slot.max_tokens or self.limit.tokens
+            for slot in self.slots
+        ]
+
     def fill(self, values: Sequence[Ids], truncation: Truncation, where: str) -> tuple[Ids, bool]:
         """Joins all ids in order, with `values` in the slots, and says whether any was cut.
 
@@ -104,7 +117,7 @@ def refuse_overlong_slot(slot: Slot, tokens: int, where: str) -> None:
     """Raises `LimitExceeded` if a slot's value has more tokens than its `max_tokens`; `where` opens the message."""
     if slot.max_tokens is not None and tokens > slot.max_tokens:
         raise LimitExceeded(
-            f"{where}: segment {slot.name!r} has {counted(tokens, 'token')}, its max_tokens is "
+            f"{where}: segment {slot.name!r} has {_told(tokens, slot.max_tokens)}, its max_tokens is "
             f"{slot.max_tokens}: {WAY_OUT}"
         )
 
@@ -114,8 +127,17 @@ def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit,
     if tokens > limit.tokens:
         names = ", ".join(repr(slot.name) for slot in slots)
         raise LimitExceeded(
-            f"{where}: {counted(tokens, 'token')} with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
+            f"{where}: {_told(tokens, limit.tokens)} with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
         )
+
+
+def far_over(most: int) -> int:
+    """Tells how many tokens are far more than a limit of so many: further ones of a text may not be counted."""
+    return 2 * most + 64
+
+
+def _told(tokens: int, most: int) -> str:
+    return counted(tokens, "token") if tokens < far_over(most) else f"more than {counted(2 * most, 'token')}"
 
 
 def require_room(literals: int, limit: TokenLimit, least: int, where: str) -> None:

@@ -1,12 +1,15 @@
 """Files that commands write: whole, or as they were before."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.server.lifecycle.saved import SavedState, write_state
 from rankport.sdk.cli.output.writing import replace_text, write_file, write_json
 from support.file_limits import files_of_at_most
 
@@ -27,6 +30,19 @@ def test_a_file_that_is_replaced_keeps_its_rights_and_a_link_its_place(tmp_path:
     link.symlink_to(file)
     write_file("--out", link, "after\r\n")
     assert (file.read_bytes(), file.stat().st_mode & 0o777, link.is_symlink()) == (b"after\r\n", 0o640, True)
+
+
+def test_what_lies_in_the_place_beside_a_file_is_not_written_to(tmp_path: Path) -> None:
+    """Its name can be guessed: where others may write to the folder it may be a link to another file."""
+    file, other = tmp_path / "file", tmp_path / "other"
+    other.write_text("theirs")
+    for name in (f".file.{os.getpid()}.new", ".file.writing", f".file.{os.getpid()}.writing"):
+        (tmp_path / name).symlink_to(other)
+    write_file("--out", file, "ours")
+    assert file.read_text() == "ours"
+    write_state(file, SavedState())
+    write_durably(file, lambda stream: stream.write(b"ours"))
+    assert (file.read_text(), other.read_text()) == ("ours", "theirs")
 
 
 def test_folders_above_are_made_and_a_device_is_written_to(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def write_durably(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        with beside.open("wb") as stream:
+        beside.unlink(missing_ok=True)  # of a process that was killed, or a link to elsewhere
+        with beside.open("xb") as stream:
             fill(stream)
             stream.flush()
             os.fsync(stream.fileno())

@@ -106,7 +106,8 @@ def write_state(path: Path, state: SavedState, *, shared: bool = False) -> None:
     """
     beside = path.with_name(f".{path.name}{f'.{os.getpid()}' if shared else ''}.writing")
     try:
-        with beside.open("wb") as stream:
+        beside.unlink(missing_ok=True)  # of a server that was killed, or a link to elsewhere
+        with beside.open("xb") as stream:
             stream.write(json.dumps(state.model_dump(mode="json"), indent=2).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())

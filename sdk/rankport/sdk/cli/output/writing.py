@@ -45,7 +45,8 @@ def replace_text(file: Path, text: str, mode: int = 0o666) -> None:
         return
     beside = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        beside.unlink(missing_ok=True)  # of a process that was killed, or a link to elsewhere
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "w", encoding="utf-8", newline="") as opened:
             opened.write(text)
         if file.exists():

@@ -82,6 +82,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
     import_tracer()
     _freeze()
+    gc.set_threshold(700, 10, 100)  # one that looks through all of a worker takes a second
     with kept_traces(run_folder(tmp_path_factory, "traces")) as kept:
         yield kept
 

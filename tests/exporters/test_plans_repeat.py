@@ -26,6 +26,7 @@ def _built_twice(bundle: Bundle, folder: Path) -> list[tuple[Path, Path]]:
     return [(first / place, second / place) for place in places]
 
 
+@full_effort
 def test_the_plan_of_an_encoder_is_the_same_from_every_process(
     encoder_bundle: Bundle, tmp_path: Path
 ) -> None:

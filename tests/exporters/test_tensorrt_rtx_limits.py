@@ -13,6 +13,7 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
 from rankport.runtime.bundle.bundle import Bundle
 from support.cli import rankport
+from support.effort import full_effort
 
 pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
@@ -38,6 +39,7 @@ def test_a_plan_without_weights_needs_a_gpu_whatever_it_is_for(encoder_bundle: B
         plan(encoder_bundle, strip_weights=True)
 
 
+@full_effort
 def test_every_level_of_optimization_makes_the_same_plan(encoder_bundle: Bundle) -> None:
     assert plan(encoder_bundle, optimization_level=0) == plan(encoder_bundle, optimization_level=5)
 

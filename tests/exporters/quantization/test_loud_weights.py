@@ -16,6 +16,7 @@ from rankport.exporters.verify import verify
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Target
 from support import checkpoints
+from support.effort import full_effort
 
 WIDTH, COLUMN = 128, 5
 VALUES, OUTPUTS = (f"model.layers.0.self_attn.{name}_proj" for name in "vo")
@@ -156,7 +157,12 @@ def test_a_bundle_says_what_it_keeps_is_nearer_and_verified_as_it_was_made(
 
 
 @pytest.mark.parametrize(
-    ("target", "precision"), [("onnx-cuda", None), ("onnx-cuda", "fp16"), ("tensorrt", None)]
+    ("target", "precision"),
+    [
+        ("onnx-cuda", None),
+        pytest.param("onnx-cuda", "fp16", marks=full_effort),
+        pytest.param("tensorrt", None, marks=full_effort),
+    ],
 )
 def test_what_stays_is_beside_low_bits_on_each_target(
     checkpoint: Path, tmp_path: Path, target: Target, precision: str | None

@@ -23,7 +23,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Precision, Target
 from support import checkpoints
-from support.effort import every_run
+from support.effort import every_run, full_effort
 from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
@@ -255,6 +255,7 @@ def test_verify_makes_the_same_low_bit_model_again(made: tuple[str, Precision, P
     assert verify(bundle.path, checkpoint).failures == ()
 
 
+@full_effort
 def test_an_encoder_of_texts_multiplies_fp8_too(encoder_checkpoint: Path, tmp_path: Path) -> None:
     encoder = {"kind": "item-encoder", "pooling": "mean", "max_item_tokens": 32}
     low: dict[str, Any] = {"quantize": "fp8", "fp8_products": True, "precision": "bf16"}

@@ -222,7 +222,7 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     [
         ("onnx-cuda", "fp16", "float16"),
         pytest.param("tensorrt", "fp16", "float16", marks=full_effort),
-        ("onnx-cuda", "bf16", "float32"),
+        pytest.param("onnx-cuda", "bf16", "float32", marks=full_effort),
     ],
 )
 def test_given_embeddings_are_chosen_before_they_are_narrowed_and_come_in_float16_where_it_computes_in_it(

@@ -61,6 +61,23 @@ def test_a_wait_cancelled_in_the_queue_cancels_its_work() -> None:
     assert work.cancelled()
 
 
+def test_an_error_that_a_loop_takes_for_its_own_ends_its_request_and_no_other() -> None:
+    futures: list[Future[int]] = [Future(), Future()]
+
+    async def run() -> list[object]:
+        submitter = Submitter(1)
+        work = [submitter.run(lambda _, each=each: each, None, in_loop=True) for each in futures]  # type: ignore[misc]
+        waiting = asyncio.gather(*work, return_exceptions=True)
+        await asyncio.sleep(0)
+        futures[0].set_exception(StopIteration())
+        futures[1].set_result(7)
+        return await asyncio.wait_for(waiting, 5.0)
+
+    error, answer = asyncio.run(run())
+    assert isinstance(error, RuntimeError)
+    assert answer == 7
+
+
 def test_a_request_past_its_deadline_is_never_tokenized() -> None:
     tokenized = []
 

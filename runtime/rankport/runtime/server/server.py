@@ -227,9 +227,12 @@ class Server:
         await fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
-        await self._core.close_jobs()
+        jobs = asyncio.create_task(
+            self._core.close_jobs()
+        )  # beside the requests: a batch may outlast their grace
         done = await admission.drain(self._grace_s)
         await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
+        await jobs
         self._core.submitter.close()
 
     async def _watch_health(self, fronts: Fronts) -> None:

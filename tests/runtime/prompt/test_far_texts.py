@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import LimitExceeded
 from rankport.runtime.bundle.manifest import Limits, Prompt, Segment
 from rankport.runtime.prompt.encoder import PromptEncoder
-from rankport.runtime.prompt.far_texts import encode_kept
+from rankport.runtime.prompt.far_texts import starts_of
 from rankport.runtime.prompt.template import far_over
-from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.prompt.tokenizer import SpannedTokens, Tokenizer
 from support.bundle_samples import ranker_draft, tokenizer_json
+from support.joined_prompts import encoder_of
 from support.prompt_encoders import RED, ids, made
 from support.text_tokenizers import KINDS, saved
 
@@ -31,6 +33,10 @@ class CountingTokenizer(Tokenizer):
         self.chars += sum(map(len, texts))
         return super().encode_ragged(texts)
 
+    def encode_spans(self, texts: Sequence[str]) -> list[SpannedTokens]:
+        self.chars += sum(map(len, texts))
+        return super().encode_spans(texts)
+
 
 def counting(kind: str) -> CountingTokenizer:
     return CountingTokenizer(tokenizers.Tokenizer.from_str(saved(kind)))
@@ -45,34 +51,31 @@ def long_text() -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_far_text_begins_with_the_tokens_of_the_whole(kind: str) -> None:
     tokenizer, text = counting(kind), long_text()
-    runs = encode_kept(tokenizer, ["short", text, "it is"], [20, 20, 20])
+    short, start, last = starts_of(tokenizer, ["short", text, "it is"], [20, 20, 20])
+    assert (short, last) == ("short", "it is")
     assert tokenizer.chars < CHARS / 2
-    whole = tokenizer.encode_batch(["short", text, "it is"])
-    assert [run.tolist() for run in whole[::2]] == [runs.run(0).tolist(), runs.run(2).tolist()]
-    assert runs.run(1).tolist() == whole[1][: far_over(20)].tolist()
-    every = encode_kept(tokenizer, [text], [None])
-    assert every.run(0).tolist() == whole[1].tolist()
+    assert len(start) < CHARS / 2
+    begun, whole = (ids[: far_over(20)].tolist() for ids in tokenizer.encode_batch([start, text]))
+    assert (begun, len(begun)) == (whole, far_over(20))
+    assert starts_of(tokenizer, [text], [None]) == [text]
 
 
-def test_a_text_whose_start_tells_nothing_is_tokenized_whole() -> None:
-    word = counting("word-piece")
-    runs = encode_kept(word, ["a" * CHARS], [20])  # a word too long for it is one unknown token
-    assert word.chars > CHARS
-    assert runs.run(0).tolist() == word.encode_batch(["a" * CHARS])[0].tolist()
+def test_a_text_whose_start_tells_nothing_is_read_whole() -> None:
+    # A word too long for it is one unknown token.
+    assert starts_of(counting("word-piece"), ["a" * CHARS], [20]) == ["a" * CHARS]
 
 
-class EndsTellTokenizer(CountingTokenizer):
+class EndsTellTokenizer(Tokenizer):
     """Has other tokens where the text is longer."""
 
     def encode_ragged(self, texts: Sequence[str]) -> RaggedIds:
-        super().encode_ragged(texts)
         lengths = np.array([len(text) for text in texts])
         return RaggedIds.of_lengths(np.repeat(lengths, lengths), lengths)
 
 
-def test_where_the_end_changes_the_start_the_whole_is_tokenized() -> None:
+def test_where_the_end_changes_the_start_the_whole_is_read() -> None:
     tokenizer = EndsTellTokenizer(tokenizers.Tokenizer.from_str(saved("byte-level")))
-    assert encode_kept(tokenizer, [RED_TEXT], [20]).run(0).tolist() == [len(RED_TEXT)] * len(RED_TEXT)
+    assert starts_of(tokenizer, [RED_TEXT], [20]) == [RED_TEXT]
 
 
 def test_far_prefixes_and_items_are_refused_by_what_is_known_or_cut_as_others() -> None:
@@ -98,7 +101,27 @@ def test_several_fields_share_what_is_left_as_if_all_were_tokenized(max_tokens: 
     far, longer = "red " * 40_000, "green " * 41_000
     encoder, fields = PromptEncoder(draft, tokenizer), {"a": longer, "b": far}
     filled = encoder.encode_prefix(fields, "truncate")
-    assert (tokenizer.chars < len(far)) is (max_tokens is not None)
+    assert (tokenizer.chars < len(far + longer)) is (max_tokens is not None)
     near = encoder.encode_prefix({"a": "green " * 41, "b": "red " * 40}, "truncate")
     assert filled.truncated
     assert (ids(filled), len(ids(filled))) == (ids(near), 7)
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_joined_values_are_cut_as_if_all_were_read(keep: Literal["start", "end"]) -> None:
+    tokenizer = counting("byte-level")
+    segments = [Segment(field="query", keep=keep), Segment(text=":", joined=True)]
+    item = [Segment(text=" (", joined=True), Segment(item=True, joined=True, keep=keep, max_tokens=20)]
+    encoder = encoder_of(Prompt(prefix=segments, item=item), tokenizer, prefix=30, item=30)
+    (near, cut), (far, also) = (
+        (ids(encoder.encode_prefix(text, "truncate")), encoder.encode_items([text], "truncate"))
+        for text in ("what is it no " * 20, "what is it no " * 10_000)
+    )
+    assert near == far
+    assert cut.runs.ids.tolist() == also.runs.ids.tolist()
+    assert (cut.truncated.tolist(), also.truncated.tolist()) == ([0], [0])
+    assert (tokenizer.chars < 280_000) is (keep == "start")
+    with pytest.raises(LimitExceeded, match="item 0: segment 'item' has more than 40 tokens"):
+        encoder.encode_items(["what is it no " * 10_000])
+    with pytest.raises(LimitExceeded, match="prefix: more than 60 tokens with segment 'query'"):
+        encoder.encode_prefix("what is it no " * 10_000)

@@ -27,10 +27,10 @@ from rankport.runtime.prompt.checks import (
     refuse_unknown,
 )
 from rankport.runtime.prompt.embedded_items import EmbeddedItems
-from rankport.runtime.prompt.far_texts import encode_kept
+from rankport.runtime.prompt.far_texts import starts_of
 from rankport.runtime.prompt.joined_prefix import JoinedPrefix
 from rankport.runtime.prompt.parts import PromptParts
-from rankport.runtime.prompt.template import Ids
+from rankport.runtime.prompt.template import Ids, tokens_kept
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import ResidentItems, TableRows, TokenRun, TokenRuns
 
@@ -128,14 +128,13 @@ class PromptEncoder:
         check_prefix(prefix)
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
-        texts = field_texts(prefix, self.fields)
+        kept = tokens_kept(self._prefix.slots, self._prefix.limit, truncation)
+        texts = self._starts(field_texts(prefix, self.fields), kept)
         if isinstance(self._prefix, JoinedPrefix):
             ids, truncated = self._prefix.fill(texts, truncation, "prefix")
             self._refuse_unknown(RaggedIds.of_lengths(ids, np.array([len(ids)])), lambda _: "prefix")
             return EncodedPrefix(TokenRun(ids), truncated)
-        runs = self._tokenize(
-            texts, self._prefix.kept(truncation), lambda index: f"prefix field {self.fields[index]!r}"
-        )
+        runs = self._tokenize(texts, lambda index: f"prefix field {self.fields[index]!r}")
         values = [runs.run(index) for index in range(len(runs))]
         ids, truncated = self._prefix.fill(values, truncation, "prefix")
         return EncodedPrefix(TokenRun(ids), truncated)
@@ -186,10 +185,9 @@ class PromptEncoder:
     def _filled_texts(
         self, texts: Sequence[str], truncation: Truncation, places: NDArray[np.int64]
     ) -> EncodedItems:
-        (most,) = self._item.template.kept(truncation) if self._item_texts is None else (None,)
-        tokenize = partial(
-            self._tokenize, most=[most] * len(texts), where=lambda index: f"item {places[index]}"
-        )
+        limit = self._item.template.limit
+        texts = self._starts(texts, tokens_kept([self._item.slot], limit, truncation) * len(texts))
+        tokenize = partial(self._tokenize, where=lambda index: f"item {places[index]}")
         if self._item_texts is None:
             return self._filled(tokenize(texts), truncation, places)
         return _encoded(*self._item_texts.fill(texts, tokenize, truncation, places), places)
@@ -234,15 +232,17 @@ class PromptEncoder:
             )
         return ids
 
-    def _tokenize(
-        self, texts: Sequence[str], most: Sequence[int | None], where: Callable[[int], str]
-    ) -> RaggedIds:
-        """Tokenizes the texts, as `encode_kept`; `where` names one in messages."""
+    def _starts(self, texts: Sequence[str], kept: Sequence[int | None]) -> Sequence[str]:
+        """Leaves of texts what decides their first tokens, of which so many are kept."""
+        return texts if self._tokenizer is None else starts_of(self._tokenizer, texts, kept)
+
+    def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
+        """Tokenizes the texts; `where` names one in messages."""
         if not len(texts):
             return RaggedIds.of_lengths(np.empty(0, np.int64), np.empty(0, np.int64))
         if self._tokenizer is None:
             raise InvalidRequest(f"{where(0)}: is text, but the bundle has no tokenizer: give token ids")
-        runs = encode_kept(self._tokenizer, texts, most)
+        runs = self._tokenizer.encode_ragged(texts)
         self._refuse_unknown(runs, where)
         return runs
 

@@ -61,19 +61,6 @@ class PromptTemplate:
         require_room(literals, limit, least, where)
         return cls(tuple(pieces), slots, limit.tokens - literals, limit)
 
-    def kept(self, truncation: Truncation) -> list[int | None]:
-        """Tells how many of a value's first tokens are all that `fill` needs to know, None: all of them. [slots]
-
-        Of several that have no limit of their own, the lengths share out what is left.
-        """
-        return [
-            None
-            if truncation == "truncate"
-            and (slot.keep == "end" or (slot.max_tokens is None and len(self.slots) > 1))
-            else slot.max_tokens or self.limit.tokens
-            for slot in self.slots
-        ]
-
     def fill(self, values: Sequence[Ids], truncation: Truncation, where: str) -> tuple[Ids, bool]:
         """Joins all ids in order, with `values` in the slots, and says whether any was cut.
 
@@ -129,6 +116,20 @@ def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit,
         raise LimitExceeded(
             f"{where}: {_told(tokens, limit.tokens)} with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
         )
+
+
+def tokens_kept(slots: Sequence[Slot], limit: TokenLimit, truncation: Truncation) -> list[int | None]:
+    """Tells how many of a value's first tokens are all that a part needs to know, None: all of them. [slots]
+
+    Of several values that have no limit of their own, the lengths share out what is left.
+    """
+
+    def kept(slot: Slot) -> int | None:
+        if truncation == "truncate" and (slot.keep == "end" or (slot.max_tokens is None and len(slots) > 1)):
+            return None
+        return slot.max_tokens or limit.tokens
+
+    return [kept(slot) for slot in slots]
 
 
 def far_over(most: int) -> int:

@@ -1,6 +1,6 @@
 """Word of a checkpoint's folder on how text is to be written, as far as kinds that write share it.
 
-Owns generation_config.json: what is read of it, what changes no text, and the refusal of the rest by name.
+Owns generation_config.json, or what stands for it: what is read, what changes no text, the refusal of the rest by name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +14,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Manifest
 
 FILE = "generation_config.json"
+_CONFIG = "config.json"
 SAMPLING = frozenset({"eos_token_id", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"})
 """Fields that every kind that writes reads."""
 _CHANGES_NO_TEXT = frozenset(
@@ -64,12 +65,20 @@ def own_ends(manifest: Manifest) -> list[int] | None:
     return manifest.generation.stop_ids if OWN_ENDS in manifest.source.overrides else None
 
 
-def stated_fields(source: Checkpoint) -> Mapping[str, object] | None:
-    """Reads generation_config.json; None where there is none."""
+def stated_fields(source: Checkpoint) -> tuple[str, Mapping[str, object]]:
+    """Gives the fields that say how to write, and the file that has them.
+
+    Without generation_config.json config.json is asked, and what its class takes it to say, as transformers does.
+    """
     for folder in source.folders:
         if (folder / FILE).is_file():
-            return read_json_object(folder / FILE)
-    return None
+            return FILE, read_json_object(folder / FILE)
+    fields = dict(model_config(source))
+    for folder in reversed(source.folders):
+        if (folder / _CONFIG).is_file():
+            fields |= read_json_object(folder / _CONFIG)
+    known = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
+    return _CONFIG, {name: value for name, value in fields.items() if name in known}
 
 
 def model_config(source: Checkpoint) -> Mapping[str, object]:
@@ -78,7 +87,7 @@ def model_config(source: Checkpoint) -> Mapping[str, object]:
     return config
 
 
-def refuse_others(fields: Mapping[str, object], read: Iterable[str], file: str = FILE) -> None:
+def refuse_others(fields: Mapping[str, object], read: Iterable[str], file: str) -> None:
     """Raises CheckpointError naming a field that says how to write in a way that bundles cannot."""
     for name, value in _others(fields, frozenset(read)):
         raise CheckpointError(

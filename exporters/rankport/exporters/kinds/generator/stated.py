@@ -14,14 +14,17 @@ from rankport.exporters.kinds.stated_writing import (
 )
 from rankport.runtime.bundle.manifest import Generation
 
+_OF_OTHERS = {"decoder_start_token_id"}
+"""Fields that change no text of a decoder alone, as XGLM's."""
+
 
 def stated_generation(source: Checkpoint, stop_ids: Sequence[int] | None) -> Generation:
-    """Reads generation_config.json, if there is one, and the config. `stop_ids`: its owner's own word on them.
+    """Reads what the folder says. `stop_ids`: its owner's own word on what ends a text.
 
     Raises CheckpointError naming a field that says how to write in a way that bundles cannot.
     """
-    fields = stated_fields(source) or {}
-    refuse_others(fields, SAMPLING)
+    file, fields = stated_fields(source)
+    refuse_others(fields, SAMPLING | _OF_OTHERS, file)
     ends = token_ids(fields.get("eos_token_id")) or token_ids(model_config(source).get("eos_token_id"))
     return Generation.model_validate(
         {

@@ -1,17 +1,12 @@
 """Word of an encoder-decoder's folder on how text is to be written: where it begins and ends, and by how many beams.
 
-Owns the meaning of `generate`'s fields for such a model; without generation_config.json config.json is asked, as
-transformers does.
+Owns the meaning of `generate`'s fields for such a model.
 """
 
 from collections.abc import Mapping, Sequence
 
-from transformers import GenerationConfig
-
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.kinds.stated_writing import (
-    FILE,
     SAMPLING,
     drawn,
     model_config,
@@ -23,7 +18,6 @@ from rankport.exporters.kinds.stated_writing import (
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Decoding, Generation
 
-_CONFIG = "config.json"
 _READ = SAMPLING | {
     "decoder_start_token_id",
     "early_stopping",
@@ -43,7 +37,7 @@ def stated_generation(source: Checkpoint, stop_ids: Sequence[int] | None) -> Gen
 
     Raises CheckpointError naming a field that says how to write in a way that bundles cannot, or one that is missing.
     """
-    file, fields = _fields(source)
+    file, fields = stated_fields(source)
     refuse_others(fields, _READ, file)
     config = model_config(source)
     ends = token_ids(fields.get("eos_token_id")) or token_ids(config.get("eos_token_id"))
@@ -73,21 +67,8 @@ def stated_generation(source: Checkpoint, stop_ids: Sequence[int] | None) -> Gen
 
 def stated_max_tokens(source: Checkpoint) -> int | None:
     """Counts the tokens that a text may have by the folder's word, the one that it begins behind left out."""
-    _, fields = _fields(source)
+    _, fields = stated_fields(source)
     return _count(fields, "max_new_tokens") or max(0, _count(fields, "max_length") - 1) or None
-
-
-def _fields(source: Checkpoint) -> tuple[str, Mapping[str, object]]:
-    """Gives the fields that say how to write, and the file that has them."""
-    stated = stated_fields(source)
-    if stated is not None:
-        return FILE, stated
-    known = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
-    for folder in source.folders:
-        if (folder / _CONFIG).is_file():
-            raw = read_json_object(folder / _CONFIG)
-            return _CONFIG, {name: value for name, value in raw.items() if name in known}
-    return _CONFIG, {}
 
 
 def _start(file: str, fields: Mapping[str, object], config: Mapping[str, object]) -> int:

@@ -164,6 +164,7 @@ class DeterministicEncoder:
         self.name = name
         self.worker = Worker(max_queued)
         self.overloads_left = 0
+        self.fail_with: Exception | None = None  # raised by the future of texts
 
     def count_tokens(self, texts: Any, *, truncation: str = "error") -> int:
         return sum(len(text) for text in texts)
@@ -207,6 +208,8 @@ class DeterministicEncoder:
         self.worker.close()
 
     def _rows(self, texts: Sequence[Any], side: str | None) -> NDArray[np.floating]:
+        if self.fail_with is not None:
+            raise self.fail_with
         sign = -1 if side == "query" else 1
         rows = np.array([[[sign * (value(text) % 1000)] * HIDDEN] for text in texts], np.float16)
         return rows.reshape(len(texts), 1, HIDDEN)

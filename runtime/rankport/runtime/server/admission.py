@@ -174,8 +174,9 @@ class Admission:
         self.stopping.set()
         try:
             await asyncio.wait_for(self._none_open.wait(), timeout_s)
-        except TimeoutError:
-            _log.warning("%d calls were not done after %.1f s and are cut off", self._open, timeout_s)
+        except TimeoutError:  # without a grace also where none is open
+            if self._open:
+                _log.warning("%d calls were not done after %.1f s and are cut off", self._open, timeout_s)
             return False
         return True
 

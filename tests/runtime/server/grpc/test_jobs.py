@@ -1,6 +1,5 @@
 """Service `Jobs`: offline jobs of a server, through its client."""
 
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,6 @@ from rankport.sdk import Client
 from support.servers.deterministic_models import DeterministicEncoder
 from support.servers.jobs_server import jobs_config, task, write_items
 from support.servers.serving import LOCAL, serving
-from support.servers.supervised import eventually
 
 TESTS = Path(__file__).parents[3]
 
@@ -113,27 +111,6 @@ def test_a_job_goes_on_after_the_server_was_stopped(tmp_path: Path) -> None:
         assert done.state is JobState.DONE
         assert done.counts.encoded + done.counts.unchanged == 100
     check_stored(tmp_path, texts)
-
-
-def test_a_stop_frees_the_port_within_its_grace_while_a_job_is_in_a_batch(tmp_path: Path) -> None:
-    write_items(tmp_path, 1)
-    with serving(jobs_config(tmp_path)) as running, ThreadPoolExecutor(1) as stopping:
-        running.encoder.worker.gate.clear()
-        with Client(running.address, timeout_s=20.0) as client:
-            client.jobs.create(task())
-        assert running.encoder.worker.arrived.acquire(timeout=20.0)
-        stopped = stopping.submit(running.server.stop, 0.0)
-        try:
-            eventually(lambda: not _listens(running.server.port), 10.0)
-            assert not stopped.done()
-        finally:
-            running.encoder.worker.gate.set()
-        stopped.result(20.0)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_job_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:

@@ -1,19 +1,28 @@
 """The thread that runs jobs, where it meets a stop."""
 
 import asyncio
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from rankport.protos.errors import Unavailable
+from rankport.protos.jobs import JobState
 from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.jobs.runner import JobRunner
 from rankport.runtime.server.jobs.work import Places
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
+from rankport.sdk import Client
 from support.servers.deterministic_models import DeterministicEncoder
+from support.servers.jobs_server import jobs_config, task, write_items
+from support.servers.serving import serving
+from support.servers.supervised import eventually
 
 
 def test_a_stop_that_comes_while_the_thread_looks_for_one_is_seen(
@@ -28,7 +37,7 @@ def test_a_stop_that_comes_while_the_thread_looks_for_one_is_seen(
         runners[0].close()
         closed.set()
 
-    closing = threading.Thread(target=close, daemon=True)
+    stop = threading.Thread(target=close, daemon=True)
 
     class Event(threading.Event):
         """Event that says "not set", and before the thread goes on the runner is closed."""
@@ -39,8 +48,8 @@ def test_a_stop_that_comes_while_the_thread_looks_for_one_is_seen(
 
         def is_set(self) -> bool:
             before = super().is_set()
-            if threading.current_thread().name == "rankport-jobs" and closing.ident is None:
-                closing.start()
+            if threading.current_thread().name == "rankport-jobs" and stop.ident is None:
+                stop.start()
                 for event in made[:2]:  # those of the runner: that something is to be run, and that it stops
                     assert event.wait(20.0)
             return before
@@ -50,7 +59,46 @@ def test_a_stop_that_comes_while_the_thread_looks_for_one_is_seen(
         book = JobBook(str(tmp_path / "jobs"))
         models = ServedModels({"encoder": cast(Any, encoder)})
         runners.append(JobRunner(book, Places(JobRoots([str(tmp_path)]), None), models, submitter))
-    runners[0].start(asyncio.new_event_loop())
-    assert closed.wait(5.0)
+    with closing(asyncio.new_event_loop()) as loop:
+        runners[0].start(loop)
+        assert closed.wait(5.0)
     submitter.close()
     encoder.close()
+
+
+def test_a_stop_frees_the_port_within_its_grace_while_a_job_is_in_a_batch(tmp_path: Path) -> None:
+    write_items(tmp_path, 1)
+    with serving(jobs_config(tmp_path)) as running, ThreadPoolExecutor(1) as stopping:
+        running.encoder.worker.gate.clear()
+        with Client(running.address, timeout_s=20.0) as client:
+            client.jobs.create(task())
+        assert running.encoder.worker.arrived.acquire(timeout=20.0)
+        stopped = stopping.submit(running.server.stop, 0.0)
+        try:
+            eventually(lambda: not _listens(running.server.port), 10.0)
+            assert not stopped.done()
+        finally:
+            running.encoder.worker.gate.set()
+        stopped.result(20.0)
+
+
+def test_a_cancelled_job_whose_batch_fails_as_the_server_stops_is_not_begun_again(tmp_path: Path) -> None:
+    write_items(tmp_path, 1)
+    with serving(jobs_config(tmp_path)) as running, ThreadPoolExecutor(1) as stopping:
+        running.encoder.worker.gate.clear()
+        with Client(running.address, timeout_s=20.0) as client:
+            client.jobs.create(task(), "unwanted")
+            assert running.encoder.worker.arrived.acquire(timeout=20.0)
+            client.jobs.cancel("unwanted")
+        running.encoder.fail_with = Unavailable("the model is closed")
+        stopped = stopping.submit(running.server.stop, 0.0)
+        eventually(lambda: not _listens(running.server.port), 10.0)
+        running.encoder.worker.gate.set()
+        stopped.result(20.0)
+    with serving(jobs_config(tmp_path)) as again, Client(again.address, timeout_s=20.0) as client:
+        assert list(client.jobs.watch("unwanted"))[-1].state is JobState.CANCELLED
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -134,8 +134,12 @@ class JobRunner:
             if job.id in self._cancelled:
                 self._end(run.job, JobState.CANCELLED)
         except Exception as error:
-            if self._stopping.is_set():
-                return  # it may be of the stop: the next start will show
+            if (
+                self._stopping.is_set()
+            ):  # it may be of the stop: the next start will show, unless nobody wants it
+                if job.id in self._cancelled:
+                    self._end(run.job, JobState.CANCELLED)
+                return
             if not isinstance(error, RankportError | OSError):
                 _log.exception("job %s failed", job.id)
             self._end(run.job, JobState.FAILED, str(told(error)))

@@ -1,5 +1,7 @@
 """Tries by name and from files: found where they lie, refused by name or line, never one of another vocabulary."""
 
+import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,16 @@ def test_another_trie_in_the_place_is_taken_up(tmp_path: Path) -> None:
     saved(tmp_path, "movies", ["c"])
     assert tries.named("movies").keys_of(0) == ["c"]
     assert first.keys_of(0) == ["a"]  # a search under way goes on with its own
+
+
+def test_a_trie_that_is_removed_is_let_go_when_another_one_is_opened(tmp_path: Path) -> None:
+    tries, files = Tries(str(tmp_path)), []
+    for day in ("monday", "tuesday", "friday"):
+        saved(tmp_path, day, ["a", "b"])
+        files.append(weakref.ref(tries.named(day).files))  # type: ignore[type-var]
+        if day == "monday":
+            shutil.rmtree(tmp_path / day)
+    assert [each() is not None for each in files] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,20 @@ class Tries:
         with self._lock:
             known = self._open.get(name)
             if known is None or known[0] != state:
+                self._forget_gone(self._root)
                 self._open[name] = known = (state, TokenTrie.open(self._root / name))
         known[1].check()
         return known[1]
+
+    def _forget_gone(self, root: Path) -> None:
+        """Lets go of tries that stand there no more: names may be of a day, and a map keeps its file on the disk."""
+        for name, (state, _) in tuple(self._open.items()):
+            try:
+                gone = self._state(root, name) != state
+            except NotFound:
+                gone = True
+            if gone:
+                del self._open[name]
 
     def _state(self, root: Path, name: str) -> _State:
         try:

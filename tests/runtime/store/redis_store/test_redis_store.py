@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import redis
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.redis_store.location import RedisLocation
 from rankport.runtime.store.redis_store.store import WRITER_RETRY_S
 from rankport.runtime.store.token_spec import TokenSpec
 from support.servers.redis_server import RedisServer, redis_server
@@ -232,13 +234,18 @@ def test_reader_is_told_that_redis_is_away_and_goes_on_when_it_is_back(tmp_path:
 
 
 def test_login_memory_and_eviction_are_told(tmp_path: Path) -> None:
-    options = ("--requirepass secret", "--maxmemory 2mb", "--maxmemory-policy noeviction")
+    secret = "s:e#c@r/et"
+    options = (f"--requirepass {secret}", "--maxmemory 2mb", "--maxmemory-policy noeviction")
     with redis_server(tmp_path, *options) as server:
         for url in (server.url, server.url.replace("unix://", "unix://:guess@")):
             with pytest.raises(StoreError, match="Redis refuses the login") as told:
                 open_store(url, create=True)
             assert "guess" not in str(told.value)
-        url = server.url.replace("unix://", "unix://:secret@")
+        file = tmp_path / "password"
+        file.write_text(f"{secret}\n")
+        open_store(f"{server.url}?password_file={file}", create=True).close()
+        url = server.url.replace("unix://", f"unix://:{quote(secret, safe='')}@")
+        assert "et@" not in repr(RedisLocation.parse(url))
         with open_store(url, create=True) as store:
             namespace = store.namespace(ENCODER, TokenSpec(2, 4096, "float32"), create=True)
             zeros = np.zeros((2, 4096), np.float32)
@@ -272,6 +279,9 @@ def test_replica_that_is_only_read_is_told(server: RedisServer, namespace: Token
         ("redis://h:port", "Port"),
         ("redis:///0", "give redis://HOST"),
         ("s3://bucket", "give redis://HOST"),
+        ("redis://u:p@h?password_file=f", "a password in the URL and password_file: leave one out"),
+        ("redis://u@h?password_file=none", "password_file 'none' cannot be read: No such file"),
+        ("redis://u@h?password_file=/dev/null", "password_file '/dev/null' is empty"),
         ("redis://", "store redis://: give redis://HOST"),
         ("redis://h/prod", "database 'prod': give a number from 0 on"),
         ("redis://h/0&frozen", "database '0&frozen'"),

@@ -1,15 +1,18 @@
 """`RedisLocation`: what the URL of a Redis says, and of a token store in it.
 
 redis://[user:password@]host[:port][/database]?prefix=rankport&ttl=7d        (rediss:// with TLS)
+redis://[user@]host[:port][/database]?password_file=FILE
 unix://[user:password@]/path/of/socket?db=0&prefix=rankport
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 DEFAULT_PREFIX: Final = "rankport"
@@ -18,7 +21,7 @@ STORE: Final = "token store"
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TTL = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_OWN = ("prefix", "ttl", "timeout_s", "retry_s", "eviction")
+_OWN = ("prefix", "ttl", "timeout_s", "retry_s", "eviction", "password_file")
 _CLIENTS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -26,7 +29,7 @@ _CLIENTS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 class RedisLocation:
     """Server, and the keys of a store in it."""
 
-    url: str  # as the client library takes it
+    url: str = field(repr=False)  # as the client library takes it, with its password
     name: str  # as messages show it: without a password
     prefix: str = DEFAULT_PREFIX
     ttl_ms: int | None = None  # of every item written
@@ -62,8 +65,11 @@ class RedisLocation:
             raise InvalidRequest(f"{told}: what is behind '#' says nothing here; in a password write %23")
         _check_database(told, parts.scheme, parts.path, options.get("db"))
         clients = urlencode({key: value for key, value in options.items() if key in _CLIENTS})
+        login = parts.netloc
+        if "password_file" in options:
+            login = _with_password(told, login, options["password_file"])
         return cls(
-            url=f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{clients}" if clients else ""),
+            url=f"{parts.scheme}://{login}{parts.path}" + (f"?{clients}" if clients else ""),
             name=name,
             prefix=_prefix(told, options.get("prefix", DEFAULT_PREFIX)),
             ttl_ms=_ttl_ms(told, options["ttl"]) if "ttl" in options else None,
@@ -82,6 +88,21 @@ def without_password(location: str) -> str:
     login, at, host = rest.rpartition("@")
     user, colon, _ = login.partition(":")
     return f"{scheme}{mark}{user}{colon and ':***'}{at}{host}"
+
+
+def _with_password(told: str, login: str, file: str) -> str:
+    """Puts the password of a file into [user@]host. Raises `InvalidRequest` for none, or a second one."""
+    user, _, host = login.rpartition("@")
+    if ":" in user:
+        raise InvalidRequest(f"{told}: a password in the URL and password_file: leave one out")
+    try:
+        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise InvalidRequest(f"{told}: password_file {file!r} cannot be read: {reason}") from error
+    if not password:
+        raise InvalidRequest(f"{told}: password_file {file!r} is empty: write the password into it")
+    return f"{user}:{quote(password, safe='')}@{host}"
 
 
 def _check_database(told: str, scheme: str, path: str, db: str | None) -> None:

@@ -170,7 +170,7 @@ def test_nearline_names_the_stream_that_is_none_and_the_port_that_is_taken(
         busy = rankport(*command, "--metrics-port", port)
     assert (other.returncode, busy.returncode) == (1, 1)
     assert "stream 'text': Redis has a key of that name that is no stream" in other.stderr
-    assert f"cannot listen on port {port} for metrics: Address already in use" in busy.stderr
+    assert f"cannot listen on 127.0.0.1 port {port} for metrics: Address already in use" in busy.stderr
 
 
 def test_nearline_that_is_killed_goes_on_with_the_encoder_of_a_server(server: RedisServer) -> None:

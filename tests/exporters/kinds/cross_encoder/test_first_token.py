@@ -163,6 +163,10 @@ def test_what_no_first_token_can_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="decoder_start_token_id is None"):
         plan_cross_encoder(source, cross_encoder_prompt(source, options), options)
     source.model.config.decoder_start_token_id = 0
+    source.model.generation_config.decoder_start_token_id = 5
+    with pytest.raises(CheckpointError, match=r"is 5 in generation_config\.json, and 0 in config\.json"):
+        plan_cross_encoder(source, cross_encoder_prompt(source, options), options)
+    source.model.generation_config.decoder_start_token_id = 0
     source.model.generation_config.forced_bos_token_id = 3
     with pytest.raises(CheckpointError, match="forced_bos_token_id is 3: the first token"):
         plan_cross_encoder(source, cross_encoder_prompt(source, options), options)

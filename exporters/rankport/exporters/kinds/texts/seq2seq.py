@@ -37,8 +37,13 @@ def require_read_again(source: Checkpoint, prompt: ResolvedPrompt) -> None:
 def require_first_step(source: Checkpoint) -> None:
     """Checks an encoder-decoder whose first token answers. Raises CheckpointError where it is not free to choose it."""
     model = source.model
-    decoder_start(model)
-    forced = getattr(getattr(model, "generation_config", None), "forced_bos_token_id", None)
+    start, writes = decoder_start(model), getattr(model, "generation_config", None)
+    if getattr(writes, "decoder_start_token_id", None) not in (None, start):
+        raise CheckpointError(
+            f"decoder_start_token_id is {writes.decoder_start_token_id} in generation_config.json, and {start} in "  # type: ignore[union-attr]
+            "config.json: by which the first token is found is open: make them equal"
+        )
+    forced = getattr(writes, "forced_bos_token_id", None)
     if forced is not None:
         raise CheckpointError(
             f"generation_config.json: forced_bos_token_id is {forced}: the first token that {source.architecture} "

@@ -33,7 +33,6 @@ from rankport.runtime.store.hot_tokens import HotTokens
 
 __all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
 
-
 _REQUESTS: frozenset[Capability] = frozenset(
     {"scores", "weighs", "encodes", "classifies", "tags", "generates", "ranks_sets"}
 )
@@ -132,17 +131,18 @@ class ServedModels:
         return {name: all(map(self._answers, self.targets(name))) for name in self._names()}
 
     def counts(self) -> dict[str, ModelCounts]:
-        """Gives the counters of each version that is ready, by the name that means it alone."""
-        return {version.model: _served(version).model.counts() for version in self.versions.all_ready()}
+        """Gives the counters of each version that is ready, by the name that means it alone. Any thread may ask."""
+        ready = [(version.model, version.served) for version in self.versions.all_ready()]
+        return {model: served.model.counts() for model, served in ready if served is not None}
 
     def stands_for(self) -> dict[str, tuple[str, ...]]:
         """Gives the versions that each name stands for."""
         return {name: tuple(target.model for target in self.targets(name)) for name in self._names()}
 
     def descriptions(self) -> tuple[ModelDescription, ...]:
-        """Describes every version that is ready, by name."""
+        """Describes every version that is ready, by name. Any thread may ask."""
         ready = sorted(self.versions.all_ready(), key=lambda version: version.name)
-        return tuple(_served(version).description for version in ready)
+        return tuple(served.description for version in ready if (served := version.served) is not None)
 
     def told(self) -> ModelVersions:
         """Lists versions and aliases."""

@@ -9,7 +9,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget, ModelState, ModelVersion
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.kind import Model, ModelCounts
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
@@ -86,6 +86,21 @@ def test_an_alias_never_stands_for_a_version_that_is_unloaded_at_once(models: Se
     named = [target.model for alias in models.aliases.all() for target in alias.targets]
     assert all(model in models.versions for model in named)
     assert set(models.alive().values()) == {True}
+
+
+def test_a_version_that_is_unloaded_while_counters_are_read_has_none(
+    models: ServedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = DeterministicRanker.counts
+
+    def unloaded_meanwhile(ranker: DeterministicRanker) -> ModelCounts:
+        if "ads@1" in models.versions:
+            assert isinstance(_take(models, UnloadOrder("ads@1"))[0], ModelVersion)
+        return counts(ranker)
+
+    monkeypatch.setattr(DeterministicRanker, "counts", unloaded_meanwhile)
+    assert "jobs@1" in models.counts()
+    assert [description.name for description in models.descriptions()] == ["jobs"]
 
 
 def test_what_a_load_replaces_may_be_unloaded_by_another_order_meanwhile(

@@ -1,5 +1,6 @@
 """What items and stores of jobs may be: below a folder or a prefix of URLs, however it is written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,12 @@ def test_a_store_is_never_behind_a_url(roots: JobRoots) -> None:
 def test_a_folder_that_is_not_there_is_no_root(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"^job root is '.*/none': give a folder that is there"):
         JobRoots([str(tmp_path / "none")])
+
+
+def test_what_may_never_end_is_refused(roots: JobRoots, tmp_path: Path) -> None:
+    """A server whose thread opens a pipe that nobody writes to could not end."""
+    pipe = tmp_path / "inside" / "a" / "pipe.csv"
+    os.mkfifo(pipe)
+    for look in (roots.items, roots.check_items):
+        with pytest.raises(InvalidRequest, match=r"'a/pipe\.csv' is a pipe or a device"):
+            look("a/pipe.csv")

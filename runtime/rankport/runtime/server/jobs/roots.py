@@ -57,6 +57,7 @@ class JobRoots:
             return source
         found = next((each for each in self._below(source) if os.path.exists(each)), None)
         if found is not None:
+            _check_regular(source, found)
             return str(found)
         if glob.has_magic(source):
             return self._pattern(source)
@@ -67,8 +68,10 @@ class JobRoots:
     def check_items(self, name: str) -> None:
         """Makes sure that a single file, or a URL, is below a root."""
         if not is_url(name):
-            if not any(self._below(name)):
+            found = next(self._below(name), None)
+            if found is None:
                 raise self._outside("items", name)
+            _check_regular(name, found)
             return
         parts = _parts("items", name)
         prefixes = (_parts("job root", root) for root in self.roots if is_url(root))
@@ -109,6 +112,12 @@ class JobRoots:
             f"{field} {path!r} is not below the server's job roots: "
             f"{', '.join(self.roots) or 'it has none'} (--job-root DIRECTORY|URL)"
         )
+
+
+def _check_regular(name: str, path: Path) -> None:
+    """Raises `InvalidRequest` for a pipe or a device: a thread that opens one may wait for ever, and no server end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InvalidRequest(f"items {name!r} is a pipe or a device: give a file, or a folder")
 
 
 def is_url(location: str) -> bool:

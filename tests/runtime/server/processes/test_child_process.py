@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -18,6 +19,7 @@ from rankport.runtime.server.lifecycle.orders import UnloadOrder
 from rankport.runtime.server.processes import child_process
 from rankport.runtime.server.processes.child_process import ChildProcess
 from rankport.runtime.server.processes.control import EngineOrders, Logging, Stopped
+from rankport.runtime.server.processes.slot import Slot
 from support.engines import WAIT_S
 from support.open_memory import shared_memory_open
 
@@ -39,6 +41,38 @@ def test_a_child_whose_pulse_cannot_be_had_leaves_no_memory_open(monkeypatch: py
             with pytest.raises(OSError, match="Too many open files"):
                 ChildProcess(_engine_orders(), lambda child, asked: None)
     assert shared_memory_open() == had
+
+
+LINGERS = """\
+import sys, threading
+from multiprocessing.connection import Connection
+from rankport.runtime.server.processes.control import Started, Stopped
+channel = Connection(int(sys.argv[-3]))
+channel.recv()
+channel.send(Started())
+channel.recv()
+channel.send(Stopped({"answered": 7}))
+threading.Event().wait()
+"""
+
+
+def test_a_child_that_said_to_have_stopped_and_does_not_end_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "lingers"
+    program.write_text(f"#!{sys.executable}\n{LINGERS}")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    slot = Slot(_engine_orders())
+    slot.wait_until_started()
+    slot.ask_to_stop(0.0)
+    slot.child.stopped(WAIT_S)
+    with ThreadPoolExecutor(1) as waiting:
+        try:
+            assert waiting.submit(slot.stopped, 0.1).result(WAIT_S).calls == {"answered": 7}
+        finally:
+            slot.kill()
+    assert slot.child.ended
 
 
 def test_an_order_that_meets_the_end_of_its_child_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:

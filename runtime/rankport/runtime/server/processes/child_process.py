@@ -81,9 +81,11 @@ class ChildProcess:
         """Waits until it answers. Raises what kept it from that."""
         return self._started.result()
 
-    def wait(self) -> int:
-        """Waits for its end, and returns its exit code."""
-        self._listener.join()
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Waits for its end, and returns its exit code. Raises `TimeoutError` if it has not ended in time."""
+        self._listener.join(timeout_s)
+        if self._listener.is_alive():
+            raise TimeoutError
         return self._process.wait()
 
     def take(self, order: AdminOrder) -> "Future[Changed]":

@@ -57,14 +57,14 @@ class Slot:
             self._child.ask_to_stop(grace_s)
 
     def stopped(self, timeout_s: float) -> Stopped:
-        """Waits until it has ended, and ends it where it has not in time."""
+        """Waits until it has ended, and ends it where it has not stopped in time, or not ended in as much again."""
+        said = Stopped({})
         try:
             said = self._child.stopped(timeout_s)
+            self._child.wait(timeout_s)  # its last thread may be loading a model
         except TimeoutError:
             _log.error("%s (process %d) did not stop in %.0f s and is killed", self.name, self.pid, timeout_s)
-            said = Stopped({})
-            self._child.end()
-        self._child.wait()
+            self._child.kill()
         return said
 
     def kill(self) -> None:

@@ -23,6 +23,7 @@ from support.published.adapters import adapt
 from support.published.folders import VOCABULARY, WIDTH, change
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import jina_encoder, jina_logits, jina_reranker
+from support.published.jina_bert import jina_bert, jina_bert_states
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
@@ -66,6 +67,7 @@ BODIES: dict[str, tuple[Callable[..., Path], States, list[str], dict[str, Any]]]
     "gte, a norm saved": (gte, gte_states, GTE, {"saved": NORM, "modules_to_save": ["layer.1.mlp_ln"]}),
     "gte, embeddings too": (gte, gte_states, [*GTE, "word_embeddings"], {"named": body}),
     "gte, more tokens": (gte, gte_states, GTE, {"saved": NEW, "modules_to_save": ["word_embeddings"]}),
+    "jina's bert": (jina_bert, jina_bert_states, ["query", "gated_layers", "wo"], {}),
     "nomic": (nomic, nomic_states, ["Wqkv", "fc11", "fc12", "fc2"], {}),
     "nomic, below a head": (nomic, nomic_states, ["Wqkv"], {"named": below_bert}),
     "nomic's experts": (nomic_moe, nomic_moe_states, ["Wqkv", "router.layer", "fc1"], {}),

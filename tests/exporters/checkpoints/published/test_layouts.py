@@ -14,6 +14,13 @@ from rankport.protos.errors import CheckpointError
 from support.published.folders import WIDTH, change
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
+from support.published.jina_bert import (
+    WIDE,
+    jina_bert,
+    jina_bert_logits,
+    jina_bert_reranker,
+    jina_bert_states,
+)
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
@@ -69,7 +76,31 @@ def test_gte_tells_the_texts_of_a_pair_by_token_types(tmp_path: Path) -> None:
     assert (states(source, TYPES) - states(source)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize(("make", "logits"), [(gte_reranker, gte_logits), (jina_reranker, jina_logits)])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"with_norms": True},
+        {"prefix": "bert."},
+        {"feed_forward_type": "reglu"},
+        {"num_attention_heads": 8},
+    ],
+    ids=["english", "code", "below a head", "relu", "a power of two"],
+)
+def test_jinas_bert_computes_what_was_published(fields: dict[str, Any], tmp_path: Path) -> None:
+    folder = jina_bert(tmp_path, **fields)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), jina_bert_states(folder, IDS), atol=1e-5, rtol=0)
+    torch.testing.assert_close(states(source, TYPES), jina_bert_states(folder, IDS, TYPES), atol=1e-5, rtol=0)
+    assert (source.model_type, source.hidden_size, source.ignored_code) == ("jina_bert", WIDE, ())
+    code = "jina-bert-v2-qk-post-norm" if "with_norms" in fields else "jina-bert-implementation"
+    assert f"read by the names of jinaai/{code}" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "logits"),
+    [(gte_reranker, gte_logits), (jina_reranker, jina_logits), (jina_bert_reranker, jina_bert_logits)],
+)
 def test_rerankers_compute_what_was_published(
     make: Callable[[Path], Path], logits: Callable[[Path, list[int]], torch.Tensor], tmp_path: Path
 ) -> None:
@@ -169,6 +200,13 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "jina: no rank": (jina_encoder, {"lora_rank": None}, r"lora_rank is None and lora_alpha 2"),
     "jina: no texts": (jina_encoder, {"task_instructions": {}}, r"task_instructions is \{\}, must have a text for "),
     "jina: tasks in one text": (jina_encoder, {"lora_adaptations": "separation"}, r"must be a list of names of tasks"),
+    "jina's bert: a table of positions": (jina_bert, {"position_embedding_type": "absolute"}, r"only 'alibi' is what"),
+    "jina's bert: another gate": (jina_bert, {"feed_forward_type": "swiglu"}, r"_type is 'swiglu', must be"),
+    "jina's bert: no gate": (jina_bert, {"feed_forward_type": ...}, r"feed_forward_type is missing, for which"),
+    "jina's bert: one way": (jina_bert, {"is_decoder": True}, r"'is_decoder' is True: of .* only False or None"),
+    "jina's bert: heads": (jina_bert, {"num_attention_heads": 7}, r"48 is no multiple of num_attention_heads 7"),
+    "jina's bert: a class": (jina_bert, {"architectures": ["JinaBertForTokenClassification"]}, r"under no name"),
+    "jina's bert: a slip": (jina_bert, {"feed_forward_typ": "geglu"}, r"'feed_forward_typ' is 'geglu'"),
     "nomic: gated experts": (nomic, {"num_experts": 8}, r"moe_top_k is missing, for which nomic-ai/nomic-bert-2048"),
     "nomic: shares sum to 1": (nomic_moe, {"moe_normalize_expert_weights": True}, r"'moe_normalize_expert_weights' is"),
     "nomic: shared experts": (nomic_moe, {"num_shared_experts": 1}, r"'num_shared_experts' is 1: of .* only 0 is what"),

@@ -22,6 +22,13 @@ from support.cli import rankport
 from support.effort import full_effort
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
+from support.published.jina_bert import (
+    WIDE,
+    jina_bert,
+    jina_bert_logits,
+    jina_bert_reranker,
+    jina_bert_states,
+)
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 from support.sentence_folders import change, state_modules, write
 
@@ -29,10 +36,10 @@ TEXTS = ["senior welder", "nurse and pilot of the data", "cook"]
 Logits = Callable[[Path, list[int]], torch.Tensor]
 
 
-def pooled(folder: Path, mode: str) -> Path:
+def pooled(folder: Path, mode: str, width: int = 32) -> Path:
     """Adds the files of sentence-transformers: pooled so, then normalized."""
     state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
-    write(folder, "1_Pooling/config.json", {"word_embedding_dimension": 32, f"pooling_mode_{mode}": True})
+    write(folder, "1_Pooling/config.json", {"word_embedding_dimension": width, f"pooling_mode_{mode}": True})
     write(folder, "sentence_bert_config.json", {"max_seq_length": 40, "do_lower_case": False})
     return folder
 
@@ -45,6 +52,12 @@ def ids_of(folder: Path, *texts: str) -> list[int]:
 def unit(rows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
     stacked = torch.stack(list(rows))
     return (stacked / stacked.norm(dim=-1, keepdim=True)).numpy()
+
+
+def jina_bert_logits_of_pairs(folder: Path, ids: list[int]) -> torch.Tensor:
+    """Logits of a pair in BERT's frame: what stands behind the first end is of the other type."""
+    first = ids.index(ids[-1]) + 1
+    return jina_bert_logits(folder, ids, [0] * first + [1] * (len(ids) - first))
 
 
 def encoded(bundle: Bundle) -> NDArray[np.float32]:
@@ -79,6 +92,20 @@ def test_nomic_is_exported_without_a_word_on_its_code(tmp_path: Path) -> None:
     assert bundle.manifest.source.ignored_code == []
 
 
+@full_effort
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_alibi_of_jinas_bert_is_in_the_graph(quantize: str | None, tmp_path: Path) -> None:
+    folder = pooled(jina_bert(tmp_path / "jina", with_norms=True), "mean_tokens", WIDE)
+    bundle = export(folder, tmp_path / "b", output_dtype="float32", quantize=quantize)
+    expected = unit([jina_bert_states(folder, ids_of(folder, text)).mean(0) for text in TEXTS])
+    np.testing.assert_allclose(encoded(bundle), expected, atol=1e-5 if quantize is None else 5e-2)
+    assert bundle.manifest.source.architecture == "JinaBertForMaskedLM"
+    assert bundle.manifest.parity is not None
+    compared = [mode.mode for mode in bundle.manifest.parity.modes]
+    assert ("sentence_transformers" in compared) == (quantize is None)
+    assert verify(bundle.path, folder).failures == ()
+
+
 def test_experts_are_routed_in_the_graph_as_in_the_source(tmp_path: Path) -> None:
     folder = pooled(nomic_moe(tmp_path / "moe"), "mean_tokens")
     bundle = export(folder, tmp_path / "b", output_dtype="float32")
@@ -90,7 +117,11 @@ def test_experts_are_routed_in_the_graph_as_in_the_source(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("make", "logits"),
-    [(gte_reranker, gte_logits), pytest.param(jina_reranker, jina_logits, marks=full_effort)],
+    [
+        (gte_reranker, gte_logits),
+        pytest.param(jina_reranker, jina_logits, marks=full_effort),
+        pytest.param(jina_bert_reranker, jina_bert_logits_of_pairs, marks=full_effort),
+    ],
 )
 def test_rerankers_score_pairs(make: Callable[[Path], Path], logits: Logits, tmp_path: Path) -> None:
     folder = make(tmp_path / "c")

@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 
 from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
-from rankport.exporters.checkpoints.published import nomic_moe_config
+from rankport.exporters.checkpoints.published import jina_bert_config, nomic_moe_config
 from rankport.exporters.graphs.ordered_sets import sets_made_in_order
 from rankport.protos.errors import CheckpointError
 
@@ -50,6 +50,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
         return _bidirectional_class(head)
     if config.model_type == nomic_moe_config.MODEL_TYPE:
         return _nomic_moe_class(head)
+    if config.model_type == jina_bert_config.MODEL_TYPE:
+        return _jina_bert_class(head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -85,6 +87,20 @@ def _nomic_moe_class(head: Head) -> type:
     if head != "none":
         raise CheckpointError("config.json: nomic-embed-text-v2-moe is a body, and no head of it is known")
     return nomic_moe_model.NomicMoeModel
+
+
+def _jina_bert_class(head: Head) -> type:
+    """Gives the class of Jina's BERT. Raises CheckpointError for a head that it has not."""
+    from rankport.exporters.checkpoints.published import jina_bert_model
+
+    known = {
+        "none": jina_bert_model.JinaBertModel,
+        "classification_head": jina_bert_model.JinaBertForSequenceClassification,
+    }
+    if head not in known:
+        names = ", ".join(kind.__name__ for kind in known.values())
+        raise CheckpointError(f"config.json: of Jina's BERT there is no {head}: its classes are {names}")
+    return known[head]
 
 
 def _lm_class(config: transformers.PreTrainedConfig) -> type:

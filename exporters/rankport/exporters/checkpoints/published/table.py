@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from rankport.exporters.checkpoints.published import gte, jina, nomic
+from rankport.exporters.checkpoints.published import gte, jina, jina_bert, nomic
 from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
 
-LAYOUTS: tuple[PublishedLayout, ...] = (gte.LAYOUT, jina.LAYOUT, nomic.LAYOUT)
+LAYOUTS: tuple[PublishedLayout, ...] = (gte.LAYOUT, jina.LAYOUT, nomic.LAYOUT, *jina_bert.LAYOUTS)
 
 
 def layout_of(raw: Fields, tensors: Collection[str]) -> PublishedLayout | None:

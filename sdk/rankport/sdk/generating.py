@@ -58,6 +58,8 @@ class WrittenText(StaysInProcess):
                     raise
                 with rankport_errors(self._address, self._timeout_s):
                     self._call = self._begin(self._tries.left_s())
+                if self._closed.is_set():  # meanwhile, by a thread that cancelled the attempt before
+                    self._call.cancel()
 
     def result(self) -> GenerateResult:
         """Reads the rest, and gives the whole text; raises as `Generator.generate`."""

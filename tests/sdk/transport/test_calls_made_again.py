@@ -9,9 +9,10 @@ from threading import Event
 import grpc
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, Unavailable
+from rankport.protos.errors import DeadlineExceeded, RequestCancelled, Unavailable
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
+from rankport.sdk.generating import WrittenText
 
 TASK = EncodeTask(items="items.csv")
 SOON = (("grpc-retry-pushback-ms", "1"),)
@@ -220,3 +221,22 @@ def test_a_client_that_is_closed_as_a_call_begins_says_so(
     client = Client(address, timeout_s=20.0, token=token)
     with pytest.raises(Unavailable, match="is closed; make a new one"):
         call(client)
+
+
+def test_a_text_that_is_closed_as_it_is_begun_anew_is_not_waited_for(leaving: Leaving, address: str) -> None:
+    begun: list[WrittenText] = []
+
+    def token() -> str:
+        for text in begun:  # of the second attempt
+            text.close()
+        return "t"
+
+    leaving.hint = SOON
+    leaving.silent.clear()
+    with Client(address, timeout_s=5.0, token=token) as client:
+        begun.append(client.stream("a"))
+        try:
+            with pytest.raises(RequestCancelled):
+                next(iter(begun[0]))
+        finally:
+            leaving.silent.set()

@@ -18,7 +18,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.sdk.client import Client
 from rankport.sdk.transport.access import Tls
 from support.certificates import CertificateFiles
-from support.servers.serving import GRPCIO, LOCAL, Serving, serving
+from support.servers.serving import GRPCIO, HTTP, LOCAL, Serving, serving
 
 
 def secured(files: CertificateFiles, *, mutual: bool = False) -> SecurityConfig:
@@ -138,6 +138,37 @@ def test_http_asks_for_the_same_certificates(files: CertificateFiles) -> None:
         none = ssl.create_default_context(cafile=str(files.ca))
         with pytest.raises(OSError, match=r"certificate required|closed connection|reset"):
             urllib.request.urlopen(url, timeout=10, context=none)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_ends_with_the_authority_of_its_certificate(
+    files: CertificateFiles, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A client that takes up a session again shows no certificate."""
+    theirs = CertificateFiles.written(tmp_path / "theirs", by="theirs")
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes(theirs.ca.read_bytes())
+    context = ssl.create_default_context(cafile=str(files.ca))
+    context.load_cert_chain(str(theirs.cert), str(theirs.key))
+    context.maximum_version = version
+    security = replace(secured(files), tls_client_ca=str(authorities))
+    with serving(replace(HTTP, host="localhost", http_host="localhost", security=security)) as served:
+        port = int(served.server.http_address.rpartition(":")[2])
+
+        def asked(session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+            with (
+                socket.create_connection(("localhost", port), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as encrypted,
+            ):
+                encrypted.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                if not encrypted.recv(15) == b"HTTP/1.1 200 OK":
+                    raise ConnectionError
+                return encrypted.session
+
+        session = asked(None)
+        authorities.write_bytes(files.ca.read_bytes())
+        with pytest.raises(OSError):
+            asked(session)
 
 
 def test_files_that_cannot_be_used_are_told_by_name(files: CertificateFiles, tmp_path: Path) -> None:

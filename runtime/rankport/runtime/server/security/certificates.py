@@ -3,9 +3,10 @@
 import logging
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -28,6 +29,23 @@ class _Pair:
 
     def for_grpc(self) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.authorities)
+
+
+class _LatestContext(ssl.SSLContext):
+    """Context that leaves each connection to another one.
+
+    Sessions that clients may take up again, and show no certificate then, are of that one: they end with its files.
+    """
+
+    latest: Callable[[], ssl.SSLContext]
+
+    def wrap_bio(self, *ends: Any, **more: Any) -> ssl.SSLObject:
+        """Begins a connection over buffers, as asyncio has them."""
+        return self.latest().wrap_bio(*ends, **more)
+
+    def wrap_socket(self, *end: Any, **more: Any) -> ssl.SSLSocket:
+        """Begins a connection over a socket."""
+        return self.latest().wrap_socket(*end, **more)
 
 
 class Certificates:
@@ -69,13 +87,9 @@ class Certificates:
         )
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Makes the context of another port, which hands each connection over to one of the files as they are then."""
-
-        def hand_over(connection: ssl.SSLObject, name: str, context: ssl.SSLContext) -> None:
-            connection.context = self._current().context
-
-        context = _loaded(self._files)
-        context.sni_callback = hand_over  # called for every connection, whether it names a server or not
+        """Makes the context of another port, whose every connection is one of the files as they are then."""
+        context = _LatestContext(ssl.PROTOCOL_TLS_SERVER)
+        context.latest = lambda: self._current().context
         return context
 
     def _current(self) -> _Pair:
@@ -131,6 +145,9 @@ def _loaded(files: Sequence[str]) -> ssl.SSLContext:
         ) from error
     for file in authorities:
         context.verify_mode = ssl.CERT_REQUIRED
+        # With tickets a client could go on from session to session long after its certificate has expired.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         try:
             context.load_verify_locations(file)
         except OSError as error:

@@ -81,6 +81,33 @@ def test_pairs_are_cut_as_tokenizers_cuts_them(max_tokens: int, cut: str, keep: 
     assert compared > 20
 
 
+FAR, FURTHER = " ".join(WORDS * 1200), " ".join(WORDS * 1300)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cut"),
+    [
+        ("w1 w2", FAR, "longest-first"),
+        (FAR, "w1 w2", "longest-first"),
+        (FAR, FURTHER, "longest-first"),
+        (FURTHER, FAR, "longest-first"),
+        (FAR, " ".join(WORDS * 2), "longest-first"),
+        ("w1 w2", FAR, "only-second"),
+        (FAR, "w1 w2", "only-first"),
+    ],
+)
+def test_far_texts_are_cut_as_if_all_were_read(first: str, second: str, cut: str) -> None:
+    encoder, library = pair_encoder(14, cut), word_tokenizer()
+    library.enable_truncation(14, strategy=CUTS[cut])
+    near = {FAR: " ".join(WORDS * 3), FURTHER: " ".join(WORDS * 4)}  # which the library cuts in its memory
+    expected = library.encode(near.get(first, first), near.get(second, second)).ids
+    (run,) = encoder.encode(first, [second], "truncate").runs
+    (apart,) = encoder.encode_apart(ItemColumns.of([first]), ItemColumns.of([second]), "truncate").runs
+    assert run.ids.tolist() == apart.ids.tolist() == expected
+    with pytest.raises(LimitExceeded, match="item 0: more than 28 tokens with the prefix's"):
+        encoder.encode(first, [second])
+
+
 def test_what_is_cut_is_told_by_place_and_refused_where_nobody_asked_for_a_cut() -> None:
     encoder = pair_encoder(10)
     items = ["w1", "w1 w2 w3 w4 w5 w6 w7"]

@@ -90,13 +90,16 @@ class EncodedItems:
 class PromptEncoder:
     """Immutable once built: safe to use from several threads at once."""
 
-    def __init__(self, manifest: ManifestDraft, tokenizer: Tokenizer | None) -> None:
-        """Tokenizes the prompt's literal segments.
+    def __init__(
+        self, manifest: ManifestDraft, tokenizer: Tokenizer | None, *, kept: int | None = None
+    ) -> None:
+        """Tokenizes the prompt's literal segments. Of a text `kept` tokens are kept at most, if no limit says so.
 
         Raises:
             BundleError: the prompt names tokens that tokenizer or model lack, or its literals exceed a limit.
         """
         self.fields = manifest.prompt.fields
+        self._kept = kept
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
         self._max_prefix_tokens = manifest.limits.max_prefix_tokens
@@ -234,7 +237,10 @@ class PromptEncoder:
 
     def _starts(self, texts: Sequence[str], kept: Sequence[int | None]) -> Sequence[str]:
         """Leaves of texts what decides their first tokens, of which so many are kept."""
-        return texts if self._tokenizer is None else starts_of(self._tokenizer, texts, kept)
+        if self._tokenizer is None:
+            return texts
+        most = [each if each is None or self._kept is None else min(each, self._kept) for each in kept]
+        return starts_of(self._tokenizer, texts, most)
 
     def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
         """Tokenizes the texts; `where` names one in messages."""

@@ -5,6 +5,7 @@ Owns how a pair that is too long is cut: as the `tokenizers` library does, whose
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from rankport.runtime.bundle.manifest import ManifestDraft, Pair, Prompt, Segmen
 from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
 from rankport.runtime.prompt.item_template import ItemTemplate
 from rankport.runtime.prompt.parts import PromptParts
-from rankport.runtime.prompt.template import WAY_OUT, PromptTemplate
+from rankport.runtime.prompt.template import WAY_OUT, PromptTemplate, far_over, number_told
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRuns, places_within
 
@@ -39,7 +40,10 @@ class PairEncoder:
         limits = manifest.limits.model_copy(
             update={"max_prefix_tokens": _NO_LIMIT, "max_item_tokens": _NO_LIMIT}
         )
-        self._prompt = PromptEncoder(manifest.model_copy(update={"limits": limits}), tokenizer)
+        unlimited = manifest.model_copy(update={"limits": limits})
+        self._far = far_over(manifest.pair.max_tokens)
+        self._prompt = PromptEncoder(unlimited, tokenizer)
+        self._starts = PromptEncoder(unlimited, tokenizer, kept=manifest.pair.max_tokens)
         firsts = [_as_item(segment) for segment in manifest.prompt.prefix]
         apart = {"limits": limits, "prompt": Prompt(prefix=[], item=firsts)}
         self._firsts = PromptEncoder(manifest.model_copy(update=apart), tokenizer)
@@ -67,8 +71,10 @@ class PairEncoder:
             InvalidRequest: prefix or an item is malformed or empty; the message has the item's index.
             LimitExceeded: a pair is too long and `truncation` is "error", or no cut of one text makes it fit.
         """
-        first = self._prompt.encode_prefix(prefix, truncation).run.ids
-        encoded = self._prompt.encode_items(items, truncation, skip_empty=skip_empty)
+        prompt = self._starts if truncation == "error" else self._prompt
+        first = prompt.encode_prefix(prefix, truncation).run.ids
+        prompt = self._prompt_behind(len(first), truncation)
+        encoded = prompt.encode_items(items, truncation, skip_empty=skip_empty)
         frame = self._first if isinstance(prefix, str | Mapping) else _Frame(len(first), 0, keep_end=False)
         every = _Firsts(
             TokenRuns.of_lengths(first, np.array([len(first)])), np.zeros(len(encoded.runs), np.int64)
@@ -93,11 +99,18 @@ class PairEncoder:
             first = self._firsts.encode_items(firsts, truncation, skip_empty=skip_empty)
         except InvalidRequest as error:
             raise type(error)(f"first texts: {error}") from error
-        encoded = self._prompt.encode_items(seconds, truncation, skip_empty=skip_empty)
+        longest = int(first.runs.lengths.max(initial=0))
+        encoded = self._prompt_behind(longest, truncation).encode_items(
+            seconds, truncation, skip_empty=skip_empty
+        )
         if len(first.empty):
             encoded = _without(encoded, first.empty)
         every = _Firsts(first.runs, np.searchsorted(first.places, encoded.places))
         return self._encoded(every, self._first, encoded, truncation)
+
+    def _prompt_behind(self, first: int, truncation: Truncation) -> PromptEncoder:
+        """Gives the encoder of second texts, which reads far ones whole where it counts which text is the longer."""
+        return self._starts if truncation == "error" or first < self._far else self._prompt
 
     def _encoded(
         self, firsts: "_Firsts", frame: "_Frame", items: EncodedItems, truncation: Truncation
@@ -112,20 +125,22 @@ class PairEncoder:
         """Shares the room of each pair out. `first`: tokens of its first text within the frame. [pairs]"""
         second = items.runs.lengths - self._second.tokens
         room = self._pair.max_tokens - frame.tokens - self._second.tokens
+        told = partial(number_told, most=self._pair.max_tokens)
         over = first + second > room
         if over.any() and truncation == "error":
             place = int(np.argmax(over))
             raise LimitExceeded(
-                f"item {items.places[place]}: {first[place] + second[place]} tokens with the prefix's {first[place]}, "
-                f"the pair has room for {room} (pair.max_tokens {self._pair.max_tokens}): {WAY_OUT}"
+                f"item {items.places[place]}: {told(first[place] + second[place])} tokens with the prefix's "
+                f"{told(first[place])}, the pair has room for {room} (pair.max_tokens {self._pair.max_tokens}): "
+                f"{WAY_OUT}"
             )
         firsts, seconds = _shares(first, second, room, self._pair)
         unfit = (firsts < np.minimum(first, 1)) | (seconds < np.minimum(second, 1))
         if unfit.any():
             place = int(np.argmax(unfit))
             raise LimitExceeded(
-                f"item {items.places[place]}: prefix of {first[place]} and item of {second[place]} tokens do not fit "
-                f"the pair's room of {room}, of which {self._pair.cut} cuts one: shorten the other"
+                f"item {items.places[place]}: prefix of {told(first[place])} and item of {told(second[place])} tokens "
+                f"do not fit the pair's room of {room}, of which {self._pair.cut} cuts one: shorten the other"
             )
         return _Kept(firsts, seconds, (firsts < first) | (seconds < second))
 

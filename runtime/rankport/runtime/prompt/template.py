@@ -137,6 +137,11 @@ def far_over(most: int) -> int:
     return 2 * most + 64
 
 
+def number_told(tokens: int, most: int) -> str:
+    """Writes a number of tokens down, as far as it is known."""
+    return str(tokens) if tokens < far_over(most) else f"more than {2 * most}"
+
+
 def _told(tokens: int, most: int) -> str:
     return counted(tokens, "token") if tokens < far_over(most) else f"more than {counted(2 * most, 'token')}"
 

@@ -73,13 +73,30 @@ def read_graph(file: Path) -> ir.Model:
             f"{file} has operators of the domain {foreign[0]!r}, which ONNX Runtime has not by itself: export the "
             "checkpoint again without them"
         )
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
+    for name, tensor in _weights(model):
         if isinstance(tensor, ir.ExternalTensor) and Path(str(tensor.location)).name != str(tensor.location):
             raise CheckpointError(
                 f"{file}: weight {name!r} lies at {str(tensor.location)!r}, outside the folder"
             )
     return model
+
+
+def _weights(model: ir.Model) -> Iterator[tuple[str, object]]:
+    """Yields every tensor that a file says: weights by name, and those of nodes, in graphs within the graph too."""
+    graphs = [model.graph]
+    for node in model.graph.all_nodes():
+        for attribute in node.attributes.values():
+            match attribute.type:
+                case ir.AttributeType.TENSOR:
+                    yield str(node.name), attribute.value
+                case ir.AttributeType.TENSORS:
+                    yield from ((str(node.name), tensor) for tensor in attribute.value)
+                case ir.AttributeType.GRAPH:
+                    graphs.append(attribute.as_graph())
+                case ir.AttributeType.GRAPHS:
+                    graphs += attribute.as_graphs()
+    for graph in graphs:
+        yield from ((name, value.const_value) for name, value in graph.initializers.items())
 
 
 def inline_imported(model: ir.Model, module: nn.Module, opset: int) -> None:

@@ -166,20 +166,31 @@ def test_a_file_that_is_no_graph_is_refused(folder: Path) -> None:
         load_checkpoint(folder, head="none")
 
 
-def test_weights_outside_the_folder_are_not_read(folder: Path) -> None:
+def _secret_weight(model: ir.Model, secret: ir.ExternalTensor) -> None:
+    model.graph.register_initializer(ir.Value(name="secret", const_value=secret))
+
+
+def _secret_node(model: ir.Model, secret: ir.ExternalTensor) -> None:
+    model.graph.append(ir.node("Constant", [], {"value": secret}))
+
+
+def _secret_of_a_branch(model: ir.Model, secret: ir.ExternalTensor) -> None:
+    """An operator's own graph has weights of its own, and nodes."""
+    for make in (_secret_weight, _secret_node):
+        branch = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+        make(branch, secret)
+        model.graph.append(ir.node("If", [model.graph.inputs[0]], {"then_branch": branch.graph}))
+
+
+@pytest.mark.parametrize("add", [_secret_weight, _secret_node, _secret_of_a_branch])
+def test_weights_outside_the_folder_are_not_read(
+    folder: Path, add: Callable[[ir.Model, ir.ExternalTensor], None]
+) -> None:
     model = ir.load(folder / "model.onnx")
-    weight = next(value for value in model.graph.initializers.values() if value.const_value is not None)
-    tensor = weight.const_value
-    assert tensor is not None
-    (folder.parent / "secret").write_bytes(bytes(tensor.nbytes))
-    weight.const_value = ir.ExternalTensor(
-        "../secret",
-        0,
-        tensor.nbytes,
-        tensor.dtype,
-        shape=tensor.shape,
-        name=weight.name or "",
-        base_dir=folder,
+    (folder.parent / "secret").write_bytes(b"secret")
+    shape = ir.Shape([6])
+    add(
+        model, ir.ExternalTensor("../secret", 0, 6, ir.DataType.UINT8, shape=shape, name="s", base_dir=folder)
     )
     ir.save(model, folder / "model.onnx")
     with pytest.raises(CheckpointError, match=r"lies at '../secret', outside the folder"):

@@ -147,6 +147,18 @@ def test_a_cut_text_keeps_the_characters_of_its_first_tokens() -> None:
     assert runs(encoded([text], truncation="truncate")) == [block(1, [text[: ends[12][0]]])]
 
 
+def test_texts_far_over_their_limits_are_cut_and_refused_as_others() -> None:
+    text = "welder teacher baker pilot nurse hospital engineer software "
+    near, far = text * 4, text * 3000
+    assert runs(encoded([far], far, truncation="truncate")) == runs(
+        encoded([near], near, truncation="truncate")
+    )
+    with pytest.raises(LimitExceeded, match="prefix: more than 20 tokens, max_prefix_tokens is 10"):
+        encoded(["a"], far)
+    with pytest.raises(LimitExceeded, match="item 1: more than 24 tokens, max_item_tokens is 12"):
+        encoded(["a", far])
+
+
 def test_an_overlong_prefix_is_refused_or_cut() -> None:
     long = "welder teacher baker pilot nurse hospital engineer software"
     with pytest.raises(LimitExceeded, match=r"prefix: \d+ tokens, max_prefix_tokens is 10"):

@@ -13,7 +13,6 @@ from rankport.protos.arguments import check_prefix
 from rankport.protos.columns import Column, Embeddings, ItemColumns
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
-from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
 from rankport.runtime.prompt.checks import (
     checked_columns,
@@ -23,9 +22,10 @@ from rankport.runtime.prompt.checks import (
     fields_told,
 )
 from rankport.runtime.prompt.encoder import EMPTY, KeyedTokens, without_blanks
+from rankport.runtime.prompt.far_texts import starts_of
 from rankport.runtime.prompt.list_template import Ids, Part
 from rankport.runtime.prompt.markers import Markers
-from rankport.runtime.prompt.template import WAY_OUT, fair_shares
+from rankport.runtime.prompt.template import WAY_OUT, fair_shares, tokens_told
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED, EmbeddingRows
 
@@ -75,10 +75,12 @@ class ListValues:
             return FieldValues({self._only_field(): self._field_ids(prefix)}, truncated=False)
         texts = [self._markers.cleaned(text) for text in field_texts(prefix, self._fields)]
         most = self._limits.max_prefix_tokens
+        if truncation == "error" or len(texts) == 1:  # else the lengths share out what is left
+            texts = list(starts_of(self._tokenizer, texts, [most] * len(texts)))
         lengths = [len(ids) for ids in self._tokenizer.encode_batch(texts)]
         if sum(lengths) > most and truncation == "error":
             raise LimitExceeded(
-                f"prefix: {counted(sum(lengths), 'token')}, max_prefix_tokens is {most}: {WAY_OUT}"
+                f"prefix: {tokens_told(sum(lengths), most)}, max_prefix_tokens is {most}: {WAY_OUT}"
             )
         kept = fair_shares(lengths, most)
         cut = [
@@ -137,13 +139,14 @@ class ListValues:
         most = self._limits.max_item_tokens
         fitted = [(text, False) for text in texts]
         long = [place for place, text in enumerate(texts) if _BYTES_A_CHARACTER * len(text) >= most]
-        lengths = self._tokenizer.encode_ragged([texts[place] for place in long]).lengths.tolist()
-        for place, length in zip(long, lengths, strict=True):
+        read = starts_of(self._tokenizer, [texts[place] for place in long], [most] * len(long))
+        lengths = self._tokenizer.encode_ragged(read).lengths.tolist()
+        for place, text, length in zip(long, read, lengths, strict=True):
             if length <= most:
                 continue
             if truncation == "error":
                 raise LimitExceeded(_too_long(where(place), length, most))
-            fitted[place] = _first_tokens(self._tokenizer, texts[place], most), True
+            fitted[place] = _first_tokens(self._tokenizer, text, most), True
         return fitted
 
     def _ids(self, columns: ItemColumns, truncation: Truncation) -> "Iterator[_Item]":
@@ -208,4 +211,4 @@ def _first_tokens(tokenizer: Tokenizer, text: str, most: int) -> str:
 
 
 def _too_long(where: str, tokens: int, most: int) -> str:
-    return f"{where}: {counted(tokens, 'token')}, max_item_tokens is {most}: {WAY_OUT}"
+    return f"{where}: {tokens_told(tokens, most)}, max_item_tokens is {most}: {WAY_OUT}"

@@ -104,7 +104,7 @@ def refuse_overlong_slot(slot: Slot, tokens: int, where: str) -> None:
     """Raises `LimitExceeded` if a slot's value has more tokens than its `max_tokens`; `where` opens the message."""
     if slot.max_tokens is not None and tokens > slot.max_tokens:
         raise LimitExceeded(
-            f"{where}: segment {slot.name!r} has {_told(tokens, slot.max_tokens)}, its max_tokens is "
+            f"{where}: segment {slot.name!r} has {tokens_told(tokens, slot.max_tokens)}, its max_tokens is "
             f"{slot.max_tokens}: {WAY_OUT}"
         )
 
@@ -114,7 +114,8 @@ def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit,
     if tokens > limit.tokens:
         names = ", ".join(repr(slot.name) for slot in slots)
         raise LimitExceeded(
-            f"{where}: {_told(tokens, limit.tokens)} with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
+            f"{where}: {tokens_told(tokens, limit.tokens)} with segment {names}, {limit.name} is {limit.tokens}: "
+            f"{WAY_OUT}"
         )
 
 
@@ -142,7 +143,8 @@ def number_told(tokens: int, most: int) -> str:
     return str(tokens) if tokens < far_over(most) else f"more than {2 * most}"
 
 
-def _told(tokens: int, most: int) -> str:
+def tokens_told(tokens: int, most: int) -> str:
+    """Writes a number of tokens down with its noun, as far as it is known."""
     return counted(tokens, "token") if tokens < far_over(most) else f"more than {counted(2 * most, 'token')}"
 
 

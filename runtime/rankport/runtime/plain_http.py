@@ -22,6 +22,10 @@ class PlainHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Keeps quiet."""
 
+    def version_string(self) -> str:
+        """Names the server, without the version of Python that strangers would be told."""
+        return "rankport"
+
 
 class PlainHttpServer(ThreadingHTTPServer):
     """Listens on an address of either family, and asks no name server who it is: that may take as long as it likes.

@@ -103,6 +103,7 @@ def test_connections_that_say_nothing_give_way_the_oldest_first(guarded: Guarded
         with socket.create_connection(address, timeout=10) as more:
             more.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert more.recv(15) == b"HTTP/1.0 200 OK"
+            assert b"Python" not in more.recv(200)
         assert silent[0].recv(1) == b""  # closed, though it asked for nothing
         silent[1].sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         assert silent[1].recv(15) == b"HTTP/1.0 200 OK"

@@ -16,7 +16,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.checkpoints.own_frame import frame_doubts
-from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise
+from rankport.exporters.checkpoints.own_tokenizer import reads_otherwise, writes_otherwise
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.passes.fp8_products import expand_fp8_products
 from rankport.exporters.graphs.passes.half_precision import BeyondHalfError
@@ -83,10 +83,10 @@ def stage(
     for warning in prompt.warnings:
         on_progress(f"warning: {warning}")
     plan = work.plan(source, prompt, options)
-    framed = tuple(_frame_doubts(source, prompt.prompt, plan, options))
-    for warning in framed:
+    further = [*_frame_doubts(source, prompt.prompt, plan, options), *_written_doubts(source, plan)]
+    for warning in further:
         on_progress(f"warning: {warning}")
-    prompt = dataclasses.replace(prompt, doubts=(*prompt.doubts, *framed))
+    prompt = dataclasses.replace(prompt, doubts=(*prompt.doubts, *further))
     draft = draft_manifest(kind, default_name(staging.out), source, prompt, plan, options, judged)
     if options.recipe is not None:
         recipe = recipe_of(options.recipe, options.chosen_target)
@@ -120,6 +120,13 @@ def _frame_doubts(
     read = [*prompt.prefix, *prompt.item] if generation is None else prompt.prefix
     writes_on = generation is not None and generation.decoding is None
     yield from frame_doubts(source.tokenizer_file, read, ends=not writes_on)
+
+
+def _written_doubts(source: Checkpoint, plan: ExportPlan) -> Iterator[str]:
+    """Says where what a model writes is another text by its tokenizer's owner."""
+    if plan.generation is not None and source.tokenizer_file is not None:
+        told = writes_otherwise(source.tokenizer_file)
+        yield from () if told is None else (told,)
 
 
 def _require_own_target(source: Checkpoint, options: ExportOptions) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
-from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, reads_otherwise
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, reads_otherwise, writes_otherwise
 from rankport.exporters.export import export
 from rankport.protos.errors import CheckpointError, ParityError
+from support import checkpoints
 from support.reading import pair_encoders
 
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
@@ -59,6 +60,46 @@ def test_a_class_that_reads_otherwise_is_named_with_both_ways_out(tmp_path: Path
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
     assert reads_otherwise(file) is None  # the second
+
+
+def spaces_taken_away(folder: Path) -> Path:
+    """Writes the files of a T5 as transformers 4 saved it."""
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abdehijoptvy'5,.!"]
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], 2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.Metaspace()  # type: ignore[assignment]
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder / "tokenizer.json"
+
+
+def test_spaces_that_a_writer_takes_away_are_told(tmp_path: Path) -> None:
+    file = spaces_taken_away(tmp_path)
+    said = writes_otherwise(file)
+    assert said is not None
+    assert (
+        "writes the tokens of 'it , too .' as 'it, too.', and a bundle, by tokenizer.json, as 'it , too .'"
+        in said
+    )
+    assert said.endswith("set it to false, or take them away from the bundle's texts")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert writes_otherwise(file) is None
+
+
+def test_an_export_of_what_writes_warns_of_it(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(tmp_path / "c", "llama", tokenizer=True)
+    spaces_taken_away(folder)
+    steps: list[str] = []
+
+    def stop(step: str) -> None:
+        steps.append(step)
+        if step == "tracing the graphs":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        export(folder, tmp_path / "out", kind="generator", on_progress=stop)
+    assert any("clean_up_tokenization_spaces" in step for step in steps)
 
 
 def test_one_that_cannot_be_loaded_says_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from rankport.protos.errors import CheckpointError
 
 _TEXTS = ("½ ﬁ １", "a job", " a  b\tc\n", "Café & Söhne", "東京", "e\u0301", "don't")
 """Texts that one pipeline reads otherwise than another: compatibility forms, white space, accents, apostrophes."""
+_WRITTEN = ("it , too .", "they 've , 5 !")
+"""Texts with spaces that a writer may take away."""
 
 REBUILT = (
     "if the model was trained by the file, set tokenizer_class to PreTrainedTokenizerFast in tokenizer_config.json; if "
@@ -63,6 +65,33 @@ def reads_otherwise(file: Path) -> str | None:
                     f"tokenizer: transformers' {type(own).__name__} reads {read}, and tokenizer.json, which the bundle "
                     f"has, as {ours.tokens}: {REBUILT}"
                 )
+    return None
+
+
+def writes_otherwise(file: Path) -> str | None:
+    """Says how transformers' class writes tokens as text where tokenizer.json, as a bundle does, writes another.
+
+    `clean_up_tokenization_spaces`, which transformers 4 saved as true, takes spaces away before punctuation, but for
+    merged pairs. None too where transformers cannot load it.
+    """
+    with suppress(CheckpointError):
+        own, alone = own_tokenizer(file), tokenizers.Tokenizer.from_file(str(file))
+        for text in (*_TEXTS, *_WRITTEN):
+            ids = alone.encode(text, add_special_tokens=False).ids
+            ours, theirs = alone.decode(ids), own.decode(ids, skip_special_tokens=True)
+            if ours == theirs:
+                continue
+            kept = own.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            remedy = (
+                "clean_up_tokenization_spaces of tokenizer_config.json takes spaces away: set it to false, or take "
+                "them away from the bundle's texts"
+                if ours == kept
+                else REBUILT
+            )
+            return (
+                f"tokenizer: transformers' {type(own).__name__} writes the tokens of {text!r} as {theirs!r}, and a "
+                f"bundle, by tokenizer.json, as {ours!r}: {remedy}"
+            )
     return None
 
 

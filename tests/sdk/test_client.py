@@ -1,7 +1,6 @@
 """The blocking client answers, fails and cancels as a model in process does."""
 
 import inspect
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +17,8 @@ from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.config import ServerConfig
 from rankport.sdk import Client
 from support.servers.serving import Serving, serving
+from support.servers.supervised import eventually
+from support.threads import all_asleep
 
 
 @pytest.fixture
@@ -265,10 +266,14 @@ def test_a_stream_is_slowed_down_to_the_pace_of_the_server(served: Serving, clie
 
     results = client.encode_stream(pairs(), truncation="truncate")
     first = ThreadPoolExecutor(1).submit(next, results)
-    before = -1
-    while before < len(drawn):
-        before = len(drawn)
-        time.sleep(0.2)  # until the buffers in between are full, or all is drawn
+    looks: list[int] = []
+
+    def stands_still() -> bool:
+        """Whether the buffers in between are full, or all is drawn: nobody has anything to do."""
+        looks.append(len(drawn) if all_asleep() else -1)
+        return len(looks) > 3 and len(set(looks[-3:])) == 1 and looks[-1] > 0
+
+    eventually(stands_still)
     assert len(drawn) < 5000
     served.encoder.worker.gate.set()
     assert first.result(timeout=10).id == "0"

@@ -188,7 +188,7 @@ def test_the_score_command_prints_a_table_best_first(served: Command, ranker: Ra
     [
         (["--prefix", "q", "a"], 2, "either --server or --bundle"),
         (["--server", "x:1", "--prefix", "q"], 2, "no items"),
-        (["--server", "x:1", "a"], 2, "either --prefix or --field"),
+        (["--server", "x:1", "a"], 2, "give either --prefix"),
         (["--server", "x:1", "--field", "q", "a"], 2, "has no '='"),
         (["--server", "127.0.0.1:1", "--prefix", "q", "a"], 1, "Unavailable: 127.0.0.1:1 cannot be reached"),
     ],

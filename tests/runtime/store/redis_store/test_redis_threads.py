@@ -10,7 +10,8 @@ import pytest
 from rankport.runtime.store.contract import TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.redis_store.connection import RedisConnection
-from support.engines import WAIT_S
+from rankport.runtime.store.redis_store.liveness import Liveness
+from support.engines import WAIT_S, Clock
 from support.servers.redis_server import RedisServer
 from support.token_samples import ENCODER, SPEC, entry
 
@@ -61,3 +62,15 @@ def test_who_asks_does_not_wait_for_a_redis_that_is_silent(server: RedisServer, 
             assert namespace.alive  # as far as is known
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
+
+
+def test_who_asks_seldom_waits_for_the_end_of_a_look() -> None:
+    clock, slow = Clock(), threading.Event()
+
+    def look() -> str:
+        slow.wait(0.2)  # longer than who asks often would wait
+        return "no answer"
+
+    liveness = Liveness(look, "Redis", clock)
+    clock.now_s = 60.0
+    assert not liveness.good()

@@ -46,8 +46,9 @@ def test_a_version_that_one_front_is_told_to_load_is_served_by_all(
                 np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
         with pytest.raises(InvalidRequest, match="second@7 is ready already"):
             client.admin.load(str(mix_bundle.path), name="second", version="7")
-        os.kill(server.front_pids[0], signal.SIGKILL)
+        eventually(lambda: server.all_answer)  # one that was starting as the order came is begun anew
         before = server.front_pids
+        os.kill(before[0], signal.SIGKILL)
         eventually(lambda: server.front_pids != before)
         eventually(lambda: server.all_answer)
         for scores in scored_by_all(server, "prod"):

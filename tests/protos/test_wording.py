@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankport.protos.wording import amiss, be, counted, listed, type_told
+from rankport.protos.wording import amiss, be, counted, listed, repeated, type_told
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_long_lists_are_cut() -> None:
     assert listed([]) == "none"
     assert listed([], "no field") == "no field"
     assert listed(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+
+
+def test_names_that_come_twice_are_found_among_many() -> None:
+    many = [*range(200_000), 7, 199_999, 7]
+    assert repeated(many) == [7, 199_999]
+    assert repeated([]) == []

@@ -1,6 +1,10 @@
 """Words of messages: numbers with their nouns, and names that are amiss, each said where there is one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 _MOST = 10  # names that are listed
 
@@ -31,6 +35,11 @@ def listed(names: Sequence[object], otherwise: str = "none") -> str:
         return otherwise
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return ", ".join(map(str, names[:_MOST])) + more
+
+
+def repeated(names: Iterable[Name]) -> list[Name]:
+    """Lists the names that come more than once, in their order. They may be many: a client chooses how many."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def keys_amiss(given: object, needed: Sequence[str], known: Collection[str]) -> str:

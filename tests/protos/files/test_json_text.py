@@ -16,6 +16,13 @@ def test_a_name_that_comes_twice_is_told(text: str) -> None:
         json_of_text(text)
 
 
+def test_a_name_that_comes_twice_behind_many_is_told() -> None:
+    """A client chooses how many: compared each with each, these would hold a server up for ten minutes."""
+    names = ",".join(f'"f{number}":0' for number in range(100_000))
+    with pytest.raises(ValueError, match="key 'f99999' is given twice in one object"):
+        json_of_text(f'{{{names},"f99999":0}}')
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "", b"\xff"])
 def test_what_is_none_is_told(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

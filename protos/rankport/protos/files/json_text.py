@@ -4,6 +4,7 @@ Python's own reader takes the last of the two, and says nothing of the other.
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 
@@ -19,7 +20,8 @@ def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Makes an object's mapping of its names and values. Raises `ValueError` for a name that comes twice."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {repeated!r:.80} is given twice in one object")
+        # Counted, as a client chooses how many there are.
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"key {twice!r:.80} is given twice in one object")
     return fields

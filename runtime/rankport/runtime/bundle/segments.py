@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.protos.wording import repeated
 from rankport.runtime.bundle.strict import Strict
 
 
@@ -57,9 +58,8 @@ class Prompt(Strict):
         for index, segment in enumerate(self.item):
             if segment.field is not None:
                 raise ValueError(f"item[{index}]: field {segment.field!r} belongs to the prefix's segments")
-        repeated = sorted({name for name in self.fields if self.fields.count(name) > 1})
-        if repeated:
-            raise ValueError(f"prefix: field {repeated[0]!r} is used twice")
+        if twice := repeated(self.fields):
+            raise ValueError(f"prefix: field {twice[0]!r} is used twice")
         return self
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.protos.wording import repeated
 from rankport.runtime.bundle.strict import Strict
 from rankport.runtime.bundle.wide import WideFeature
 
@@ -116,10 +117,8 @@ class SetSchema(Strict):
     @model_validator(mode="after")
     def _named(self) -> Self:
         for side, features in (("event", self.event), ("candidate", self.candidate)):
-            names = [feature.name for feature in features]
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            if repeated:
-                raise ValueError(f"{side}: feature {repeated[0]!r} is named twice")
+            if twice := repeated(feature.name for feature in features):
+                raise ValueError(f"{side}: feature {twice[0]!r} is named twice")
             for feature in features:
                 if isinstance(feature, IdFeature) and feature.table not in self.tables:
                     raise ValueError(

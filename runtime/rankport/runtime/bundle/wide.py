@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.protos.wording import repeated
 from rankport.runtime.bundle.strict import Strict
 
 Scaling = Literal["none", "mean-std", "min-max"]
@@ -53,5 +54,4 @@ class WideFeature(Strict):
 
 def repeated_name(features: "list[WideFeature] | tuple[WideFeature, ...]") -> str | None:
     """Finds a name that two features have."""
-    names = [feature.name for feature in features]
-    return next((name for name in names if names.count(name) > 1), None)
+    return next(iter(repeated(feature.name for feature in features)), None)

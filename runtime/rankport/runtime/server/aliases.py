@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.versions import AliasRecord, AliasTarget, ModelAlias
+from rankport.protos.wording import repeated
 
 _EARLIER_KEPT = 20
 
@@ -106,10 +107,8 @@ def check_alias(alias: str) -> None:
 
 def check_targets(targets: Sequence[AliasTarget]) -> None:
     """Raises `InvalidRequest` for targets of which one is named twice, or has a weight that is none."""
-    models = [target.model for target in targets]
-    twice = next((model for model in models if models.count(model) > 1), None)
-    if twice is not None:
-        raise InvalidRequest(f"targets name {twice!r} twice: give its whole weight once")
+    if twice := repeated(target.model for target in targets):
+        raise InvalidRequest(f"targets name {twice[0]!r} twice: give its whole weight once")
     for target in targets:
         if not 0 < target.weight < math.inf:
             raise InvalidRequest(f"the weight of {target.model!r} is {target.weight}: it must be positive")

@@ -8,6 +8,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.direction import reads_both_ways
 from rankport.exporters.kinds.labels.score import positive_of_head
 from rankport.protos.errors import CheckpointError
+from rankport.protos.wording import repeated
 from rankport.runtime.bundle.manifest import Labels
 
 
@@ -17,10 +18,9 @@ def head_names(checkpoint: Checkpoint) -> list[str]:
     stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
     outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
     names = [stated.get(index, f"label_{index}") for index in range(outputs)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    if twice := repeated(names):
         raise CheckpointError(
-            f"config.json: id2label names several outputs {twice!r}: give each its own name"
+            f"config.json: id2label names several outputs {twice[0]!r}: give each its own name"
         )
     return names
 

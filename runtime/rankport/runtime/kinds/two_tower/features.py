@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.types import Features
-from rankport.protos.wording import amiss, counted, listed
+from rankport.protos.wording import amiss, counted, listed, repeated
 from rankport.runtime.bundle.wide import WideFeature
 
 
@@ -48,13 +48,9 @@ def _in_order(columns: FeatureColumns, wide: Sequence[WideFeature], known: str) 
     unknown = [name for name in columns.names if name not in names]
     missing = [name for name in names if name not in columns.names]
     if unknown or missing or len(columns.names) != len(names):
-        wrong = amiss(missing, unknown) or f"given twice: {listed(_twice(columns.names))}"
+        wrong = amiss(missing, unknown) or f"given twice: {listed(repeated(columns.names))}"
         raise InvalidRequest(f"features {wrong}: the bundle has {known}, once each")
     return columns.values[:, [columns.names.index(name) for name in names]]
-
-
-def _twice(names: Sequence[str]) -> list[str]:
-    return [name for place, name in enumerate(names) if name in names[:place]]
 
 
 def _check_values(values: NDArray[np.float32], wide: Sequence[WideFeature]) -> None:

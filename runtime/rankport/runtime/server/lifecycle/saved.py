@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from rankport.protos.errors import BundleError, InvalidRequest, Unavailable
 from rankport.protos.versions import AliasRecord, AliasTarget, ModelAlias
+from rankport.protos.wording import repeated
 from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.bundle.strict import Strict
 from rankport.runtime.bundle.strict_json import strict_json
@@ -123,9 +124,8 @@ def _check(state: SavedState) -> None:
         ("version", [saved.model for saved in state.versions]),
         ("alias", [saved.alias for saved in state.aliases]),
     ):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InvalidRequest(f"{kind} {twice!r} is there twice")
+        if twice := repeated(names):
+            raise InvalidRequest(f"{kind} {twice[0]!r} is there twice")
     for alias in state.aliases:
         check_alias(alias.alias)
         for targets in (alias.targets, *(record.targets for record in alias.earlier)):

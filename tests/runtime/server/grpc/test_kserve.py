@@ -216,6 +216,7 @@ def test_a_bad_input_is_told_by_name(infer: Any, request_: pb.ModelInferRequest,
         ({"parameters": {"truncation": 3}}, "'truncation' is 3; give one of error, truncate"),
         ({"parameters": {"other": "x"}}, "parameter 'other' is unknown; there are truncation"),
         ({"outputs": [triton.InferRequestedOutput("embeddings")]}, "output 'embeddings' is unknown"),
+        ({"outputs": [triton.InferRequestedOutput("scores")] * 2}, "output 'scores' is asked for twice"),
     ],
 )
 def test_an_unknown_option_is_told_to_the_client(client: Any, options: Any, says: str) -> None:

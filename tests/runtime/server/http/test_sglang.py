@@ -44,7 +44,9 @@ def test_scores_are_the_softmax_of_the_labels_asked_for(
 
 
 def test_tokens_that_are_no_labels_are_refused_with_those_that_are(address: str) -> None:
-    body = {"query": "a", "items": "b", "label_token_ids": [7, 8], "apply_softmax": True}
-    answer = ask(address, "/v1/score", body)
+    body = {"query": "a", "items": "b", "apply_softmax": True}
+    answer = ask(address, "/v1/score", body | {"label_token_ids": [7, 8]})
     assert answer.status == 400
-    assert "label_token_ids is [7, 8]: the labels of 'ranker' are 7 (yes), 9 (no)" in answer.text
+    assert "label_token_ids is 7, 8: the labels of 'ranker' are 7 (yes), 9 (no)" in answer.text
+    answer = ask(address, "/v1/score", body | {"label_token_ids": [7, 9, 7]})
+    assert (answer.status, "label_token_ids has 7 twice: give each label once" in answer.text) == (400, True)

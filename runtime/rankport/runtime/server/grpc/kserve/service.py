@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
-from rankport.protos.errors import NotFound
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
 from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.packages import VERSION
+from rankport.protos.wording import repeated
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
 from rankport.runtime.server.grpc.kserve.metadata import config_of, metadata_of, statistics_of
@@ -85,6 +86,8 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         check_tensors(request)
         tensors = Tensors.of(request)
         asked = [output.name for output in request.outputs]
+        if twice := repeated(asked):  # each is a copy of the answer: a few bytes could ask for gigabytes
+            raise InvalidRequest(f"output {twice[0]!r:.60} is asked for twice: ask for it once")
         task = task_of(served, set(tensors.by_name), set(asked))
         options = options_of(task, request.parameters)
         size = _size(task, tensors)

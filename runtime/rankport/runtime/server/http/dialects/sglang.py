@@ -8,6 +8,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ModelDescription
+from rankport.protos.wording import listed, repeated
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities
 from rankport.runtime.server.http.call import Call, Reply
@@ -69,8 +70,12 @@ def _columns(model: ModelDescription, form: SglangScore) -> list[int]:
     if unknown or not form.label_token_ids:
         labels = ", ".join(f"{token} ({name})" for token, name in zip(have, model.labels, strict=True))
         raise InvalidRequest(
-            f"label_token_ids is {form.label_token_ids}: the labels of {model.name!r} are {labels}"
+            f"label_token_ids is {listed(form.label_token_ids)}: the labels of {model.name!r} are {labels}"
         )
+    if twice := repeated(
+        form.label_token_ids
+    ):  # each is a share of every item: a few bytes could ask for gigabytes
+        raise InvalidRequest(f"label_token_ids has {twice[0]} twice: give each label once")
     return [have.index(token) for token in form.label_token_ids]
 
 

@@ -31,6 +31,32 @@ _HEALTH_PERIOD_S = 0.5
 _QUIET_S, _LINGER_S = 0.25, 2.0
 
 
+class _Switches:
+    """Time after which threads of this process give way: the shortest of the servers that serve."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked_s: list[float] = []
+        self._before_s = 0.0
+
+    def shorten(self, interval_s: float) -> None:
+        """Sets it for one server more."""
+        with self._lock:
+            if not self._asked_s:
+                self._before_s = sys.getswitchinterval()
+            self._asked_s.append(interval_s)
+            sys.setswitchinterval(min(self._asked_s))
+
+    def restore(self, interval_s: float) -> None:
+        """Sets it as it was before, once no server asks for it."""
+        with self._lock:
+            self._asked_s.remove(interval_s)
+            sys.setswitchinterval(min(self._asked_s, default=self._before_s))
+
+
+_SWITCHES = _Switches()
+
+
 class Server:
     """Serves models that its caller loaded, and closes, over gRPC and HTTP.
 
@@ -62,7 +88,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._grace_s = config.grace_s
-        self._switch_before_s: float | None = None
+        self._switch_s: float | None = None
         self._metrics_port: int | None = None
         self._responded = True
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
@@ -181,15 +207,14 @@ class Server:
         self._responded = True
 
     def _switch_soon(self) -> None:
-        interval_s = self._core.config.switch_interval_s
-        if interval_s is not None:
-            self._switch_before_s = sys.getswitchinterval()
-            sys.setswitchinterval(interval_s)
+        self._switch_s = self._core.config.switch_interval_s
+        if self._switch_s is not None:
+            _SWITCHES.shorten(self._switch_s)
 
     def _switch_as_before(self) -> None:
-        if self._switch_before_s is not None:
-            sys.setswitchinterval(self._switch_before_s)
-            self._switch_before_s = None
+        asked_s, self._switch_s = self._switch_s, None
+        if asked_s is not None:
+            _SWITCHES.restore(asked_s)
 
     def _run(self) -> None:
         try:

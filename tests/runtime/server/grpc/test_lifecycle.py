@@ -4,7 +4,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.security.config import SecurityConfig
@@ -269,4 +270,13 @@ def test_threads_give_way_soon_while_it_serves_and_as_before_when_it_stopped() -
         assert sys.getswitchinterval() == before
     with Server({"ranker": DeterministicRanker()}, ServerConfig(port=0, switch_interval_s=None)):
         assert sys.getswitchinterval() == before
+    assert sys.getswitchinterval() == before
+
+
+def test_threads_give_way_soon_until_the_last_server_of_a_process_stopped() -> None:
+    before, models = sys.getswitchinterval(), {"ranker": cast(Model, DeterministicRanker())}
+    first, second = (Server(models, LOCAL).start() for _ in range(2))
+    first.stop()
+    assert sys.getswitchinterval() == pytest.approx(2e-4)
+    second.stop()
     assert sys.getswitchinterval() == before

@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
-from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
+from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, notes_of_base
 from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
 from rankport.exporters.checkpoints.forms.adapter_published import merge_by_published_names, require_mergeable
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
@@ -151,7 +151,7 @@ def load_checkpoint(
         vocab_size=_vocab_size(model),
         adapter=AdapterMerge(facts, folder, below.sha256),
         ignored_code=(*below.ignored_code, *code),
-        notes=(*below.notes, *facts.notes),
+        notes=(*below.notes, *notes_of_base(inner, folder), *facts.notes),
     )
 
 

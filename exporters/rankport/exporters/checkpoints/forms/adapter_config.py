@@ -133,6 +133,26 @@ def base_of(adapter: Path, base: Path | None) -> Path:
     return folder
 
 
+def notes_of_base(adapter: Path, folder: Path) -> tuple[str, ...]:
+    """Notes that an adapter goes into another base than the folder that it names, of weights stored otherwise."""
+    stated = read_json_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    named = Path(str(stated or "?"))
+    if not (named / "config.json").is_file() or named.resolve() == folder.resolve():
+        return ()
+    trained, given = (_stored_in(base) for base in (named, folder))
+    if trained == given:
+        return ()
+    return (
+        f"the adapter names base {named.name!r}, stored in {trained}, and is merged into {folder.name!r}, stored in "
+        f"{given}: these are not the weights that it was trained over",
+    )
+
+
+def _stored_in(base: Path) -> str:
+    stated, _ = with_quantization(base, read_json_object(base / "config.json"))
+    return method_of(stated) or "full precision"
+
+
 def _require_alone(adapter: Path) -> None:
     whole = next((name for name in (WEIGHTS, INDEX) if (adapter / name).is_file()), None)
     if whole is not None:

@@ -72,6 +72,14 @@ def test_an_adapter_merges_into_what_the_codes_stand_for(case: str, tmp_path: Pa
     assert any("of the base are stored in low bits" in note for note in source.notes)
 
 
+def test_another_base_than_the_one_that_was_trained_over_is_noted(tmp_path: Path) -> None:
+    base, whole = of_gptq(tmp_path / "base", Gptq())
+    trained = adapters.lora(tmp_path / "adapter", in_full(tmp_path / "whole", whole, base)).folder
+    said = "the adapter names base 'whole', stored in full precision, and is merged into 'base', stored in gptq: "
+    assert any(note.startswith(said) for note in load_checkpoint(trained, base=base).notes)
+    assert not any("names base" in note for note in load_checkpoint(trained).notes)
+
+
 def test_rounded_inputs_are_refused_with_the_layer(tmp_path: Path) -> None:
     base = compressed_tensors(tmp_path / "base", "W8A8", num_hidden_layers=1)
     adapter = adapters.lora(tmp_path / "adapter", tmp_path / "base-dense").folder

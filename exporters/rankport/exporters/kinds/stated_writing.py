@@ -68,17 +68,17 @@ def own_ends(manifest: Manifest) -> list[int] | None:
 def stated_fields(source: Checkpoint) -> tuple[str, Mapping[str, object]]:
     """Gives the fields that say how to write, and the file that has them.
 
-    Without generation_config.json config.json is asked, and what its class takes it to say, as transformers does.
+    Without generation_config.json config.json is asked, for what stands in it, as transformers does.
     """
     for folder in source.folders:
         if (folder / FILE).is_file():
             return FILE, read_json_object(folder / FILE)
-    fields = dict(model_config(source))
-    for folder in reversed(source.folders):
-        if (folder / _CONFIG).is_file():
-            fields |= read_json_object(folder / _CONFIG)
     known = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
-    return _CONFIG, {name: value for name, value in fields.items() if name in known}
+    for folder in source.folders:
+        if (folder / _CONFIG).is_file():
+            raw = read_json_object(folder / _CONFIG)
+            return _CONFIG, {name: value for name, value in raw.items() if name in known}
+    return _CONFIG, {}
 
 
 def model_config(source: Checkpoint) -> Mapping[str, object]:

@@ -65,23 +65,6 @@ def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) 
         config.write_text(before)
 
 
-def test_config_json_says_what_its_class_takes_it_to_say(
-    source: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Folders of transformers 4 leave out what is Bart's default: a last token that is forced."""
-    config = source.path / "config.json"
-    before = config.read_text()
-    say(source, None)
-    config.write_text(json.dumps({k: v for k, v in json.loads(before).items() if "forced" not in k}))
-    monkeypatch.setattr(source.model.config, "forced_eos_token_id", 7)
-    try:
-        decoding = stated_generation(source, None).decoding
-        assert decoding is not None
-        assert decoding.last_id == 7
-    finally:
-        config.write_text(before)
-
-
 def test_where_nothing_is_said_a_text_is_greedy_and_begins_as_the_config_says(source: Checkpoint) -> None:
     say(source, {})
     end = source.model.config.eos_token_id  # type: ignore[union-attr]

@@ -83,7 +83,7 @@ def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
 def _run_front(orders: FrontOrders, channel: Channel, heard: Heard, heart: Heart) -> None:
     from rankport.runtime.server.processes.front import Front
 
-    with Front(orders, channel, heart) as front:
+    with Front(orders, channel, heart, heard) as front:
         channel.send(front.started())
         while front.follow(heard.get()):
             pass

@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 import logging
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
+from queue import SimpleQueue
 from typing import Self
 
 from rankport.protos.errors import BackendError, RankportError
@@ -42,12 +44,16 @@ _log = logging.getLogger(__name__)
 class Front:
     """A server as ordered, from the start of the block to its end."""
 
-    def __init__(self, orders: FrontOrders, channel: Channel, heart: Heart) -> None:
-        self._orders, self._channel, self._heart = orders, channel, heart
+    def __init__(
+        self, orders: FrontOrders, channel: Channel, heart: Heart, heard: "SimpleQueue[object]"
+    ) -> None:
+        """Takes the queue of what it is to `follow`, in which it puts its own end."""
+        self._orders, self._channel, self._heart, self._heard = orders, channel, heart, heard
         self._numbers = itertools.count()
         self._asked: dict[int, Future[ModelVersion | ModelAlias]] = {}
         self._pages: dict[int, Future[Mapping[str, bytes]]] = {}
         self._open = ExitStack()
+        self._stopping = False
         self._server: Server
 
     def __enter__(self) -> Self:
@@ -81,11 +87,14 @@ class Front:
     def follow(self, said: object) -> bool:
         """Does what the supervisor says; False once it has stopped."""
         match said:
-            case Stop(grace_s):
-                self._server.stop(grace_s)
-                counts = self._server.counts.snapshot()
-                self._channel.send(Stopped({str(name): number for name, number in counts.items()}))
+            case Stop(grace_s):  # beside what is still said: calls wait for that
+                self._stopping = True
+                threading.Thread(target=self._stop, args=(grace_s,), name="rankport-stop").start()
+            case Stopped():
+                self._channel.send(said)
                 return False
+            case Take() if self._stopping:  # it has an answer when this process ends
+                pass
             case Take(number, order):
                 self._server.take(order).add_done_callback(partial(self._took, number))
             case GivePage(number):
@@ -96,6 +105,11 @@ class Front:
             case Told(number, changed):
                 _resolve(self._asked.pop(number), changed)
         return True
+
+    def _stop(self, grace_s: float | None) -> None:
+        self._server.stop(grace_s)
+        counts = self._server.counts.snapshot()
+        self._heard.put(Stopped({str(name): number for name, number in counts.items()}))
 
     async def _ask(self, order: AdminOrder) -> ModelVersion | ModelAlias:
         """Has all fronts take an order. Goes on if the wait is cancelled. Raises as `Lifecycle`."""

@@ -262,7 +262,10 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda stated: stated["quant_type"]["default"].update(_type="Float8WeightOnlyConfig"),
         r"quant_type is Float8WeightOnlyConfig, and the header .* says Int8Tensor of 'model",
     ),
-    "a slip": (lambda stated: stated.update(quant_typ={}), r"quantization_config\.quant_typ is unknown"),
+    "a slip": (
+        lambda stated: stated.update(quant_typ="int8", quant_type_kwargs={}),
+        r"quantization_config\.quant_typ is unknown",
+    ),
 }
 
 

@@ -5,7 +5,7 @@ one that is nearly a name that is read is a slip of it.
 """
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
@@ -22,7 +22,7 @@ def stated_bool(stated: Mapping[str, Any], key: str, default: bool, where: str =
     return default if value is None else value
 
 
-def require_known(stated: Mapping[str, Any], known: Collection[str], where: str = _FIELD) -> None:
+def require_known(stated: Iterable[str], known: Collection[str], where: str = _FIELD) -> None:
     """Raises CheckpointError for the first field that is not `known`."""
     unknown = next((key for key in stated if key not in known), None)
     if unknown is not None:

@@ -98,7 +98,7 @@ class TorchAoWeight:
 
 def read_header(stated: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, TorchAoWeight]:
     """Reads the weights in low bits, by layer. Raises CheckpointError naming what is not supported."""
-    require_known(stated, _KNOWN_FIELDS)
+    require_known([name for name, value in stated.items() if value], _KNOWN_FIELDS)
     config = _config(stated)
     names = _object(metadata, _NAMES, list)
     weights = {}

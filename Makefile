@@ -9,8 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
+# Bytecode is written whatever the environment says: else every process compiles the sources anew. pip writes none, which
+# would be that of all modules there are.
+export PYTHONDONTWRITEBYTECODE =
+INSTALL = $(BIN)/pip install -q --no-compile $(PIP_FLAGS)
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-experts bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
+.PHONY: help demo examples test test-full checks quick collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-experts bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,18 +36,21 @@ examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on r
 	$(BIN)/python -m examples.tagging.run
 	$(BIN)/python -m examples.towers.run
 
-test: checks unit ## Lint, types, import contracts, stubs, all tests
+# mypy takes a minute on one core; the tests run beside it.
+test: $(VENV)/.dev ## Lint, types, import contracts, stubs, all tests
+	$(MAKE) -j 2 quick
+	$(MAKE) -j 2 types unit
 
 test-full: export RANKPORT_TEST_EFFORT = 20
-test-full: TEST_TIMEOUT_S = 2400
+test-full: export TEST_TIMEOUT_S = 2400
 test-full: $(VENV)/.demo test test-stub-cuda ## The same with twenty times the random examples and kills, and more of each kind
 
-# mypy takes a minute on one core; the others run beside it.
 checks: $(VENV)/.dev
-	$(MAKE) -j 2 types lint contracts stubs-fresh collected
+	$(MAKE) -j 2 types quick
 
-# Leaves the tests' bytecode behind, half of what a collection takes: each worker of `unit` would make it otherwise.
-collected: export PYTHONDONTWRITEBYTECODE =
+quick: lint contracts stubs-fresh collected
+
+# Leaves bytecode behind, half of what a collection takes: each worker of `unit` would make it otherwise.
 collected: $(VENV)/.dev
 	@$(BIN)/python -m pytest --collect-only -qq | tail -n 3
 
@@ -65,8 +72,6 @@ stubs-fresh: $(VENV)/.dev
 stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 	$(BIN)/python protos/stubs.py
 
-# Bytecode is written whatever the environment says: else every process that a test starts compiles the sources anew.
-unit: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
@@ -195,13 +200,13 @@ clean: ## Remove what make made
 # torch first and by version: where a CPU build of it is found, the dependencies then do not pull in CUDA.
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q $(PIP_FLAGS) torch==2.13.0
+	$(INSTALL) torch==2.13.0
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q $(PIP_FLAGS) -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q $(PIP_FLAGS) -e '.[demo]'
+	$(INSTALL) -e '.[demo]'
 	@touch $@

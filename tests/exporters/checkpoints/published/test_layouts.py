@@ -111,6 +111,14 @@ def test_rerankers_compute_what_was_published(
     torch.testing.assert_close(answered, logits(folder, IDS), atol=1e-5, rtol=0)
 
 
+def test_a_count_of_labels_that_config_does_not_say_is_told(tmp_path: Path) -> None:
+    folder = change(jina_bert_reranker(tmp_path), num_labels=...)
+    with pytest.raises(
+        CheckpointError, match=r"'classifier\..*, the config expects \[2.*: set num_labels to 1 in config"
+    ):
+        load_checkpoint(folder)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_jina_v3_has_the_adapter_of_its_task_in_its_weights(task: str, tmp_path: Path) -> None:
     folder = jina_encoder(tmp_path)

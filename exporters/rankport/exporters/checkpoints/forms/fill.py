@@ -86,9 +86,13 @@ def _places(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _sound(folder: CheckpointFolder, name: str, shape: tuple[int, ...]) -> Tensor:
-    if folder.tensors.shape(name) != shape:
+    stored_shape = folder.tensors.shape(name)
+    if stored_shape != shape:
+        labels = head_name(name) in ("classifier", "score") and stored_shape[1:] == shape[1:]
+        fix = f"set num_labels to {stored_shape[0]} in config.json" if labels else "correct the config"
         raise CheckpointError(
-            f"tensor {name!r} has shape {list(folder.tensors.shape(name))}, the config expects {list(shape)}"
+            f"tensor {name!r} has shape {list(stored_shape)}, the config expects {list(shape)}: {fix}, or copy the "
+            "checkpoint again"
         )
     require_full_precision(folder, name)
     stored = folder.tensors.read(name)

@@ -7,7 +7,7 @@ from typing import Any
 from rankport.protos.types import ModelDescription
 from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.runtime.server.server import Server
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.writing import harmless, writing
 
 
 class ServerLines:
@@ -49,7 +49,7 @@ class ServerLines:
 
     def _write(self, message: str, **facts: Any) -> None:
         with writing("standard output"):
-            print(json.dumps(facts) if self._json_log else message, flush=True)
+            print(json.dumps(facts) if self._json_log else harmless(message), flush=True)
 
 
 def _line(model: ModelDescription) -> str:

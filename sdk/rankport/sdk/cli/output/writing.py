@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from rankport.protos.errors import RankportError
 from rankport.protos.reasons import reason_of
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but a tab, and the end of a line
 # Of a file that may be written where it is, and not be moved to: its folder is read-only, or it is mounted by itself.
 _STAYS = frozenset({errno.EACCES, errno.EBUSY, errno.EPERM, errno.EROFS, errno.EXDEV})
 
@@ -60,6 +62,11 @@ def replace_text(file: Path, text: str, mode: int = 0o666) -> None:
     except BaseException:  # interrupted, terminated
         beside.unlink(missing_ok=True)
         raise
+
+
+def harmless(text: str) -> str:
+    """Writes characters that a terminal obeys as Python does: names in a bundle of somebody else's may have them."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def write_json(file: Path | None, content: object, option: str = "--json") -> None:

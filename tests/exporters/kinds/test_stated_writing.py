@@ -31,6 +31,6 @@ def test_of_an_adapter_the_base_that_is_given_says_it_and_not_the_one_that_its_c
     config = json.loads((adapter / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(other) if named == "other" else named
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    assert stated_fields(load_checkpoint(adapter, base=base)) == {"eos_token_id": 7}
+    assert stated_fields(load_checkpoint(adapter, base=base)) == (FILE, {"eos_token_id": 7})
     (adapter / FILE).write_text(json.dumps({"eos_token_id": 8}))
-    assert stated_fields(load_checkpoint(adapter, base=base)) == {"eos_token_id": 8}
+    assert stated_fields(load_checkpoint(adapter, base=base)) == (FILE, {"eos_token_id": 8})

@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -94,7 +94,7 @@ class Link:
         with self._lock:
             return self._inward.posted() if self._open else None
 
-    def frames(self) -> Iterator[tuple[int, int, Columns]]:
+    def frames(self) -> Generator[tuple[int, int, Columns], None, None]:
         """Gives the messages as they come: kind, request, columns. Ends when the other end is gone."""
         reader, self._receiving = FrameReader(), True
         try:

@@ -25,14 +25,15 @@ class _Engine:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(self.path)
         self._listening.listen()
-        self._links: list[Link] = []
+        self._readers: list[threading.Thread] = []
 
     def opened(self) -> socket.socket:
         """Takes the next connection, and returns its socket."""
         sock, _ = self._listening.accept()
         raw, link = sock.dup(), Link.accept(sock)
         link.send(Message.OPENED, 0, Columns(EngineState(True, nothing_counted("cpu"), None).values()))
-        self._links.append(link)
+        self._readers.append(threading.Thread(target=_read, args=(link,)))
+        self._readers[-1].start()
         return raw
 
     def connected(self) -> tuple[Connection, socket.socket]:
@@ -42,9 +43,17 @@ class _Engine:
             return Connection(self.path, EngineOrder("", "", ""), 2**17), raw.result(WAIT_S)
 
     def close(self) -> None:
-        for link in self._links:
-            link.close()
+        for reader in self._readers:
+            reader.join(WAIT_S)
         self._listening.close()
+
+
+def _read(link: Link) -> None:
+    """Reads until the front lets the engine go, or is gone."""
+    for kind, _, _ in link.frames():
+        if kind == Message.CLOSE:
+            break
+    link.close()
 
 
 @pytest.fixture

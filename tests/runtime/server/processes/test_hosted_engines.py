@@ -92,3 +92,36 @@ def test_an_answer_that_cannot_be_sent_is_an_error_of_its_request(tmp_path: Path
         connection.submit(Columns({"priority": "interactive"}), 1).result(WAIT_S)
     connection.close(0.0)
     host.close()
+
+
+class _Freed(_Observed):
+    """An engine whose device takes its time to be freed."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.closing, self.goes_on = threading.Event(), threading.Event()
+
+    def close(self) -> None:
+        self.closing.set()
+        assert self.goes_on.wait(WAIT_S)
+        super().close()
+
+
+def test_a_model_is_closed_once_the_device_of_its_engine_is_freed(tmp_path: Path) -> None:
+    path, engine = str(tmp_path / "engine"), _Freed()
+    host = EngineHost(
+        path, EngineConfig(), lambda: None, lambda *_: HostedEngine(cast(Engine, engine), _nothing)
+    )
+    connections = [Connection(path, EngineOrder("", "", ""), 2**16) for _ in range(2)]
+    connections[0].close(0.0)  # it is the other's too
+    assert not engine.closing.is_set()
+    closing = threading.Thread(target=connections[1].close, args=(0.0,))
+    closing.start()
+    assert engine.closing.wait(WAIT_S)
+    closing.join(0.1)
+    assert closing.is_alive()
+    engine.goes_on.set()
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+    assert engine.closed.is_set()
+    host.close()

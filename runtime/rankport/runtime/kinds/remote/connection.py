@@ -23,6 +23,7 @@ from rankport.runtime.scheduling.meter import Meter, own_meter
 
 _log = logging.getLogger(__name__)
 _RETRY_S, _RELOAD_S = 0.05, 1.0  # until it connects again, and asks again for what could not be loaded
+_FREED_S = 30.0  # at most, that an engine takes to free its device
 _BACK_AFTER_S = 1.0  # a hint for who asks meanwhile: a process starts and loads in seconds
 _RESTARTING = (
     "the engine's process has stopped and is started again: send the request again, or to another server"
@@ -113,16 +114,22 @@ class Connection:
             self._closing = True
 
     def close(self, grace_s: float) -> None:
-        """Lets what was sent be answered for `grace_s` seconds, and fails the rest."""
+        """Lets what was sent be answered for `grace_s` seconds, fails the rest, and waits until the engine is freed.
+
+        It is where no other front has it; one that takes too long for that is left to its process.
+        """
         self.stop()
         with self._changed:
             self._changed.wait_for(lambda: not self._pending, grace_s)
             self._stop.set()
-            link = self._connected
+            link, loaded = self._connected, self._link is not None
+        elsewhere = threading.current_thread() is not self._thread
         if link is not None:
             link.send(Message.CLOSE, 0, Columns(), wait=True)
+            if elsewhere and loaded:
+                self._thread.join(_FREED_S)  # it ends with the connection, which the other end closes then
             link.close()
-        if threading.current_thread() is not self._thread:
+        if elsewhere:
             self._thread.join()
 
     def _cancel(self, number: int, future: "Future[Columns]") -> None:

@@ -112,11 +112,11 @@ class EngineHost:
         except Exception:
             _log.exception("a front sent what is no message, and is cut off")
         finally:
-            link.close()
             with self._lock:
                 self._sessions.discard(session)
             if session.order is not None:
                 self._give_back(session.order, at_once=session.released)
+            session.close()  # by which who let the engine go knows that it is freed
 
     def _borrow(self, order: EngineOrder) -> HostedEngine:
         """Gives an engine, loaded unless it is; `_give_back` follows. Raises as its load."""

@@ -19,6 +19,7 @@ class EngineSession:
     def __init__(self, link: Link, borrow: Callable[[EngineOrder], HostedEngine]) -> None:
         """`borrow` gives the engine of an order; who runs this gives it back where there is an `order`."""
         self._link, self._borrow = link, borrow
+        self._frames = link.frames()
         self._engine: HostedEngine | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._futures: dict[int, Future[Columns]] = {}
@@ -27,10 +28,12 @@ class EngineSession:
         self.released = False  # its front let it go
 
     def run(self) -> None:
-        """Reads messages until the front is gone, and drops what it had asked for then."""
+        """Reads messages until the front lets the engine go or is gone, and drops what it had asked for then."""
         try:
-            for kind, number, columns in self._link.frames():
+            for kind, number, columns in self._frames:
                 self._take(kind, number, columns)
+                if self.released:
+                    break  # with the link open, which tells its front by its end that the engine is freed
         finally:
             self._unwatch()
             with self._lock:
@@ -45,6 +48,11 @@ class EngineSession:
 
     def end(self) -> None:
         """Cuts the front off."""
+        self._link.close()
+
+    def close(self) -> None:
+        """Frees the connection, behind `run`."""
+        self._frames.close()
         self._link.close()
 
     def _take(self, kind: int, number: int, columns: Columns) -> None:

@@ -62,6 +62,20 @@ def test_a_class_that_reads_otherwise_is_named_with_both_ways_out(tmp_path: Path
     assert reads_otherwise(file) is None  # the second
 
 
+def test_a_token_that_the_file_lacks_is_named_and_saving_anew_adds_it(tmp_path: Path) -> None:
+    """As of a tokenizer.json that was left as it was when tokens were added."""
+    checkpoints.tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    listed = {"40": {"content": "<a_0>", "special": False}, "41": {"content": "<sep>", "special": True}}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": listed}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    said = reads_otherwise(tmp_path / "tokenizer.json")
+    assert said is not None
+    assert "transformers reads '<a_0>' as one token" in said
+    assert "1 such token in all" in said
+    transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert reads_otherwise(tmp_path / "tokenizer.json") is None
+
+
 def spaces_taken_away(folder: Path) -> Path:
     """Writes the files of a T5 as transformers 4 saved it."""
     pieces = ["<pad>", "</s>", "<unk>", "▁", *"abdehijoptvy'5,.!"]

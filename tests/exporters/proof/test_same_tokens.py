@@ -1,11 +1,14 @@
 """The owner's tokenizer: as transformers loads the folder, where it says how; else the file alone."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from rankport.exporters.proof.same_tokens import owner_encode
+from rankport.exporters.proof.same_tokens import owner_encode, tokenizer_differences
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import tiny_tokenizer
 
@@ -41,3 +44,19 @@ def test_fields_of_a_model_that_transformers_does_not_know_are_not_the_tokenizer
     model["rope_scaling"] = scaling | {"original_max_position_embeddings": 64}
     (tmp_path / "config.json").write_text(json.dumps(model))
     assert owner_encode(tmp_path / "tokenizer.json")(["senior data engineer", "nurse"]) == [[14, 16, 8], [9]]
+
+
+def test_tokens_that_stand_beside_the_file_alone_are_asked_for(tmp_path: Path) -> None:
+    file, stale = tmp_path / "tokenizer.json", tmp_path / "stale"
+    tiny_tokenizer().save(str(file))
+    shutil.copytree(tmp_path, stale)
+    listed = {str(tiny_tokenizer().get_vocab_size()): {"content": "<a_0>", "special": False}}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": listed}
+    (stale / "tokenizer_config.json").write_text(json.dumps(config))
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(tokenizer="tokenizer.json"), file=lambda _: file)
+    source: Any = SimpleNamespace(tokenizer_file=stale / "tokenizer.json")
+    (said,) = tokenizer_differences(bundle, source)
+    assert "1 of " in said
+    assert "'<a_0>' is [" in said
+    source.tokenizer_file = file
+    assert tokenizer_differences(bundle, source) == []

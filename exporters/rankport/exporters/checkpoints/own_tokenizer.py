@@ -10,6 +10,7 @@ import transformers
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.protos.errors import CheckpointError
+from rankport.protos.wording import counted
 
 _TEXTS = ("½ ﬁ １", "a job", " a  b\tc\n", "Café & Söhne", "東京", "e\u0301", "don't")
 """Texts that one pipeline reads otherwise than another: compatibility forms, white space, accents, apostrophes."""
@@ -65,7 +66,25 @@ def reads_otherwise(file: Path) -> str | None:
                     f"tokenizer: transformers' {type(own).__name__} reads {read}, and tokenizer.json, which the bundle "
                     f"has, as {ours.tokens}: {REBUILT}"
                 )
+        if unlisted := unlisted_tokens(own, alone):
+            return (
+                f"tokenizer: transformers reads {unlisted[0]!r} as one token, which tokenizer_config.json or "
+                f"added_tokens.json lists, {counted(len(unlisted), 'such token')} in all, and tokenizer.json, which "
+                "the bundle has, lacks: write the file anew with "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            )
     return None
+
+
+def unlisted_tokens(own: Any, alone: tokenizers.Tokenizer) -> list[str]:
+    """Lists the tokens that transformers adds from beside a tokenizer.json, which lacks them.
+
+    But for special ones, which no text of a request becomes.
+    """
+    added = getattr(own, "added_tokens_decoder", {}).values()
+    return [
+        token.content for token in added if not token.special and alone.token_to_id(token.content) is None
+    ]
 
 
 def writes_otherwise(file: Path) -> str | None:

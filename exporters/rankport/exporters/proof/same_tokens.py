@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, unlisted_tokens
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -48,6 +48,7 @@ def tokenizer_differences(bundle: Bundle, source: Checkpoint) -> list[str]:
     tokenizer, own = Tokenizer.from_file(bundle.file(name)), Tokenizer.from_file(file)
     special = own.special_tokens()  # by their text alone no request gets one
     texts = [text for text in (*TEXTS, *_drawn(own)) if not any(name in text for name in special)]
+    texts += _unlisted(file)
     expected = owner_encode(file)(texts)
     actual = [ids.tolist() for ids in tokenizer.encode_batch(texts)]
     wrong = [place for place, ids in enumerate(expected) if ids != actual[place]]
@@ -73,6 +74,13 @@ def owner_encode(file: Path) -> Encode:
     return lambda texts: [
         encoding.ids for encoding in inner.encode_batch(list(texts), add_special_tokens=False)
     ]
+
+
+def _unlisted(file: Path) -> list[str]:
+    """Lists tokens that the owner's tokenizer has and its tokenizer.json lacks."""
+    if not (file.parent / "tokenizer_config.json").is_file():
+        return []
+    return unlisted_tokens(own_tokenizer(file), tokenizers.Tokenizer.from_file(str(file)))
 
 
 def _drawn(tokenizer: Tokenizer) -> list[str]:

@@ -78,6 +78,19 @@ def test_small_files_share_parts_and_only_the_changed_part_is_made_anew(tmp_path
     assert (again.encoded, again.unchanged, told) == (11, 126, bad)
 
 
+def test_a_file_without_rows_that_goes_leaves_the_others_their_bad_rows(tmp_path: Path) -> None:
+    texts = {"a": "1,red\n", "empty": "", "b": "2,blue\n3,malformed\n"}
+    for name, rows in texts.items():
+        (tmp_path / f"{name}.csv").write_text(f"id,text\n{rows}")
+    first, empty, last = (
+        ItemsFile.open(tmp_path / f"{name}.csv", id_column="id", text_columns=("text",)) for name in texts
+    )
+    told: list[BadRow] = []
+    for files in ((first, empty, last), (first, last)):
+        run_dataset_job(HashEncoder(), target(tmp_path / "out"), files, on_bad_row=told.append)
+    assert [(row.file, row.line, row.reason) for row in told] == [(str(last.path), 3, "is malformed")] * 2
+
+
 @pytest.mark.parametrize(
     ("names", "refused"),
     [

@@ -1,9 +1,8 @@
 """Windows of rows on their way through Ray: how they are read, told apart and encoded. Runs in Ray's workers.
 
 A window is the rows of one file, or of small ones that follow each other, that are sorted by length together, as in a
-job of one process: its batches, and so
-the bits of its tokens, are the same wherever it is encoded. Its part is named by all that decides it; a part that is
-there is not made again.
+job of one process: its batches, and so the bits of its tokens, are the same wherever it is encoded. Its part is named
+by all that decides it; a part that is there is not made again.
 """
 
 import json
@@ -271,7 +270,7 @@ def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], t
         [(row.line, row.id, row.text) for row in usable],
         [(row.line, row.id, row.reason) for row in bad],
     ]
-    if any(row.file for row in bad):
-        decides.append([row.file for row in bad])
+    if any(row.file for row in (*usable, *bad)):  # which file a row is of, that fails to be encoded
+        decides.append([[row.file for row in rows] for rows in (usable, bad)])
     digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
     return f"part-{place.file:05d}-{place.window:07d}-{digest}"

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import LimitExceeded
@@ -63,6 +64,20 @@ def test_a_far_text_begins_with_the_tokens_of_the_whole(kind: str) -> None:
 def test_a_text_whose_start_tells_nothing_is_read_whole() -> None:
     # A word too long for it is one unknown token.
     assert starts_of(counting("word-piece"), ["a" * CHARS], [20]) == ["a" * CHARS]
+
+
+def test_unigram_reads_the_whole_of_a_word_that_its_end_may_cut_otherwise() -> None:
+    pieces = [("<unk>", 0.0), ("▁", -2.0), ("a", -7.2), ("aaaaaaa", -3.5)]
+    inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    tokenizer, word = Tokenizer(inner), "a" * 131_075
+    seen = [word[: 32_768 - 7_919], word[:32_768], word]
+    shorter, longer, whole = (ids[:20].tolist() for ids in tokenizer.encode_batch(seen))
+    assert shorter == longer != whole
+    words = "aaaaaaaa " * 15_000
+    read, start = starts_of(tokenizer, [word, words], [20, 20])
+    assert read == word
+    assert len(start) < len(words) / 2
 
 
 class EndsTellTokenizer(Tokenizer):

@@ -1,7 +1,8 @@
 """Texts that have far more tokens than are kept of them: only their start is read.
 
 A tokenizer takes a second for a megabyte. That a text's first tokens do not depend on what follows is not assumed: two
-starts of it must agree in them, else the whole text is read.
+starts of it must agree in them, else the whole text is read. Where a word is cut as is likeliest for all of it, as by
+Unigram, both may agree and the whole text not: the words of these tokens must end before the start does.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,15 @@ def _start(tokenizer: Tokenizer, text: str, most: int) -> str:
     while _WHOLE * chars <= len(text):
         shorter, longer = tokenizer.encode_batch([text[: chars - _APART_CHARS], text[:chars]])
         if min(len(shorter), len(longer)) >= wanted:
-            return text[:chars] if np.array_equal(shorter[:wanted], longer[:wanted]) else text
+            same = np.array_equal(shorter[:wanted], longer[:wanted])
+            return text[:chars] if same and _words_end(tokenizer, text[:chars], wanted) else text
         chars *= _WHOLE
     return text
+
+
+def _words_end(tokenizer: Tokenizer, start: str, wanted: int) -> bool:
+    """Says whether what follows a start is of no word of its first tokens, where a word's end may change them."""
+    if not tokenizer.weighs_whole_words:
+        return True
+    words = tokenizer.encode_places([start]).words
+    return bool(words[wanted - 1] < words[-1])

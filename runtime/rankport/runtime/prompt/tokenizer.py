@@ -141,6 +141,11 @@ class Tokenizer:
         return tuple(self._inner.get_vocab(with_added_tokens=True))
 
     @property
+    def weighs_whole_words(self) -> bool:
+        """True where a word's first tokens may depend on its end, however far that is."""
+        return isinstance(self._inner.model, tokenizers.models.Unigram)
+
+    @property
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, the added ones included."""
         return self._inner.get_vocab_size(with_added_tokens=True)

@@ -26,6 +26,8 @@ from rankport.protos.v1 import rankport_pb2 as pb
 Text = str | Sequence[int]
 T = TypeVar("T")
 
+# What asyncio's gRPC tells where the server has ended a stream and its status is not read yet, whatever that is.
+_ENDED_MEANWHILE = "Internal error from Core"
 _PUSHBACK = "grpc-retry-pushback-ms"
 _OTHER_NAME = (
     "; the server's TLS certificate is of another name: call it by that, or give "
@@ -93,6 +95,8 @@ def _told_by(
             details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
         case grpc.StatusCode.UNAVAILABLE:
             details = f"{address} cannot be reached: {details}{_tls_hint(details)}"
+        case grpc.StatusCode.INTERNAL if details == _ENDED_MEANWHILE:
+            code, details = grpc.StatusCode.UNAVAILABLE, f"{address} ended the stream as a message was sent"
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
         case grpc.StatusCode.UNIMPLEMENTED:

@@ -100,6 +100,22 @@ def test_the_asyncio_client_does_too(address: str, leaving: Leaving) -> None:
     assert leaving.calls == {"Score": 4, "Generate": 8, "ScoreStream": 4, "EncodeStream": 4}
 
 
+def test_a_stream_that_is_refused_as_its_first_message_is_sent_is_refused_and_no_fault(address: str) -> None:
+    """One of twenty is, of which asyncio's gRPC tells no status of the server."""
+
+    async def ask() -> None:
+        async with AsyncClient(address, timeout_s=20.0, retry=False) as client:
+            for _ in range(150):
+                for stream in (
+                    client.score_stream([ScoreCall("1", "q", ["a"])]),
+                    client.encode_stream([("1", "a")]),
+                ):
+                    with pytest.raises(Unavailable):
+                        await anext(stream)
+
+    asyncio.run(ask())
+
+
 class LeavingOnce(grpc.GenericRpcHandler):
     """Server whose first stream of scores ends unanswered, behind two messages; and the next behind two answers."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -158,13 +158,19 @@ def scored(address: str) -> Iterator[str]:
 
 def scored_in_a_loop(address: str) -> Iterator[str]:
     ids: list[str] = []
+    drawn_in: set[asyncio.Task[None] | None] = set()
+
+    async def calls() -> AsyncIterator[ScoreCall]:
+        for id in "abcdef":
+            drawn_in.add(asyncio.current_task())
+            yield ScoreCall(id, "q", ["a"])
 
     async def ask() -> None:
         async with AsyncClient(address) as client:
-            calls = (ScoreCall(id, "q", ["a"]) for id in "abcdef")
-            ids.extend([answer.id async for answer in client.score_stream(calls, window=3)])
+            ids.extend([answer.id async for answer in client.score_stream(calls(), window=3)])
 
     asyncio.run(ask())
+    assert len(drawn_in) == 1  # as time limits and contexts of a source need it
     yield from ids
 
 

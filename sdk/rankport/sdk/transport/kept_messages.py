@@ -50,13 +50,16 @@ class KeptMessages(Generic[MessageT]):
 
 
 class AsyncKeptMessages(Generic[MessageT]):
-    """Messages of a stream in an event loop, kept as `KeptMessages` does."""
+    """Messages of a stream in an event loop, kept as `KeptMessages` does.
+
+    One task draws them all, each as it is asked for: a source may hold what is of its task, as time limits are.
+    """
 
     def __init__(self, source: AsyncIterator[MessageT]) -> None:
         self._source = source
         self._kept: list[MessageT] = []
         self._attempt = 0
-        self._ended = False
+        self._wanted, self._moved = asyncio.Event(), asyncio.Event()
         self._drawing: asyncio.Task[None] | None = None
         self.answered = False  # set with the first answer: from then on no attempt follows
 
@@ -76,21 +79,24 @@ class AsyncKeptMessages(Generic[MessageT]):
             if number < len(self._kept):
                 yield self._kept[number]
                 number += 1
-            elif self._ended:
+                continue
+            self._drawing = self._drawing or asyncio.create_task(self._draw())
+            if self._drawing.done():
                 return
-            elif self.answered and self._drawing is None:
+            if self.answered and not self._wanted.is_set():
                 self._kept.clear()
-                async for message in self._source:
-                    yield message
-                return
-            else:
-                self._drawing = self._drawing or asyncio.create_task(self._draw())
-                await asyncio.shield(self._drawing)  # a reader that is cancelled does not end the source
+                number = 0
+            self._moved.clear()
+            self._wanted.set()
+            await self._moved.wait()
 
     async def _draw(self) -> None:
         try:
-            self._kept.append(await anext(self._source))
-        except StopAsyncIteration:
-            self._ended = True
+            await self._wanted.wait()
+            async for message in self._source:
+                self._kept.append(message)
+                self._wanted.clear()
+                self._moved.set()
+                await self._wanted.wait()
         finally:
-            self._drawing = None
+            self._moved.set()

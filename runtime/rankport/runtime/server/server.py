@@ -252,9 +252,8 @@ class Server:
         await fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
-        jobs = asyncio.create_task(
-            self._core.close_jobs()
-        )  # beside the requests: a batch may outlast their grace
+        # Beside the requests: a batch may outlast their grace.
+        jobs = asyncio.create_task(self._core.close_jobs())
         done = await admission.drain(self._grace_s)
         await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         await jobs

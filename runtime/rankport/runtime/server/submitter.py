@@ -161,10 +161,9 @@ class _Job(Generic[T]):
             reason = "the model was closed or dropped the request; send it again"
             self.result.set_exception(RequestCancelled(reason))
         elif (error := done.exception()) is not None:
+            # A future of the loop takes no StopIteration: others would wait for it.
             told = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
-            self.result.set_exception(
-                told
-            )  # a future of the loop takes no StopIteration: others would wait for it
+            self.result.set_exception(told)
         else:
             self.result.set_result(done.result())
 

@@ -134,9 +134,8 @@ class JobRunner:
             if job.id in self._cancelled:
                 self._end(run.job, JobState.CANCELLED)
         except Exception as error:
-            if (
-                self._stopping.is_set()
-            ):  # it may be of the stop: the next start will show, unless nobody wants it
+            if self._stopping.is_set():
+                # The error may be of the stop: the next start will show, unless nobody wants the job.
                 if job.id in self._cancelled:
                     self._end(run.job, JobState.CANCELLED)
                 return

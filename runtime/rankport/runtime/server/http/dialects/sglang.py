@@ -72,9 +72,8 @@ def _columns(model: ModelDescription, form: SglangScore) -> list[int]:
         raise InvalidRequest(
             f"label_token_ids is {listed(form.label_token_ids)}: the labels of {model.name!r} are {labels}"
         )
-    if twice := repeated(
-        form.label_token_ids
-    ):  # each is a share of every item: a few bytes could ask for gigabytes
+    # Each is a share of every item: a few bytes could ask for gigabytes.
+    if twice := repeated(form.label_token_ids):
         raise InvalidRequest(f"label_token_ids has {twice[0]} twice: give each label once")
     return [have.index(token) for token in form.label_token_ids]
 

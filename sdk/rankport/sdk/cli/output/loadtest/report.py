@@ -121,9 +121,8 @@ def _print(report: LoadReport) -> None:
     shown = report.best or report.runs[-1]
     console.print(report.verdict, soft_wrap=True, highlight=False)
     names = ("rate", "answered", "failed", *(_name(percent) for percent in PERCENTILES))
-    table = Table(
-        *names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
-    )  # within 80 columns
+    # Within 80 columns.
+    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     runs = report.runs if report.aim is None else sorted(report.runs, key=lambda run: run.rate)
     for name, result in rows_in_words(runs):
         latencies = (time_in_words(result.percentile_s(percent)) for percent in PERCENTILES)

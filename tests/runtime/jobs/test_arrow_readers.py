@@ -190,3 +190,13 @@ def test_compressed_columns_that_nobody_reads_stay_compressed(
     rows = open_items(tmp_path / "x.arrow").rows()
     assert next(rows) == ItemRow(1, "a", "b")
     assert pyarrow.total_allocated_bytes() - before < 2**20
+
+
+@pytest.mark.parametrize("write", [ipc.new_file, ipc.new_stream])
+def test_columns_of_one_name_that_nobody_reads_are_passed_over(tmp_path: Path, write: Any) -> None:
+    columns = [pyarrow.array([1, 2]), pyarrow.array([3, 4]), pyarrow.array(["a", "b"])]
+    table = pyarrow.table([*columns, pyarrow.array(["red", "blue"])], names=["n", "n", "id", "text"])
+    with write(str(tmp_path / "x.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    file = open_items(tmp_path / "x.arrow")
+    assert (file.count(), list(file.rows())) == (2, [ItemRow(1, "a", "red"), ItemRow(2, "b", "blue")])

@@ -194,7 +194,7 @@ def _arrow_batches(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[An
             source.seek(0)
             schema = opened(source).schema
             source.seek(0)
-            fields = [schema.get_field_index(name) for name in columns]
+            fields = [place for place, name in enumerate(schema.names) if name in columns]
             batches = opened(source, options=pyarrow.ipc.IpcReadOptions(included_fields=fields))
             if is_file:
                 yield schema, (batches.get_batch(index) for index in range(batches.num_record_batches))

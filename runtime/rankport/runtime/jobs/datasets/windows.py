@@ -270,7 +270,8 @@ def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], t
         [(row.line, row.id, row.text) for row in usable],
         [(row.line, row.id, row.reason) for row in bad],
     ]
-    if any(row.file for row in (*usable, *bad)):  # which file a row is of, that fails to be encoded
-        decides.append([[row.file for row in rows] for rows in (usable, bad)])
+    files = [row.file for row in usable], [row.file for row in bad]
+    if any(map(any, files)):  # a row that fails to be encoded is told with its file
+        decides.append(list(files))
     digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
     return f"part-{place.file:05d}-{place.window:07d}-{digest}"

@@ -13,6 +13,7 @@ from rankport.protos.errors import DeadlineExceeded, RequestCancelled, Unavailab
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
 from rankport.sdk.generating import WrittenText
+from rankport.sdk.transport.kept_messages import AsyncKeptMessages
 
 TASK = EncodeTask(items="items.csv")
 SOON = (("grpc-retry-pushback-ms", "1"),)
@@ -181,6 +182,20 @@ def test_a_stream_that_is_begun_anew_sends_all_messages_in_their_order(
     handler, address = leaving_once
     assert list(scored(address)) == list("abcdef")
     assert handler.streams == [["a", "b"], list("abcdef")]
+
+
+def test_a_source_that_is_cancelled_is_not_taken_for_one_that_ended() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise asyncio.CancelledError
+
+    async def draw() -> None:
+        sent = AsyncKeptMessages(source()).sent()
+        assert await anext(sent) == 1
+        with pytest.raises(asyncio.CancelledError):
+            await anext(sent)
+
+    asyncio.run(draw())
 
 
 def test_a_stream_that_had_an_answer_is_not_begun_anew(leaving_once: tuple[LeavingOnce, str]) -> None:

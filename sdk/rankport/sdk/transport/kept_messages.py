@@ -82,6 +82,7 @@ class AsyncKeptMessages(Generic[MessageT]):
                 continue
             self._drawing = self._drawing or asyncio.create_task(self._draw())
             if self._drawing.done():
+                self._drawing.result()  # a source that was cancelled is not one that ended
                 return
             if self.answered and not self._wanted.is_set():
                 self._kept.clear()

@@ -121,7 +121,7 @@ class JinaBertLayer(nn.Module):
 
 
 class JinaBertEncoder(nn.Module):
-    """The layers."""
+    """Layers, one behind the other."""
 
     def __init__(self, config: JinaBertConfig) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class JinaBertEncoder(nn.Module):
 
 
 class JinaBertModel(BertPreTrainedModel):
-    """The body."""
+    """Body: embeddings, layers and a pooler."""
 
     config_class = JinaBertConfig
 
@@ -180,7 +180,7 @@ class JinaBertModel(BertPreTrainedModel):
 
 
 class JinaBertForSequenceClassification(BertForSequenceClassification):
-    """The body, and BERT's head of labels over its first state."""
+    """Body, and BERT's head of labels over its first state."""
 
     config_class = JinaBertConfig
 

@@ -1,4 +1,4 @@
-"""The word of a torchao checkpoint on its weights: the header of its files, and `quantization_config`.
+"""Word of a torchao checkpoint on its weights: the header of its files, and `quantization_config`.
 
 The header (metadata of safetensors) has the class of each weight, its blocks and how inputs are rounded, as JSON
 (torchao/prototype/safetensors, 0.18); torchao loads by it alone. What says otherwise in config.json is refused.
@@ -88,7 +88,7 @@ class TorchAoWeight:
 
     @property
     def code_type(self) -> torch.dtype:
-        """The type of a code."""
+        """Type of a code."""
         return torch.float8_e4m3fn if self.kind == _FLOAT8 else torch.int8
 
     def part(self, name: str) -> str:

@@ -34,6 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.causal_lm(tmp_path_factory.mktemp("plans") / "c", "qwen3", num_hidden_layers=1)
 
 
+@full_effort
 def test_plans_are_those_of_build_and_inspect_shows_them(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
     done = rankport("export", checkpoint, *FLAGS, "--target", "onnx-cpu,tensorrt-rtx:sm89", "--out", out)
@@ -51,7 +52,6 @@ def test_plans_are_those_of_build_and_inspect_shows_them(checkpoint: Path, tmp_p
     assert list(tmp_path.iterdir()) == [out]
 
 
-@full_effort
 def test_python_takes_the_same_words_and_plans_leave_the_bundle_as_it_is(
     checkpoint: Path, tmp_path: Path
 ) -> None:

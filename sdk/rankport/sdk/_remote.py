@@ -96,7 +96,10 @@ def _told_by(
         case grpc.StatusCode.UNAVAILABLE:
             details = f"{address} cannot be reached: {details}{_tls_hint(details)}"
         case grpc.StatusCode.INTERNAL if details == _ENDED_MEANWHILE:
-            code, details = grpc.StatusCode.UNAVAILABLE, f"{address} ended the stream as a message was sent"
+            code, details = (
+                grpc.StatusCode.UNAVAILABLE,
+                f"{address} ended the stream as a message was sent, and gRPC lost the reason: call again",
+            )
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
         case grpc.StatusCode.UNIMPLEMENTED:

@@ -191,7 +191,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", every_run(FORMS, {"fp16, grouped"}))
+@pytest.mark.parametrize("form", every_run(FORMS, ()))
 def test_states_are_kept_and_averaged_in_fp32_in_every_precision(
     form: str, folder: Path, exported: Callable[..., Bundle]
 ) -> None:

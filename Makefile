@@ -5,6 +5,8 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # A test that waits for what never comes fails, with the stacks of its threads.
 TEST_TIMEOUT_S ?= 300
+# One more than there are cores: tests wait for servers, too.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -73,16 +75,16 @@ stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 	$(BIN)/python protos/stubs.py
 
 unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) --durations=10 -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) --durations=10 -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 test-lowest: export PYTHONPATH = tests
 test-lowest: build/lowest/.made ## What needs no torch, at the lowest versions that pyproject.toml allows of what it names
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q -p support.without_torch --timeout $(TEST_TIMEOUT_S) \
-		-n auto --maxprocesses 4 --dist worksteal tests/protos tests/runtime tests/sdk
+		-n $(WORKERS) --maxprocesses 4 --dist worksteal tests/protos tests/runtime tests/sdk
 
 test-stub-cuda: $(VENV)/.dev build/stub_cuda/.made ## Every kind on ONNX Runtime's own CUDA provider without a GPU: all but numbers
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.without_gpu.stub $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) \
-		-n auto --maxprocesses 4 --dist worksteal tests/stub_cuda
+		-n $(WORKERS) --maxprocesses 4 --dist worksteal tests/stub_cuda
 
 test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo

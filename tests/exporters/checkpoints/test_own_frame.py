@@ -17,7 +17,7 @@ UNHEEDED = r"tokenizer_config.json says {} {}, .* heeded before 5 .* the bundle 
 
 
 def doubts(folder: Path, *, ends: bool = True) -> list[str]:
-    """What is said of a text that is framed as tokenizer.json frames it."""
+    """Gives what is said of a text that is framed as tokenizer.json frames it."""
     file = folder / "tokenizer.json"
     return list(frame_doubts(file, framed_prompt(file).prompt.item, ends=ends))
 

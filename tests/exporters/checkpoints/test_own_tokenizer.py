@@ -63,7 +63,7 @@ def test_a_class_that_reads_otherwise_is_named_with_both_ways_out(tmp_path: Path
 
 
 def test_a_token_that_the_file_lacks_is_named_and_saving_anew_adds_it(tmp_path: Path) -> None:
-    """As of a tokenizer.json that was left as it was when tokens were added."""
+    """A tokenizer.json that was left as it was when tokens were added has such."""
     checkpoints.tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
     listed = {"40": {"content": "<a_0>", "special": False}, "41": {"content": "<sep>", "special": True}}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": listed}
@@ -145,7 +145,7 @@ def test_code_of_the_folder_is_not_run_even_where_its_owner_is_at_the_terminal(
         own_tokenizer(file)
     config = transformers.CLIPVisionConfig()  # of no causal LM
     config.auto_map = {"AutoModelForSequenceClassification": "own.Own"}
-    config._name_or_path = str(tmp_path)
+    config.name_or_path = str(tmp_path)
     with pytest.raises(CheckpointError, match="cannot build a clip_vision_model model"):
         skeleton(config, "classification_head")
     assert not ran.exists()

@@ -148,7 +148,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
 
 def _slopes(heads: int) -> list[float]:
-    """As ALiBi's authors have them: those of twice as many heads, every other one, fill up a power of two."""
+    """Gives slopes as ALiBi's authors do: those of twice as many heads, every other one, fill up a power of two."""
     if math.log2(heads).is_integer():
         start = 2 ** (-(2 ** -(math.log2(heads) - 3)))
         return [start * start**place for place in range(heads)]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.manifest import Prompt, Segment
-from rankport.runtime.prompt.groups import Group, Piece
-from rankport.runtime.prompt.stable_edge import StableEdge, find_stable_edge
+from rankport.runtime.prompt.joined.groups import Group, Piece
+from rankport.runtime.prompt.joined.stable_edge import StableEdge, find_stable_edge
 from rankport.runtime.prompt.template import Slot
 from rankport.runtime.prompt.tokenizer import Tokenizer
 

@@ -28,7 +28,7 @@ from rankport.runtime.prompt.checks import (
 )
 from rankport.runtime.prompt.embedded_items import EmbeddedItems
 from rankport.runtime.prompt.far_texts import starts_of
-from rankport.runtime.prompt.joined_prefix import JoinedPrefix
+from rankport.runtime.prompt.joined.prefix import JoinedPrefix
 from rankport.runtime.prompt.parts import PromptParts
 from rankport.runtime.prompt.template import Ids, tokens_kept
 from rankport.runtime.prompt.tokenizer import Tokenizer

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.compiled import CompiledPrompt
-from rankport.runtime.prompt.groups import Group, Piece
 from rankport.runtime.prompt.item_template import ItemTemplate
-from rankport.runtime.prompt.joined_items import JoinedItems
-from rankport.runtime.prompt.joined_prefix import JoinedPrefix
+from rankport.runtime.prompt.joined.groups import Group, Piece
+from rankport.runtime.prompt.joined.items import JoinedItems
+from rankport.runtime.prompt.joined.prefix import JoinedPrefix
 from rankport.runtime.prompt.template import Ids, PromptTemplate, Slot, TokenLimit
 from rankport.runtime.prompt.tokenizer import Tokenizer
 

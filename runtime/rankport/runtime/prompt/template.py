@@ -1,7 +1,7 @@
 """`PromptTemplate`: one part of a prompt, prefix or item, as literal ids and slots, and how it is cut to fit.
 
-Works on token ids only, of values that are tokenized by themselves; `joined_prefix` and `joined_items` own those that
-are not. Where ids come from is `encoder`'s business.
+Works on token ids only, of values that are tokenized by themselves; `joined` owns those that are not. Where
+ids come from is `encoder`'s business.
 """
 
 from collections.abc import Sequence

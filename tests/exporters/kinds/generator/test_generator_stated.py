@@ -33,7 +33,7 @@ def say(source: Checkpoint, fields: dict[str, object]) -> None:
 
 
 def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) -> None:
-    """As it does to transformers, which reads old folders so."""
+    """Transformers reads old folders so."""
     say(source, SAID)
     drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.3}
     assert stated_generation(source, None) == Generation(stop_ids=[4, 5], **drawn)

@@ -93,7 +93,7 @@ def test_int8_rows_are_within_half_a_step() -> None:
     ],
 )
 def test_a_row_that_cannot_be_kept_is_refused(value: float, dtype: RowType, message: str) -> None:
-    """As a proof asks for some rows, which in a large table may not be this one."""
+    """A proof asks for some rows, which in a large table may not be this one."""
     weight = torch.ones(5, 4)
     weight[3, 2] = value
     with pytest.raises(CheckpointError, match=f"row 3 of table 'movie' {message}"):

@@ -44,7 +44,7 @@ def test_transformers_knows_the_new_tokens_where_its_class_makes_a_tokenizer_ane
 
 
 def test_new_tokens_never_get_the_ids_of_others(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    """As `tokenizers` counts tokens for the next id, whatever ids they have."""
+    """Tokens are counted for the next id by `tokenizers`, whatever ids they have."""
     source = checkpoints.causal_lm(tmp_path / "c", "qwen3", tokenizer=True)
     file = source / "tokenizer.json"
     content = json.loads(file.read_text())

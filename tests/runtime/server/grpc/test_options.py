@@ -40,6 +40,6 @@ def test_a_server_takes_the_pings_of_clients(core: bytes) -> None:
 
 
 def test_calls_that_no_service_has_seen_are_bounded() -> None:
-    """Those that a client takes back at once count for no connection."""
+    """Calls that a client takes back at once count for no connection."""
     options = dict(server_options(ServerConfig()))
     assert options["grpc.server.max_pending_requests_hard_limit"] == 10_000

@@ -1,4 +1,4 @@
-"""What a child is asked for while it ends."""
+"""Orders to a child that ends."""
 
 import errno
 import mmap

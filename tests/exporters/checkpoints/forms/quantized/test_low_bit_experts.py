@@ -216,15 +216,19 @@ def test_experts_of_other_targets_compute_what_the_codes_stand_for(tmp_path: Pat
     assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
 
 
+def apart(whole: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Reads the weights of experts, and all others."""
+    tensors = {name: tensor.contiguous() for name, tensor in read_tensors(whole).items()}
+    experts = {name: tensor for name, tensor in tensors.items() if is_expert(name)}
+    return experts, {name: tensor for name, tensor in tensors.items() if name not in experts}
+
+
 def packed(folder: Path) -> tuple[Path, Path]:
     """Writes a mixture whose experts compressed-tensors' own functions packed, and one of what they stand for."""
     whole = of_one_layer(folder)
-    stored: dict[str, Tensor] = {}
-    meant: dict[str, Tensor] = {}
-    for name, tensor in read_tensors(whole).items():
-        if not is_expert(name):
-            stored[name] = meant[name] = tensor.contiguous()
-            continue
+    experts, stored = apart(whole)
+    meant = dict(stored)
+    for name, tensor in experts.items():
         layer, grouped = name.removesuffix(".weight"), tensor.unflatten(1, (-1, 32))
         scales = grouped.abs().amax(-1) / 7
         codes = (grouped / scales[..., None]).round().clamp(-8, 7).flatten(1)
@@ -257,12 +261,9 @@ def test_experts_of_compressed_tensors_equal_what_their_codes_stand_for(tmp_path
 def in_fp8(folder: Path, scheme: str = "dynamic") -> tuple[Path, Path]:
     """Writes a mixture whose experts are as Qwen publishes them in FP8, blocks of 32 x 32, and what they stand for."""
     whole = of_one_layer(folder)
-    stored: dict[str, Tensor] = {}
-    meant: dict[str, Tensor] = {}
-    for name, tensor in read_tensors(whole).items():
-        if not is_expert(name):
-            stored[name] = meant[name] = tensor.contiguous()
-            continue
+    experts, stored = apart(whole)
+    meant = dict(stored)
+    for name, tensor in experts.items():
         blocks = tensor.unflatten(0, (-1, 32)).unflatten(2, (-1, 32))
         scales = blocks.abs().amax((1, 3)) / 448
         codes = (blocks / scales[:, None, :, None]).to(torch.float8_e4m3fn)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Truncation
-from rankport.runtime.prompt.groups import FilledGroup, Group
 from rankport.runtime.prompt.item_template import ItemTemplate
+from rankport.runtime.prompt.joined.groups import FilledGroup, Group
 from rankport.runtime.prompt.template import (
     Ids,
     Slot,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankport.protos.types import Truncation
-from rankport.runtime.prompt.groups import FilledGroup, Group, Piece
+from rankport.runtime.prompt.joined.groups import FilledGroup, Group, Piece
 from rankport.runtime.prompt.template import (
     Ids,
     Slot,

@@ -84,6 +84,12 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
     return error
 
 
+def lost_its_reason(error: RankportError) -> bool:
+    """Says whether asyncio's gRPC sent a message on an ended stream before it read why that had ended."""
+    cause = error.__cause__
+    return isinstance(cause, grpc.aio.AioRpcError) and cause.details() == _ENDED_MEANWHILE
+
+
 def _told_by(
     code: grpc.StatusCode, details: str, name: str | None, address: str, timeout_s: float | None
 ) -> RankportError:

@@ -23,7 +23,7 @@ from rankport.protos.messages import wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
 from rankport.protos.types import EncodedText, Side, Truncation
-from rankport.sdk._remote import ChunkRequests, Text, in_loop, rankport_errors
+from rankport.sdk._remote import ChunkRequests, Text, in_loop, lost_its_reason, rankport_errors
 from rankport.sdk.calls import Calls, CallsInLoops
 from rankport.sdk.score_stream import AsyncScoreRequests, ScoreRequests
 from rankport.sdk.transport.connections import AsyncConnection, Connection, responses_of
@@ -33,6 +33,8 @@ from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
+
+_HEARD_S = 0.1  # in which a stream that is refused at once is told why, if nothing is sent on it meanwhile
 
 
 class Streams(Calls):
@@ -173,13 +175,13 @@ class StreamsInLoops(CallsInLoops):
     ) -> AsyncGenerator[AnswerT, None]:
         timeout_s = checked_timeout_s(timeout_s)
         tries, kept = self._retries.tries(timeout_s), AsyncKeptMessages(messages)
-        traced = trace_metadata(priority)
+        traced, waited_s = trace_metadata(priority), 0.0
         try:
             while True:
                 called = method(self._connected())
                 try:
                     with rankport_errors(self._address, timeout_s):
-                        call = called(kept.sent(), timeout=tries.left_s(), metadata=traced)
+                        call = called(kept.sent(waited_s), timeout=tries.left_s(), metadata=traced)
                         try:
                             async for response in call:
                                 kept.answered = True
@@ -190,6 +192,9 @@ class StreamsInLoops(CallsInLoops):
                 except REFUSALS as error:
                     if kept.answered:
                         raise
+                    if not waited_s and lost_its_reason(error):
+                        waited_s = _HEARD_S  # once more to hear it; not one of the retries
+                        continue
                     await asyncio.sleep(tries.wait_s(error))
         finally:
             kept.close()

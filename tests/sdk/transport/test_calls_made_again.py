@@ -98,20 +98,22 @@ def test_the_asyncio_client_does_too(address: str, leaving: Leaving) -> None:
 
     leaving.hint = SOON
     asyncio.run(ask())
-    assert leaving.calls == {"Score": 4, "Generate": 8, "ScoreStream": 4, "EncodeStream": 4}
+    streams = {method: leaving.calls.pop(method) for method in ("ScoreStream", "EncodeStream")}
+    assert leaving.calls == {"Score": 4, "Generate": 8}
+    assert all(4 <= calls <= 5 for calls in streams.values())  # one more where gRPC lost why
 
 
-def test_a_stream_that_is_refused_as_its_first_message_is_sent_is_refused_and_no_fault(address: str) -> None:
-    """One of twenty is, of which asyncio's gRPC tells no status of the server."""
+def test_a_stream_that_is_refused_as_its_first_message_is_sent_says_why(address: str) -> None:
+    """Up to a quarter are, of which asyncio's gRPC tells no status of the server at first."""
 
     async def ask() -> None:
         async with AsyncClient(address, timeout_s=20.0, retry=False) as client:
-            for _ in range(150):
+            for _ in range(40):
                 for stream in (
                     client.score_stream([ScoreCall("1", "q", ["a"])]),
                     client.encode_stream([("1", "a")]),
                 ):
-                    with pytest.raises(Unavailable):
+                    with pytest.raises(Unavailable, match="going"):
                         await anext(stream)
 
     asyncio.run(ask())

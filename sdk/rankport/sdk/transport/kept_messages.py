@@ -63,18 +63,19 @@ class AsyncKeptMessages(Generic[MessageT]):
         self._drawing: asyncio.Task[None] | None = None
         self.answered = False  # set with the first answer: from then on no attempt follows
 
-    def sent(self) -> AsyncIterator[MessageT]:
-        """Begins an attempt: its messages, drawn in a task of gRPC's."""
+    def sent(self, after_s: float = 0.0) -> AsyncIterator[MessageT]:
+        """Begins an attempt: its messages, drawn in a task of gRPC's, the first after so many seconds."""
         self._attempt += 1
-        return self._sent(self._attempt)
+        return self._sent(self._attempt, after_s)
 
     def close(self) -> None:
         """Ends the drawing: nobody sends any more."""
         if self._drawing is not None:
             self._drawing.cancel()
 
-    async def _sent(self, attempt: int) -> AsyncIterator[MessageT]:
+    async def _sent(self, attempt: int, after_s: float) -> AsyncIterator[MessageT]:
         number = 0
+        await asyncio.sleep(after_s)
         while attempt == self._attempt:
             if number < len(self._kept):
                 yield self._kept[number]

@@ -14,13 +14,14 @@ from rankport.protos.errors import (
     InvalidRequest,
     LimitExceeded,
     Overloaded,
+    PairingError,
     RankportError,
     RequestCancelled,
     Unavailable,
     from_status,
 )
 from rankport.protos.messages import wire
-from rankport.protos.types import Side, Truncation
+from rankport.protos.types import EncodedText, Side, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
 Text = str | Sequence[int]
@@ -166,6 +167,7 @@ class ChunkRequests:
         self._side = side
         self._chunk_texts = checked_count(chunk_texts, "chunk_texts")
         self._chunk: list[tuple[str, Text]] = []
+        self._encoder = ""  # its fingerprint, from the first answer on
         self._error: Exception | None = None
 
     def drawn(self, texts: Iterable[tuple[str, Text]]) -> Iterator[pb.EncodeStreamRequest]:
@@ -185,6 +187,16 @@ class ChunkRequests:
                     yield request
             for request in self._rest():
                 yield request
+
+    def results(self, response: pb.EncodeStreamResponse) -> list[EncodedText]:
+        """Reads a result per text of a chunk. Raises `PairingError` if another encoder made those before."""
+        if self._encoder not in ("", response.fingerprint):
+            raise PairingError(
+                f"the stream broke, and the server that it goes on with has the encoder {response.fingerprint!r}; what "
+                f"came before is of {self._encoder!r}: encode the rest in another stream, whose tokens are kept apart"
+            )
+        self._encoder = response.fingerprint
+        return wire.stream_results(response)
 
     def raise_error(self) -> None:
         """Raises what ended the source early, if anything did."""

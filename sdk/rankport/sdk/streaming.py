@@ -13,13 +13,13 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import aclosing, closing
+from operator import attrgetter
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.messages import wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
 from rankport.protos.types import EncodedText, Side, Truncation
@@ -38,7 +38,7 @@ _HEARD_S = 0.1  # in which a stream that is refused at once is told why, if noth
 
 
 class Streams(Calls):
-    """Streams of the client that blocks. One that no server took is begun anew, until its first answer is there."""
+    """Streams of the client that blocks. One that breaks goes on with the next server, from what has no answer."""
 
     _address: str
 
@@ -53,12 +53,13 @@ class Streams(Calls):
         """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
 
         A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
-        `timeout_s` and errors of `calls` are as those of `encode_stream`.
+        `timeout_s` and errors of `calls` are as those of `encode_stream`. Calls that wait together need ids of their
+        own where a stream that breaks is to go on.
         """
         requests = ScoreRequests(self._model, window)
-        drawn = requests.drawn(calls)
+        kept = KeptMessages(requests.drawn(calls), name=attrgetter("id"))
         with closing(
-            self._streamed(lambda to: to.scoring.ScoreStream, drawn, timeout_s, priority)
+            self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority)
         ) as responses:
             try:
                 yield from requests.read(responses)
@@ -81,26 +82,27 @@ class Streams(Calls):
         A bad text has the status `failed` and the reason as its message; the stream goes on. `timeout_s` is for
         the whole stream, and the client's default does not apply. An error of `texts` itself is raised after
         the results of what came before it. A source that gives no `chunk_texts` texts within the server's
-        `stream_idle_s`, ten minutes by default, ends in `DeadlineExceeded`: give smaller chunks.
+        `stream_idle_s`, ten minutes by default, ends in `DeadlineExceeded`: give smaller chunks. Raises
+        `PairingError` where a stream that broke would go on with another encoder.
         """
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
-        drawn = requests.drawn(texts)
+        kept = KeptMessages(requests.drawn(texts))
         with closing(
-            self._streamed(lambda to: to.embedding.EncodeStream, drawn, timeout_s, priority)
+            self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
         ) as responses:
             for response in responses:
-                yield from wire.stream_results(response)
+                yield from requests.results(response)
         requests.raise_error()
 
     def _streamed(
         self,
         method: "Callable[[Connection], grpc.StreamStreamMultiCallable[RequestT, AnswerT]]",
-        messages: Iterator[RequestT],
+        kept: KeptMessages[RequestT],
         timeout_s: float | None,
         priority: Priority | None,
     ) -> Generator[AnswerT, None, None]:
         timeout_s = checked_timeout_s(timeout_s)
-        tries, kept = self._retries.tries(timeout_s), KeptMessages(messages)
+        tries = self._retries.tries(timeout_s)
         traced = trace_metadata(priority)
         while True:
             called = method(self._connected())
@@ -109,11 +111,14 @@ class Streams(Calls):
                     call = called(kept.sent(), timeout=tries.left_s(), metadata=traced)
                     with closing(responses_of(call, self._address)) as responses:
                         for response in responses:
-                            kept.answered = True
+                            kept.answer(response)
+                            tries.went_on()
                             yield response
                 return
             except REFUSALS as error:
-                if kept.answered:
+                if kept.are_none:
+                    return
+                if not kept.may_be_sent:
                     raise
                 time.sleep(tries.wait_s(error))
 
@@ -123,7 +128,7 @@ class Streams(Calls):
 
 
 class StreamsInLoops(CallsInLoops):
-    """Streams of the asyncio client, begun anew as those of `Streams`."""
+    """Streams of the asyncio client, which go on as those of `Streams`."""
 
     _address: str
 
@@ -137,9 +142,9 @@ class StreamsInLoops(CallsInLoops):
     ) -> AsyncIterator[StreamedScore]:
         """Scores as `Client.score_stream`."""
         requests = AsyncScoreRequests(self._model, window)
-        drawn = requests.drawn_async(calls)
+        kept = AsyncKeptMessages(requests.drawn_async(calls), name=attrgetter("id"))
         async with aclosing(
-            self._streamed(lambda to: to.scoring.ScoreStream, drawn, timeout_s, priority)
+            self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority)
         ) as responses:
             async for answer in requests.read_async(responses):
                 yield answer
@@ -157,24 +162,24 @@ class StreamsInLoops(CallsInLoops):
     ) -> AsyncIterator[EncodedText]:
         """Encodes as `Client.encode_stream`."""
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
-        drawn = requests.drawn_async(in_loop(texts))
+        kept = AsyncKeptMessages(requests.drawn_async(in_loop(texts)))
         async with aclosing(
-            self._streamed(lambda to: to.embedding.EncodeStream, drawn, timeout_s, priority)
+            self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
         ) as responses:
             async for response in responses:
-                for result in wire.stream_results(response):
+                for result in requests.results(response):
                     yield result
         requests.raise_error()
 
     async def _streamed(
         self,
         method: "Callable[[AsyncConnection], grpc.aio.StreamStreamMultiCallable[RequestT, AnswerT]]",
-        messages: AsyncIterator[RequestT],
+        kept: AsyncKeptMessages[RequestT],
         timeout_s: float | None,
         priority: Priority | None,
     ) -> AsyncGenerator[AnswerT, None]:
         timeout_s = checked_timeout_s(timeout_s)
-        tries, kept = self._retries.tries(timeout_s), AsyncKeptMessages(messages)
+        tries = self._retries.tries(timeout_s)
         traced, waited_s = trace_metadata(priority), 0.0
         try:
             while True:
@@ -184,13 +189,16 @@ class StreamsInLoops(CallsInLoops):
                         call = called(kept.sent(waited_s), timeout=tries.left_s(), metadata=traced)
                         try:
                             async for response in call:
-                                kept.answered = True
+                                kept.answer(response)
+                                tries.went_on()
                                 yield response
                         finally:
                             call.cancel()
                     return
                 except REFUSALS as error:
-                    if kept.answered:
+                    if kept.are_none:
+                        return
+                    if not kept.may_be_sent:
                         raise
                     if not waited_s and lost_its_reason(error):
                         waited_s = _HEARD_S  # once more to hear it; not one of the retries

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import grpc
+import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, RequestCancelled, Unavailable
+from rankport.protos.errors import DeadlineExceeded, PairingError, RequestCancelled, Unavailable
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk import AsyncClient, Client, EncodeTask, ScoreCall
 from rankport.sdk.generating import WrittenText
@@ -200,12 +202,71 @@ def test_a_source_that_is_cancelled_is_not_taken_for_one_that_ended() -> None:
     asyncio.run(draw())
 
 
-def test_a_stream_that_had_an_answer_is_not_begun_anew(leaving_once: tuple[LeavingOnce, str]) -> None:
+@pytest.mark.parametrize("scored", [scored, scored_in_a_loop])
+def test_a_stream_that_breaks_goes_on_with_what_has_no_answer(
+    scored: Callable[[str], Iterator[str]], leaving_once: tuple[LeavingOnce, str]
+) -> None:
     handler, address = leaving_once
     handler.streams += [[], []]  # as if two were over
-    with pytest.raises(Unavailable, match="going"):
-        list(scored(address))
-    assert handler.streams[2:] == [["a", "b"]]
+    assert list(scored(address)) == list("abcdef")
+    # Behind the last answer no call is left, and the stream is not begun once more to hear the same.
+    assert handler.streams[2:5] == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
+def test_of_calls_with_one_id_it_is_not_known_which_are_left(leaving_once: tuple[LeavingOnce, str]) -> None:
+    handler, address = leaving_once
+    handler.streams += [[], []]
+    with Client(address) as client, pytest.raises(Unavailable, match="going"):
+        list(client.score_stream((ScoreCall("a", "q", ["a"]) for _ in range(6)), window=3))
+    assert handler.streams[2:] == [["a", "a"]]
+
+
+class EncodesOne(grpc.GenericRpcHandler):
+    """Server each of whose streams encodes one chunk, with the next of some encoders, and is gone."""
+
+    def __init__(self, encoders: str) -> None:
+        self.encoders = iter(encoders)
+
+    def service(self, _: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        def answer(
+            requests: Iterator[pb.EncodeStreamRequest], context: grpc.ServicerContext
+        ) -> Iterator[pb.EncodeStreamResponse]:
+            for request in requests:
+                lengths = np.array([len(text) for text in request.texts.texts.values], np.float32)
+                rows = np.broadcast_to(lengths[:, None, None], (len(lengths), 1, 2))
+                one = wire.encode_response(rows, next(self.encoders))
+                yield pb.EncodeStreamResponse(
+                    fingerprint=one.fingerprint, embeddings=one.embeddings, ids=request.ids
+                )
+                context.set_trailing_metadata(SOON)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going")
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer, pb.EncodeStreamRequest.FromString, pb.EncodeStreamResponse.SerializeToString
+        )
+
+
+def encoded(encoders: str) -> Iterator[tuple[str, float]]:
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[EncodesOne(encoders)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with Client(f"127.0.0.1:{port}") as client:
+            for text in client.encode_stream(((str(n), "a" * n) for n in range(5)), chunk_texts=2):
+                yield text.id, text.embeddings[0, 0]
+    finally:
+        server.stop(None).wait()
+
+
+def test_texts_are_encoded_in_their_order_over_all_breaks() -> None:
+    assert list(encoded("eee")) == [(str(n), n) for n in range(5)]
+
+
+def test_embeddings_of_two_encoders_do_not_mix() -> None:
+    texts = encoded("eef")
+    assert [next(texts)[0] for _ in range(4)] == ["0", "1", "2", "3"]
+    with pytest.raises(PairingError, match="has the encoder 'f'; what came before is of 'e'"):
+        next(texts)
 
 
 @pytest.mark.parametrize("hint_ms", ["-1", "60000"])

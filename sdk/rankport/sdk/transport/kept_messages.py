@@ -1,29 +1,73 @@
-"""`KeptMessages`: what a stream sent before its first answer, kept so that another server may have it from the start.
+"""`KeptMessages`: what a stream sent and has no answer yet, kept so that another server may have it.
 
 Knows no call; `streaming` begins them anew.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 MessageT = TypeVar("MessageT")
 
 
-class KeptMessages(Generic[MessageT]):
-    """Messages of a stream whose attempts each send them from the first one on, until one is answered.
+class _Unanswered(Generic[MessageT]):
+    """Messages in the order in which they were drawn, each until its answer is there. Any thread may ask."""
+
+    def __init__(self, name: Callable[[Any], str] | None) -> None:
+        self._name = name
+        self._messages: dict[int, MessageT] = {}
+        self._lock = threading.Lock()
+        self._attempt = 0
+        self._drawn = 0
+        self._ended = False  # the source: all there are were drawn
+        self._told_apart = True
+
+    @property
+    def are_none(self) -> bool:
+        """Says whether every message of the source has its answer."""
+        return self._ended and not self._messages
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Says whether it is known which messages are left."""
+        return self._told_apart
+
+    def answer(self, answer: object) -> None:
+        """Takes the answer of a message, which is not sent again."""
+        with self._lock:
+            if self._name is None:
+                numbers = [*islice(self._messages, 1)]
+            else:
+                name = self._name(answer)
+                numbers = [number for number, each in self._messages.items() if self._name(each) == name]
+            self._told_apart &= len(numbers) == 1
+            for number in numbers[:1]:
+                del self._messages[number]
+
+    def _oldest(self) -> int:
+        with self._lock:
+            return next(iter(self._messages), self._drawn)
+
+    def _keep(self, message: MessageT) -> None:
+        with self._lock:
+            self._messages[self._drawn] = message
+            self._drawn += 1
+
+
+class KeptMessages(_Unanswered[MessageT]):
+    """Messages of a stream whose attempts each send those that no attempt before had answered.
 
     The reader of an attempt that has failed may still wait for the source, or draw from it: what it draws is kept for
     the next attempt, and nothing is lost or sent out of order.
     """
 
-    def __init__(self, source: Iterator[MessageT]) -> None:
+    def __init__(self, source: Iterator[MessageT], name: Callable[[Any], str] | None = None) -> None:
+        """Takes what gives the name that a message shares with its answer; None if answers come in their order."""
+        super().__init__(name)
         self._source = source
-        self._kept: list[MessageT] = []
-        self._attempt = 0
         self._drawing = threading.Lock()
-        self.answered = False  # set with the first answer: from then on no attempt follows
 
     def sent(self) -> Iterator[MessageT]:
         """Begins an attempt: its messages, drawn in a thread of gRPC's."""
@@ -31,37 +75,35 @@ class KeptMessages(Generic[MessageT]):
         return self._sent(self._attempt)
 
     def _sent(self, attempt: int) -> Iterator[MessageT]:
-        number = 0
+        number = self._oldest()
         while attempt == self._attempt:
-            if number < len(self._kept):
-                yield self._kept[number]
+            if number < self._drawn:
+                if (message := self._messages.get(number)) is not None:
+                    yield message
                 number += 1
                 continue
             with self._drawing:
-                if number < len(self._kept) or attempt != self._attempt:
+                if number < self._drawn or attempt != self._attempt:
                     continue  # the reader of an attempt before drew it, or this is one by now
-                if self.answered:
-                    self._kept.clear()
-                    number = 0
                 try:
-                    self._kept.append(next(self._source))
+                    self._keep(next(self._source))
                 except StopIteration:
+                    self._ended = True
                     return
 
 
-class AsyncKeptMessages(Generic[MessageT]):
+class AsyncKeptMessages(_Unanswered[MessageT]):
     """Messages of a stream in an event loop, kept as `KeptMessages` does.
 
     One task draws them all, each as it is asked for: a source may hold what is of its task, as time limits are.
     """
 
-    def __init__(self, source: AsyncIterator[MessageT]) -> None:
+    def __init__(self, source: AsyncIterator[MessageT], name: Callable[[Any], str] | None = None) -> None:
+        """Takes names as `KeptMessages` does."""
+        super().__init__(name)
         self._source = source
-        self._kept: list[MessageT] = []
-        self._attempt = 0
         self._wanted, self._moved = asyncio.Event(), asyncio.Event()
         self._drawing: asyncio.Task[None] | None = None
-        self.answered = False  # set with the first answer: from then on no attempt follows
 
     def sent(self, after_s: float = 0.0) -> AsyncIterator[MessageT]:
         """Begins an attempt: its messages, drawn in a task of gRPC's, the first after so many seconds."""
@@ -74,20 +116,18 @@ class AsyncKeptMessages(Generic[MessageT]):
             self._drawing.cancel()
 
     async def _sent(self, attempt: int, after_s: float) -> AsyncIterator[MessageT]:
-        number = 0
         await asyncio.sleep(after_s)
+        number = self._oldest()
         while attempt == self._attempt:
-            if number < len(self._kept):
-                yield self._kept[number]
+            if number < self._drawn:
+                if (message := self._messages.get(number)) is not None:
+                    yield message
                 number += 1
                 continue
             self._drawing = self._drawing or asyncio.create_task(self._draw())
             if self._drawing.done():
                 self._drawing.result()  # a source that was cancelled is not one that ended
                 return
-            if self.answered and not self._wanted.is_set():
-                self._kept.clear()
-                number = 0
             self._moved.clear()
             self._wanted.set()
             await self._moved.wait()
@@ -96,9 +136,10 @@ class AsyncKeptMessages(Generic[MessageT]):
         try:
             await self._wanted.wait()
             async for message in self._source:
-                self._kept.append(message)
+                self._keep(message)
                 self._wanted.clear()
                 self._moved.set()
                 await self._wanted.wait()
+            self._ended = True
         finally:
             self._moved.set()

@@ -31,9 +31,13 @@ class RetryBudget:
 
     def tries(self, timeout_s: float | None) -> "Tries":
         """Begins a call that may take `timeout_s` seconds together with its retries."""
+        self.earn()
+        return Tries(self, timeout_s)
+
+    def earn(self) -> None:
+        """Adds the share of a retry that a call gives."""
         with self._lock:
             self._left = {kind: min(left + _SHARE, _AT_ONCE[kind]) for kind, left in self._left.items()}
-        return Tries(self, timeout_s)
 
     def take(self, error: Refusal) -> bool:
         """Takes a retry after such an error, if one is left."""
@@ -56,6 +60,11 @@ class Tries:
     def left_s(self) -> float | None:
         """Seconds left for the call, 0 or more; None without a limit."""
         return None if self._until_s is None else max(self._until_s - time.monotonic(), 0.0)
+
+    def went_on(self) -> None:
+        """Takes that a part of the call was answered: what fails from here on is as of a new one."""
+        self._made = 0
+        self._budget.earn()
 
     def wait_s(self, error: Refusal) -> float:
         """Says how long to wait before the next attempt. Raises `error` if there is to be none.

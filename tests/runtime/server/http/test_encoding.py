@@ -42,6 +42,43 @@ def test_openai_vectors_in_base64_are_float32(served: Serving, address: str) -> 
     assert row.tolist() == served.encoder.encode(["ab"])[0, 0].tolist()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": "ab", "input_type": "query"},
+        {
+            "model": "encoder",
+            "input": ["ab"],
+            "input_type": "query",
+            "truncation": True,
+            "output_dtype": None,
+        },
+    ],
+    ids=["nim", "voyage"],
+)
+def test_a_query_is_read_as_one(served: Serving, address: str, body: dict[str, object]) -> None:
+    row = served.encoder.encode(["ab"], side="query")[0, 0].tolist()
+    assert row != served.encoder.encode(["ab"])[0, 0].tolist()
+    assert ask(address, "/v1/embeddings", body).json["data"][0]["embedding"] == row
+    for kind in ("document", None):
+        (item,) = ask(address, "/v1/embeddings", body | {"input_type": kind}).json["data"]
+        assert item["embedding"] == served.encoder.encode(["ab"])[0, 0].tolist()
+
+
+def test_voyages_vectors_in_base64_are_float32(served: Serving, address: str) -> None:
+    body = {"model": "encoder", "input": ["ab"], "truncation": True, "encoding_format": "base64"}
+    reply = ask(address, "/v1/embeddings", body).json
+    row = np.frombuffer(base64.b64decode(reply["data"][0]["embedding"]), "<f4")
+    assert row.tolist() == served.encoder.encode(["ab"])[0, 0].tolist()
+    assert reply["usage"]["total_tokens"] == 2
+
+
+def test_teis_root_is_its_embed(address: str) -> None:
+    assert ask(address, "/", {"inputs": ["ab"]}).json == ask(address, "/embed", {"inputs": ["ab"]}).json
+    body = {"query": "a", "texts": ["b"]}
+    assert ask(address, "/", body).json == ask(address, "/rerank", body).json
+
+
 def test_tei_vectors_have_length_1_unless_it_is_not_wanted(address: str) -> None:
     (row,) = ask(address, "/embed", {"inputs": "ab"}).json
     assert row == pytest.approx([3**-0.5] * 3)
@@ -60,6 +97,19 @@ def test_tei_vectors_have_length_1_unless_it_is_not_wanted(address: str) -> None
         ("/v1/embeddings", {"input": ["a", "bad"]}, 400, "item 1 is 'bad'"),
         ("/v1/embeddings", {"input": "a", "model": "ranker"}, 404, "no model that encodes is named 'ranker'"),
         ("/v1/embeddings", {"input": "x" * 200}, 413, "item 0 is longer than 100"),
+        ("/v1/embeddings", {"input": "a", "truncate_prompt_tokens": 3}, 400, "truncate_prompt_tokens is 3"),
+        (
+            "/v1/embeddings",
+            {"input": "a", "truncate_prompt_tokens": -1, "truncate": "END"},
+            400,
+            "truncate and truncate_prompt_tokens are both given",
+        ),
+        (
+            "/v1/embeddings",
+            {"model": "encoder", "input": "a", "truncation": False, "output_dtype": "int8"},
+            400,
+            '{"detail":"output_dtype is \'int8\'',
+        ),
         (
             "/embed",
             {"inputs": "a", "prompt_name": "query"},
@@ -109,7 +159,8 @@ def classifying() -> Iterator[tuple[Classifying, str]]:
     ("inputs", "texts"),
     [
         ("a", ["a"]),
-        (["a", "b"], ["a", "b"]),
+        (["a"], ["a"]),
+        (["a", "b"], [("a", "b")]),  # one pair, as text-embeddings-inference reads it
         ([["a"], ["b"]], ["a", "b"]),
         ([["a", "b"], ["c", "d"]], [("a", "b"), ("c", "d")]),
     ],
@@ -126,5 +177,15 @@ def test_tei_predicts_labels_of_texts_and_pairs(
         {"score": less, "label": "no"},  # equal ones in the order of the model's labels
         {"score": less, "label": "unsure"},
     ]
-    assert reply == (row if isinstance(inputs, str) else [row] * len(texts))
+    assert reply == (row if isinstance(inputs[0], str) else [row] * len(texts))
     assert model.texts == texts
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"), [(["a", "b", "c"], "inputs has 3 texts"), ([["a"], []], "inputs[1] has 0 texts")]
+)
+def test_what_tei_takes_for_no_text_and_no_pair_is_refused(
+    classifying: tuple[Classifying, str], inputs: Any, says: str
+) -> None:
+    answer = ask(classifying[1], "/predict", {"inputs": inputs})
+    assert (answer.status, says in answer.text) == (400, True)

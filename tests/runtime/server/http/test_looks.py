@@ -65,6 +65,14 @@ def test_the_openapi_document_refers_to_what_it_has(address: str) -> None:
     }
 
 
+def test_one_model_is_told_by_any_name_that_requests_may_use(address: str) -> None:
+    (ranker, _) = ask(address, "/v1/models").json["data"]
+    assert ask(address, "/v1/models/ranker").json == ranker
+    assert ask(address, "/v1/models/ranker@1").json == ranker | {"id": "ranker@1"}
+    unknown = ask(address, "/v1/models/other")
+    assert (unknown.status, unknown.json["error"]["type"]) == (404, "NotFound")
+
+
 def test_models_are_listed_with_what_scores_first(address: str) -> None:
     reply = ask(address, "/v1/models").json
     assert [(model["id"], model["kind"]) for model in reply["data"]] == [

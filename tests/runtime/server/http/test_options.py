@@ -51,6 +51,7 @@ def remembering(request: pytest.FixtureRequest) -> Iterator[tuple[Remembering, s
 JINA = {"query": "a", "documents": ["b", "c"]}
 TEI = {"query": "a", "texts": ["b", "c"]}
 NIM = {"query": {"text": "a"}, "passages": [{"text": "b"}, {"text": "c"}]}
+VOYAGE = JINA | {"model": "ranker", "top_k": None}
 SCORE = {"text_1": "a", "text_2": ["b", "c"]}
 
 
@@ -68,6 +69,8 @@ SCORE = {"text_1": "a", "text_2": ["b", "c"]}
         ("/score", SCORE, None),
         ("/score", SCORE | {"truncate_prompt_tokens": -1}, True),
         ("/v2/rerank", {"model": "ranker", **JINA}, True),
+        ("/v1/rerank", VOYAGE, True),
+        ("/v1/rerank", VOYAGE | {"truncation": False}, False),
         ("/v1/rankport/score", {"prefix": "a", "items": ["b"]}, False),
     ],
 )

@@ -39,6 +39,21 @@ def test_cohere(address: str) -> None:
     assert reply["meta"]["billed_units"] == {"search_units": 1}
     assert reply["meta"]["tokens"] == {"input_tokens": 1 + 2 + 3}
     assert (reply["model"], reply["score_kind"]) == ("ranker", "logit")
+    (best,) = answered(address, "/v2/rerank", body | {"return_documents": True, "top_n": 1})["results"]
+    assert best["document"] == {"text": TEXTS[BEST[0]]}
+
+
+@pytest.mark.parametrize("top", [None, 2])
+def test_voyage(address: str, top: int | None) -> None:
+    body = {"model": "ranker", "query": QUERY, "documents": TEXTS, "top_k": top, "truncation": True}
+    reply = answered(address, "/v1/rerank", body)
+    assert reply["data"] == [{"index": i, "relevance_score": SCORES[i]} for i in BEST[:top]]
+    assert (reply["object"], reply["model"], reply["usage"]["total_tokens"]) == ("list", "ranker", 6)
+    (best,) = answered(address, "/v1/rerank", body | {"return_documents": True, "top_k": 1})["data"]
+    assert best["document"] == TEXTS[BEST[0]]
+    assert ask(address, "/v1/rerank", body | {"model": "no"}).json == {
+        "detail": "no model that scores is named 'no'; this server has ranker"
+    }
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
@@ -72,6 +87,7 @@ def test_an_activation_gives_probabilities(address: str) -> None:
 def test_tei(address: str, raw: bool) -> None:
     body = {"query": "", "texts": ["\x01", "\x03"], "raw_scores": raw, "return_text": True}
     answer = ask(address, "/rerank", body)
+    assert ask(address, "/rerank", body | {"top_n": 1}).json == answer.json[:1]
     first, second = answer.json
     assert (first["index"], first["text"], second["index"]) == (1, "\x03", 0)
     assert first["score"] == pytest.approx(3 if raw else sigmoid(3))
@@ -138,11 +154,7 @@ def test_the_body_tells_the_dialects_of_one_path_apart(address: str) -> None:
             "max_tokens_per_doc is 10, and this model reads up to 100",
         ),
         ("/v2/rerank", {"top_n": 0}, "top_n is 0: Input should be greater than or equal to 1"),
-        (
-            "/v2/rerank",
-            {"return_documents": True},
-            "return_documents is no field of this request: leave it out",
-        ),
+        ("/v2/rerank", {"rank_fields": ["text"]}, "rank_fields is no field of this request: leave it out"),
         ("/v1/rerank", {"priority": 1}, "priority is 1"),
         ("/v1/rerank", {"truncate_prompt_tokens": 5}, "truncate_prompt_tokens is 5: give -1"),
         ("/v1/rerank", {"truncation_side": "left"}, "truncation_side is 'left', which this server cannot do"),

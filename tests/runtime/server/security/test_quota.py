@@ -54,6 +54,17 @@ def test_an_idle_client_saves_up_no_more_than_a_second() -> None:
         quota.check()
 
 
+def test_a_size_below_0_which_a_shape_may_claim_gives_nothing_back() -> None:
+    clock = Clock()
+    quota = Quota("search", Limits(items_per_s=10), clock)
+    for _ in range(2):
+        quota.check()
+        quota.charge(9)
+        quota.charge(-1_000_000)
+    with pytest.raises(QuotaExceeded):
+        quota.check()
+
+
 def test_concurrent_requests_are_counted_and_given_back() -> None:
     quota = Quota("search", Limits(concurrent=1))
     quota.check()

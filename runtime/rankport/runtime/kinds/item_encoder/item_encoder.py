@@ -118,7 +118,7 @@ class ItemEncoder(TextModel):
     ) -> "Future[NDArray[np.floating]]":
         """Encodes as `submit`. Raises InvalidRequest for a `side` of the query: it has one side."""
         if side == "query":
-            raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: leave it out")
+            raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: ask for none")
         return self.submit(texts, timeout_s, truncation=truncation)
 
     def count_tokens(self, texts: Iterable[Text] | ItemColumns, *, truncation: Truncation = "error") -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.kinds.kind import CountingModel, EncodingModel
 from rankport.runtime.server.http.call import Call
 from rankport.runtime.server.http.scoring import header_value
@@ -45,9 +45,12 @@ async def encode_texts(
     truncation: Truncation,
     dimensions: int | None,
     *,
+    side: Side | None = None,
     count: bool = False,
 ) -> Encoded:
     """Encodes texts with a model; tokens are counted where `count` asks for it, by tokenizing once more.
+
+    Two towers read them as items, unless `side` says that they are queries.
 
     Raises `InvalidRequest` where it makes several tokens of a text, or vectors of another width than is asked for.
     """
@@ -62,7 +65,7 @@ async def encode_texts(
     def submit(left_s: float | None) -> "Future[NDArray[np.floating]]":
         if count and isinstance(model, CountingModel):
             counted[0] = model.count_tokens(columns, truncation=truncation)
-        return model.submit_texts(columns, left_s, truncation=truncation)
+        return model.submit_texts(columns, left_s, truncation=truncation, side=side)
 
     rows = await call.run(submit)
     return Encoded(served.description, rows[:, 0].astype(np.float32), counted[0])

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from rankport.protos.errors import (
     ERROR_METADATA_KEY,
     InvalidRequest,
+    NotFound,
     PermissionDenied,
     RankportError,
     Unauthenticated,
@@ -21,14 +22,14 @@ from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.dialect import openai_error
 from rankport.runtime.server.http.endpoint import Choice
 from rankport.runtime.server.http.health import Health
-from rankport.runtime.server.http.model_list import model_list
+from rankport.runtime.server.http.model_list import model_entry, model_list
 from rankport.runtime.server.http.openapi import document, documented_page
 from rankport.runtime.server.http.status_page import status_page
 from rankport.runtime.server.observing.call import read_headers
 from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
 from rankport.runtime.server.security.tokens import Right
 
-Show = Callable[[], Answer]
+Show = Callable[[Scope], Answer]
 _OPEN = ("/docs", "/openapi.json", "/health", "/health/ready", "/health/live")  # for whoever comes
 _HTML, _PLAIN = "text/html; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS = {
@@ -53,8 +54,8 @@ class Look:
         try:
             if self._guard is not None:
                 _let_in(self._guard, scope)
-            answer = await asyncio.to_thread(self._show) if self._slow else self._show()
-        except (Unauthenticated, PermissionDenied, InvalidRequest) as error:
+            answer = await asyncio.to_thread(self._show, scope) if self._slow else self._show(scope)
+        except (Unauthenticated, PermissionDenied, InvalidRequest, NotFound) as error:
             headers = {ERROR_METADATA_KEY: type(error).__name__}
             headers |= {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
             answer = Answer.of_json(openai_error(error), http_status(error), headers)
@@ -75,14 +76,17 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
     described = document(routes, version("rankport"))
     endpoints = documented_page(described)
     shown: dict[str, Show] = {
-        "/": lambda: _page(status_page(core, health, time.monotonic() - begun_s)),
-        "/docs": lambda: _page(endpoints),
-        "/openapi.json": lambda: Answer.of_json(described),
-        "/health": health.answer,
-        "/health/ready": health.answer,
-        "/health/live": lambda: _live(core),
+        "/": lambda _: _page(status_page(core, health, time.monotonic() - begun_s)),
+        "/docs": lambda _: _page(endpoints),
+        "/openapi.json": lambda _: Answer.of_json(described),
+        "/health": lambda _: health.answer(),
+        "/health/ready": lambda _: health.answer(),
+        "/health/live": lambda _: _live(core),
         "/metrics": _metrics(core),
-        "/v1/models": lambda: Answer.of_json(model_list(core.models, core.limits)),
+        "/v1/models": lambda _: Answer.of_json(model_list(core.models, core.limits)),
+        "/v1/models/{name}": lambda scope: Answer.of_json(
+            model_entry(core.models, scope["path_params"]["name"])
+        ),
     }
     return {
         path: Look(
@@ -104,8 +108,8 @@ def _metrics(core: Core) -> Show:
         page = core.metrics_page()
     except RankportError as error:  # prometheus-client is not installed
         refusal = Answer.of_json(openai_error(error), 503)
-        return lambda: refusal
-    return lambda: Answer(page(), media_type=_PLAIN)
+        return lambda _: refusal
+    return lambda _: Answer(page(), media_type=_PLAIN)
 
 
 def _page(html: str) -> Answer:

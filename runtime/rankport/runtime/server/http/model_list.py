@@ -23,6 +23,11 @@ def model_list(models: ServedModels, limits: RequestLimits) -> Mapping[str, obje
     return {"object": "list", "data": data, "limits": asdict(limits)}
 
 
+def model_entry(models: ServedModels, name: str) -> Mapping[str, object]:
+    """Writes what the list has of one name. Raises `NotFound` for a name that requests may not use."""
+    return _entry(name, models.description(name))
+
+
 def _entry(name: str, model: ModelDescription) -> dict[str, object]:
     return {
         "id": name,

@@ -17,6 +17,7 @@ from rankport.runtime.server.http.page import page
 _REFERENCE = "#/components/schemas/{model}"
 _LOOKS = {
     "/v1/models": "Models that are served",
+    "/v1/models/{name}": "One of them, by a name that requests may use",
     "/health": "200 if every model answers, else 503",
     "/health/live": "200 as long as the server runs, all its processes looked after",
     "/metrics": "Metrics in Prometheus' format",
@@ -28,7 +29,7 @@ def document(routes: Mapping[str, Sequence[Choice]], version: str) -> dict[str, 
     forms = {choice.dialect.form for choices in routes.values() for choice in choices}
     inputs = [(form, "validation") for form in sorted(forms, key=lambda form: form.__name__)]
     _, schemas = models_json_schema(inputs, ref_template=_REFERENCE)  # type: ignore[arg-type]
-    looks = {path: {"get": _operation(summary)} for path, summary in _LOOKS.items()}
+    looks = {path: {"get": _look(path, summary)} for path, summary in _LOOKS.items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "rankport", "version": version},
@@ -59,6 +60,12 @@ def _post(choices: Sequence[Choice]) -> dict[str, Any]:
         "parameters": [timeout],
         "requestBody": {"required": True, "content": {JSON: {"schema": schema}}},
     }
+
+
+def _look(path: str, summary: str) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", path)
+    places = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {**_operation(summary), **({"parameters": places} if places else {})}
 
 
 def _operation(summary: str) -> dict[str, Any]:

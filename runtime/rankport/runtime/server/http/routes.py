@@ -12,9 +12,11 @@ from rankport.runtime.server.http.dialects import (
     sglang,
     tei,
     vllm_score,
+    voyage,
 )
 from rankport.runtime.server.http.endpoint import Choice
 
+_V1_RERANK = (Choice(voyage.RERANK, "top_k"), Choice(voyage.RERANK, "truncation"), Choice(jina.RERANK))
 # Documents may be objects, of which one has texts; texts are none.
 _RERANK = (Choice(jina.RERANK, "documents"), Choice(tei.RERANK, "texts"), Choice(jina.RERANK))
 _SCORE = (Choice(sglang.SCORE, "label_token_ids"), Choice(sglang.SCORE, "items"), Choice(vllm_score.SCORE))
@@ -23,12 +25,13 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/rankport/score": (Choice(own.SCORE),),
     "/v1/rankport/search": (Choice(own_search.SEARCH),),
     "/v2/rerank": (Choice(cohere.RERANK),),
-    "/v1/rerank": (Choice(jina.RERANK),),
+    "/v1/rerank": _V1_RERANK,
     "/rerank": _RERANK,
     "/v1/ranking": (Choice(nim.RANK),),
     "/score": (Choice(vllm_score.SCORE),),
     "/v1/score": _SCORE,
     "/predict": (Choice(tei.PREDICT),),
     "/embed": (Choice(tei.EMBED),),
-    "/v1/embeddings": (Choice(openai.EMBED),),
+    "/": (Choice(tei.RERANK, "texts"), Choice(tei.EMBED)),
+    "/v1/embeddings": (Choice(voyage.EMBED, "truncation"), Choice(openai.EMBED)),
 }

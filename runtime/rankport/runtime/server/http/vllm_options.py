@@ -1,4 +1,4 @@
-"""Options that vLLM's rerank and score have in common."""
+"""Options that vLLM's rerank and score have in common, and its cut of long texts."""
 
 from typing import Literal
 
@@ -25,11 +25,16 @@ class VllmOptions(Form):
         refuse(
             "truncation_side", self.truncation_side, "leave it out, the model's bundle says which end is kept"
         )
-        if self.truncate_prompt_tokens is None:
-            return call.truncation(None)
-        if self.truncate_prompt_tokens != -1:
-            raise InvalidRequest(
-                f"truncate_prompt_tokens is {self.truncate_prompt_tokens}: give -1, which cuts to what the model "
-                "takes, or leave it out"
-            )
-        return "truncate"
+        return call.truncation(cuts(self.truncate_prompt_tokens))
+
+
+def cuts(truncate_prompt_tokens: int | None) -> bool | None:
+    """Says whether long texts are cut; None: as the server does. Raises `InvalidRequest` for another length than -1."""
+    if truncate_prompt_tokens is None:
+        return None
+    if truncate_prompt_tokens != -1:
+        raise InvalidRequest(
+            f"truncate_prompt_tokens is {truncate_prompt_tokens}: give -1, which cuts to what the model takes, or "
+            "leave it out"
+        )
+    return True

@@ -87,8 +87,8 @@ class Quota:
         self._pending -= 1
 
     def charge(self, items: int) -> None:
-        """Takes items."""
-        self._items.take(items)
+        """Takes items. A shape that claims fewer than none, and is refused once it is read, gives nothing back."""
+        self._items.take(max(items, 0))
 
     def charge_tokens(self, tokens: int) -> None:
         """Takes tokens that engines were given."""

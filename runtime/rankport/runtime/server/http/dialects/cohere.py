@@ -21,6 +21,7 @@ class CohereRerank(Form):
     top_n: Annotated[int, Field(ge=1)] | None = None
     max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] | None = None
+    return_documents: bool | None = None  # of its first clients, and of LiteLLM
 
 
 async def _rerank(call: Call, form: CohereRerank) -> Reply:
@@ -30,7 +31,12 @@ async def _rerank(call: Call, form: CohereRerank) -> Reply:
         scored = await score_texts(call, served, form.query, form.documents, "truncate")
     scores = scored.result.scores
     results = [
-        {"index": index, "relevance_score": float(scores[index])} for index in best_first(scores, form.top_n)
+        {
+            "index": index,
+            "relevance_score": float(scores[index]),
+            **({"document": {"text": form.documents[index]}} if form.return_documents else {}),
+        }
+        for index in best_first(scores, form.top_n)
     ]
     said = {"model": scored.model.name, "score_kind": scored.result.score_kind}
     return Reply({"id": str(uuid4()), "results": results, "meta": _meta(scored), **said}, scored.headers())

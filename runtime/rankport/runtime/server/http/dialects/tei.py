@@ -1,5 +1,6 @@
-"""text-embeddings-inference: `/rerank`, `/predict`, `/embed`. Answers are bare lists: headers say the rest."""
+"""text-embeddings-inference: `/rerank`, `/predict`, `/embed`, `/`. Answers are bare lists: headers say the rest."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from rankport.protos.wording import counted
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.encoding import encode_texts
-from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, refuse
+from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, TopN, refuse
 from rankport.runtime.server.http.scoring import all_scored, best_first, score_texts, scores_as
 
 
@@ -42,10 +43,11 @@ class TeiRerank(TeiOptions):
     texts: Texts
     raw_scores: bool = False
     return_text: bool = False
+    top_n: TopN = None  # which LiteLLM sends; 0: all
 
 
 class TeiPredict(TeiOptions):
-    """Request of `/predict`: a text, texts as lists of one, or pairs as lists of two."""
+    """Request of `/predict`: a text, or a pair as a list of two; or a list of such lists, of one text or two."""
 
     inputs: str | Annotated[list[Annotated[list[str], FAIL_FAST]], FAIL_FAST] | Texts
     raw_scores: bool = False
@@ -70,7 +72,7 @@ async def _rerank(call: Call, form: TeiRerank) -> Reply:
             "score": float(scores[index]),
             **({"text": form.texts[index]} if form.return_text else {}),
         }
-        for index in best_first(scores, None)
+        for index in best_first(scores, form.top_n)
     ]
     return Reply(body, scored.headers(not form.raw_scores))
 
@@ -94,16 +96,20 @@ async def _predict(call: Call, form: TeiPredict) -> Reply:
 
 
 def _inputs(inputs: "str | list[str] | list[list[str]]") -> tuple[list[str | tuple[str, str]], bool]:
-    """Reads texts and pairs, and says whether there is one that does not stand in a list."""
+    """Reads texts and pairs, and says whether there is one alone, whose labels are no list of lists."""
     if isinstance(inputs, str):
         return [inputs], True
-    texts: list[str | tuple[str, str]] = []
-    for index, entry in enumerate(inputs):
-        parts = [entry] if isinstance(entry, str) else entry
-        if len(parts) not in (1, 2):
-            raise InvalidRequest(f"inputs[{index}] has {counted(len(parts), 'text')}: give one, or a pair")
-        texts.append(parts[0] if len(parts) == 1 else (parts[0], parts[1]))
-    return texts, False
+    if inputs and isinstance(inputs[0], str):
+        return [_text_or_pair("inputs", inputs)], True  # forms let no mixture through
+    return [_text_or_pair(f"inputs[{index}]", entry) for index, entry in enumerate(inputs)], False
+
+
+def _text_or_pair(place: str, texts: Sequence[str]) -> str | tuple[str, str]:
+    if len(texts) not in (1, 2):
+        raise InvalidRequest(
+            f"{place} has {counted(len(texts), 'text')}: give one, or a pair; several texts are lists in a list"
+        )
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
 async def _embed(call: Call, form: TeiEmbed) -> Reply:

@@ -1,12 +1,14 @@
 """`build` and `encode` from Python: as the commands of those names, with a bundle, a loaded encoder or a served one."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, PairingError
+from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.jobs.items_file import BadRow
 from rankport.runtime.store.opening import open_store
@@ -51,6 +53,30 @@ def test_a_loaded_and_a_served_encoder_make_the_same_tokens(
             served = other.namespace(encoder.fingerprint)
             for key in ROWS:
                 np.testing.assert_allclose(served.get_many([key])[0], tokens.get_many([key])[0], atol=1e-3)
+
+
+class ClientOfBefore(Client):
+    """Client that asked what its model is before the name came to mean another one."""
+
+    def describe(self, timeout_s: float | None = None) -> ModelDescription:
+        return replace(super().describe(timeout_s), fingerprint="before")
+
+
+def test_a_served_name_that_moves_to_another_encoder_ends_the_job(
+    encoder_bundle: Bundle, items: Path, tmp_path: Path
+) -> None:
+    with (
+        ItemEncoder.load(encoder_bundle) as encoder,
+        Server({"encoder": encoder}, ServerConfig(port=0)) as server,
+        ClientOfBefore(server.address, "encoder") as client,
+        open_store(tmp_path / "tokens.lmdb", create=True) as store,
+    ):
+        with pytest.raises(
+            PairingError, match=f"encoder {encoder.fingerprint} answered where before did before"
+        ):
+            encode(client, items, store)
+        assert not list(store.namespace("before").keys())
+        assert len(client.encode(["nurse"], fingerprint=encoder.fingerprint)) == 1
 
 
 def test_columns_and_bad_rows_are_those_of_the_command(encoder_bundle: Bundle, tmp_path: Path) -> None:

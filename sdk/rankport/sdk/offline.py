@@ -91,6 +91,7 @@ def encode(
     Raises:
         InvalidRequest: an option, format or column that there is not, or a file that broke off.
         NotFound: no such file.
+        PairingError: a served name came to mean another encoder meanwhile.
         BundleError, StoreError, BackendError: bundle, store or encoder failed as a whole; a rerun continues.
     """
     columns = from_keywords(FileColumns, options)
@@ -112,14 +113,16 @@ def encode(
             source = of_side(opened.enter_context(load_encoder(encoder, engine)), side)
         if not isinstance(store, TokenStore):
             store = opened.enter_context(open_store(store, create=True))
+        rows = sources.rows()
         return run_encode_job(
             source,
             namespace_of(store, source),
-            sources.rows(),
+            rows,
             config,
             on_progress=on_progress,
             on_bad_row=on_bad_row,
             owns=sources.owns,
+            strays=lambda: rows.strays,
         )
 
 
@@ -161,7 +164,7 @@ class _Queries:
 
 
 class _ServedEncoder:
-    """Encoder of a server, as the job takes it."""
+    """Encoder of a server, as the job takes it: the one that a name meant at first, and no other."""
 
     def __init__(self, client: Client, side: Side | None) -> None:
         self._client, self._side = client, side
@@ -175,4 +178,5 @@ class _ServedEncoder:
         return self._description
 
     def encode(self, texts: Any, /, *, truncation: Truncation) -> NDArray[np.floating]:
-        return self._client.encode(texts, truncation=truncation, side=self._side)
+        wanted = self._description.fingerprint
+        return self._client.encode(texts, truncation=truncation, side=self._side, fingerprint=wanted)

@@ -55,15 +55,17 @@ class Reads(Calls):
         *,
         truncation: Truncation = "error",
         side: Side | None = None,
+        fingerprint: str | None = None,
         priority: Priority | None = None,
     ) -> NDArray[np.floating]:
         """Encodes texts to tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`, and
-        `Towers.encode`, which reads them as items unless `side` says query.
+        `Towers.encode`, which reads them as items unless `side` says query. With the `fingerprint` of a bundle,
+        as `describe` tells it, `PairingError` where a name has come to mean another one.
         """
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation, side)
         response = self._answer(lambda to: to.embedding.Encode, request, timeout_s, priority)
-        return wire.encode_result(response)
+        return wire.encode_result(response, fingerprint)
 
     def lookup(
         self, keys: Iterable[str], timeout_s: float | None = None, *, priority: Priority | None = None
@@ -114,13 +116,14 @@ class ReadsInLoops(CallsInLoops):
         *,
         truncation: Truncation = "error",
         side: Side | None = None,
+        fingerprint: str | None = None,
         priority: Priority | None = None,
     ) -> NDArray[np.floating]:
         """Encodes as `Client.encode`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation, side)
         response = await self._answer(lambda to: to.embedding.Encode, request, timeout_s, priority)
-        return wire.encode_result(response)
+        return wire.encode_result(response, fingerprint)
 
     async def lookup(
         self, keys: Iterable[str], timeout_s: float | None = None, *, priority: Priority | None = None

@@ -83,6 +83,8 @@ UUID_TEXT = "0ed38662-9653-4ce9-809c-eefa7b92d857"
 IDS = {
     "large string": (pyarrow.array(["a"], pyarrow.large_string()), "a"),
     "dictionary": (pyarrow.array(["a"]).dictionary_encode(), "a"),
+    "dictionary of dates": (pyarrow.array([date(2024, 2, 29)]).dictionary_encode(), "2024-02-29"),
+    "runs": (pyarrow.RunEndEncodedArray.from_arrays([1], pyarrow.array(["a"])), "a"),
     "uint64": (pyarrow.array([2**64 - 1], pyarrow.uint64()), "18446744073709551615"),
     "decimal": (pyarrow.array([Decimal("12.50")]), "12.50"),
     "wide decimal": (pyarrow.array([Decimal(10**30)], pyarrow.decimal256(40, 0)), "1" + "0" * 30),
@@ -97,8 +99,13 @@ IDS = {
 @pytest.mark.parametrize("name", IDS)
 def test_scalar_with_one_exact_text_is_an_id(tmp_path: Path, name: str) -> None:
     column, text = IDS[name]
-    parquet.write_table(pyarrow.table({"id": column, "text": ["x"]}), tmp_path / "x.parquet")
-    assert list(open_items(tmp_path / "x.parquet").rows()) == [ItemRow(1, text, "x")]
+    both = pyarrow.table({"id": column, "text": ["x"]})
+    with pyarrow.ipc.new_file(tmp_path / "x.arrow", both.schema) as file:
+        file.write_table(both)
+    assert list(open_items(tmp_path / "x.arrow").rows()) == [ItemRow(1, text, "x")]
+    if name != "runs":  # which Parquet has not
+        parquet.write_table(both, tmp_path / "x.parquet")
+        assert list(open_items(tmp_path / "x.parquet").rows()) == [ItemRow(1, text, "x")]
 
 
 NO_IDS = {

@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.encode_job import (
     EncodeJobConfig,
     EncodeProgress,
@@ -16,6 +18,7 @@ from rankport.runtime.jobs.encode_job import (
     run_encode_job,
 )
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.sources import ItemSources
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
@@ -127,6 +130,29 @@ def test_only_what_the_job_owns_is_pruned(encoder: HashEncoder, namespace: Token
     report = run_encode_job(encoder, namespace, rows[:1], config, owns=lambda key: key != "i2")
     assert report.pruned == 1
     assert sorted(namespace.keys()) == ["i0", "i2"]
+
+
+def test_a_bad_row_without_an_id_keeps_the_items_of_every_shard(
+    encoder: HashEncoder, namespace: TokenNamespace, tmp_path: Path
+) -> None:
+    path, names = tmp_path / "items.jsonl", [f"i{number}" for number in range(8)]
+    lines = [f'{{"id": "{name}", "text": "{name}"}}\n' for name in names]
+    for last, pruned in ((lines[0], 0), ('{"id": "i0", ', 0), ("", 1)):
+        path.write_text("".join(lines[1:]) + last)
+        total = 0
+        for index in (1, 2, 3):
+            sources = ItemSources.open([path], FileColumns(shard=f"{index}/3"))
+            rows = sources.rows()
+            total += run_encode_job(
+                encoder,
+                namespace,
+                rows,
+                EncodeJobConfig(prune=True),
+                owns=sources.owns,
+                strays=lambda rows=rows: rows.strays,  # type: ignore[misc]
+            ).pruned
+        assert total == pruned
+        assert len(namespace) == len(names) - pruned
 
 
 def test_prune_is_refused_where_ids_are_unreadable_or_nothing_was_usable(

@@ -1,5 +1,6 @@
 """`ItemSources`: files, folders, patterns, URLs and shards."""
 
+import bz2
 import gzip
 import re
 from collections.abc import Sequence
@@ -56,6 +57,53 @@ def test_folders_and_patterns_are_their_files_by_name(tmp_path: Path) -> None:
     assert ids(rows(str(tmp_path / "**" / "*.csv"))) == ["1", "2", "3"]
     assert ids(rows(str(tmp_path / "?.csv"), tmp_path / "c.jsonl")) == ["1", "4"]
     assert ItemSources.open([tmp_path], COLUMNS).count() == 4
+
+
+BESIDE = (
+    "_temporary/0/part-0.csv",
+    "a/.ipynb_checkpoints/part-0-checkpoint.csv",
+    "._part-0.csv",
+    "_day=1/.part-0.csv.swp.csv",
+)
+
+
+def test_what_tools_leave_beside_their_rows_is_left_out(tmp_path: Path) -> None:
+    for name in BESIDE:
+        write(tmp_path / name, "1", "old")
+    write(tmp_path / "_day=1" / "part-0.csv", "1")
+    write(tmp_path / "a" / "_day=2" / "part-0.csv", "2")
+    url = f"file://{tmp_path}"
+    for source in (tmp_path, tmp_path / "*", tmp_path / "**", tmp_path / "**/*.csv", url, f"{url}/**/*.csv"):
+        assert ids(rows(source)) == ["1", "2"]
+    for source in (tmp_path / "_temp*/**/*.csv", tmp_path / "_temporary", f"{url}/_temp*"):
+        assert ids(rows(source)) == ["1", "old"]
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotFound, match=r"no items file .*gone\.csv"):
+        rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("log", "kind"),
+    [("_delta_log/0.json", "Delta"), (".hoodie/x", "Hudi"), ("metadata/v1.metadata.json", "Iceberg")],
+)
+def test_a_table_whose_log_says_which_files_count_is_refused(tmp_path: Path, log: str, kind: str) -> None:
+    table = tmp_path / "lake" / "table"
+    write(table / "data" / "a.csv", "1")
+    (table / log).parent.mkdir()
+    (table / log).touch()
+    for source, told in ((tmp_path, table), (table, table), (f"file://{table}", f"file://{table}")):
+        with pytest.raises(InvalidRequest, match=f"^{told} is a table of {kind}, whose log says"):
+            rows(source)
+    assert ids(rows(table / "**" / "*.csv")) == ["1"]
+
+
+def test_files_in_a_folder_that_are_compressed_otherwise_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "1")
+    (tmp_path / "b.csv.bz2").write_bytes(bz2.compress(b"id,text\n2,two\n"))
+    with pytest.raises(InvalidRequest, match=r"b\.csv\.bz2 is no text, it is compressed by bzip2: unpack it"):
+        rows(tmp_path)
+    (tmp_path / "b.csv.bz2").rename(tmp_path / "b.bz2")
+    assert ids(rows(tmp_path)) == ["1"]
 
 
 def test_what_a_url_stands_for_is_read(tmp_path: Path) -> None:
@@ -234,6 +282,11 @@ def test_lance_datasets_are_read(tmp_path: Path) -> None:
     lance.write_dataset(table, str(tmp_path / "a.lance"))
     assert rows(tmp_path / "a.lance") == [ItemRow(1, "7", "seven"), ItemRow(2, "8", "eight")]
     assert ItemSources.open([tmp_path / "a.lance"], COLUMNS).count() == 2
+    assert ids(rows(tmp_path)) == ids(rows(tmp_path / "*.lance")) == ["7", "8"]
+    with pytest.raises(
+        InvalidRequest, match=r"a\.lance: datasets of Lance are read from folders that are here"
+    ):
+        rows(f"file://{tmp_path}")
     (tmp_path / "b.lance").mkdir()
     with pytest.raises(InvalidRequest, match=r"b\.lance cannot be read as Lance"):
         rows(tmp_path / "b.lance")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_items, checked_text, of_single_item
 from rankport.protos.columns import ItemColumns
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, PairingError
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.items import items_message, items_value, query_message, query_value
 from rankport.protos.messages.tensors import float32_array, tensor_array, tensor_message
@@ -191,9 +191,17 @@ def encode_response(embeddings: NDArray[np.floating], fingerprint: str) -> pb.En
 
 
 def encode_result(
-    response: pb.EncodeResponse | pb.EncodeStreamResponse | pb.LookupResponse,
+    response: pb.EncodeResponse | pb.EncodeStreamResponse | pb.LookupResponse, fingerprint: str | None = None
 ) -> NDArray[np.floating]:
-    """Reads the embedding tokens [texts, k, hidden] of a response; `InvalidRequest` if they have another shape."""
+    """Reads the embedding tokens [texts, k, hidden] of a response.
+
+    Raises `InvalidRequest` if they have another shape, `PairingError` if they are of another `fingerprint` than given.
+    """
+    if fingerprint not in (None, response.fingerprint):
+        raise PairingError(
+            f"encoder {response.fingerprint} answered where {fingerprint} did before: its model was replaced, or its "
+            "name moved to another version; describe it anew, and begin again"
+        )
     embeddings = tensor_array(response.embeddings, "embeddings")
     if embeddings.ndim != 3:
         raise InvalidRequest(f"embeddings has shape {list(embeddings.shape)}; expected [texts, k, hidden]")

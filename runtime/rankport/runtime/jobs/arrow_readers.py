@@ -168,11 +168,19 @@ def _converts(schema: Any, columns: Sequence[str], uuids: Set[str]) -> dict[str,
     return {name: _uuid if name in uuids else _convert_of(schema.field(name).type) for name in columns}
 
 
+def _values_type(kind: Any) -> Any:
+    """Returns the type of a column's values, which its dictionary has, or the ends of its runs leave out."""
+    from pyarrow import types
+
+    encoded = types.is_dictionary(kind) or types.is_run_end_encoded(kind)
+    return kind.value_type if encoded else kind
+
+
 def _types(schema: Any) -> dict[str, ColumnType]:
     from pyarrow import types
 
     def of(kind: Any) -> ColumnType:
-        values = kind.value_type if types.is_dictionary(kind) else kind
+        values = _values_type(kind)
         inexact = types.is_floating(values) or types.is_boolean(values) or types.is_duration(values)
         return ColumnType(str(kind), types.is_nested(values), not inexact)
 
@@ -207,9 +215,10 @@ def _arrow_batches(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[An
 def _convert_of(type_: Any) -> Convert:
     from pyarrow import types
 
+    values = _values_type(type_)
     # A duration is a number of what unit its column says: no text of it stands for itself.
-    if types.is_date(type_) or types.is_time(type_) or types.is_timestamp(type_):
-        return _moment
+    if types.is_date(values) or types.is_time(values) or types.is_timestamp(values):
+        return _moment if values == type_ else _encoded_moment
     return _plain
 
 
@@ -231,6 +240,10 @@ def _moment(scalar: Any) -> object:
     if text.startswith(_OUT_OF_RANGE):
         raise ValueError("no calendar has it")
     return Moment(str(scalar.type), text)
+
+
+def _encoded_moment(scalar: Any) -> object:
+    return _moment(scalar.value) if scalar.is_valid else None
 
 
 def _record(row: int, batch: Any, index: int, converts: Mapping[str, Convert]) -> Record | BadRow:

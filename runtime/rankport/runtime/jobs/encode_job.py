@@ -90,10 +90,12 @@ def run_encode_job(
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,
     owns: Callable[[str], bool] = lambda _: True,
+    strays: Callable[[], int] = lambda: 0,
 ) -> EncodeReport:
     """Encodes the rows whose content hash is not stored yet. Both callbacks run in the caller's thread.
 
-    Only keys that the job `owns` are pruned: those of its shard.
+    Only keys that the job `owns` are pruned, those of its shard, and none where bad rows of other shards, `strays`, may
+    be of its items.
 
     Memory: a few windows of rows, and digests of all ids of the input (to tell duplicates, and for `prune`).
 
@@ -110,7 +112,7 @@ def run_encode_job(
         StoredBehind(namespace.put_many, _BATCHES_BEHIND) as storing,
         closing(read_ahead(windows(rows, config.window_rows), _WINDOWS_AHEAD)) as ahead,
     ):
-        job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row, owns)
+        job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row, owns, strays)
         for _, window in ahead:
             job.take(window)
         return job.finish()
@@ -136,6 +138,7 @@ class _Job:
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
         owns: Callable[[str], bool],
+        strays: Callable[[], int],
     ) -> None:
         self._encoder = RowEncoder(
             encoder, config.truncation, config.max_failures_in_a_row, namespace.spec.numpy_dtype
@@ -145,7 +148,7 @@ class _Job:
         self._config = config
         self._on_progress = on_progress
         self._on_bad_row = on_bad_row
-        self._owns = owns
+        self._owns, self._strays = owns, strays
         self._started_s = time.perf_counter()
         self._counts = _Counts()
         self._first_bad: list[BadRow] = []
@@ -276,8 +279,8 @@ class _Job:
             )
 
     def _why_not_prune(self) -> str:
-        if self._counts.bad_without_id:
-            rows = counted(self._counts.bad_without_id, "bad row")
+        if unknown := self._counts.bad_without_id + self._strays():
+            rows = counted(unknown, "bad row")
             return f"{rows} without a readable id may be of stored items"
         if self._storing.stored + self._counts.unchanged + self._counts.deleted == 0:
             return "the input has no usable row"

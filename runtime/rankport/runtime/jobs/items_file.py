@@ -53,6 +53,15 @@ _SUFFIXES: Mapping[str, FileFormat] = {
     ".ipc": "arrow",
     ".lance": "lance",
 }
+_COMPRESSED = {
+    ".gz",
+    ".gzip",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".lz4",
+    ".zip",
+}  # gzip is read, others are told by what they hold
 _YES, _NO = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"", "false", "f", "no", "n", "0"})
 _FILE_ERRORS = (OSError, EOFError, zlib.error)
 _ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
@@ -222,7 +231,7 @@ class _BadValueError(ValueError):
 
 def format_of(name: str) -> FileFormat | None:
     """Tells the format of a file by its name; None where that says none."""
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() != ".gz"]
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() not in _COMPRESSED]
     return _SUFFIXES.get(suffixes[-1] if suffixes else "")
 
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import has_magic
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
 from rankport.runtime.jobs.items_file import format_of
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -33,16 +35,37 @@ def files_behind(url: str) -> list[str]:
 
         files, path = fsspec.core.url_to_fs(url)
         files.invalidate_cache()  # a process that runs on keeps what was listed before
+        scheme = url.partition("://")[0]
         if has_magic(path) and not files.exists(path):
-            found = sorted(files.glob(path))
+            matched = sorted(files.glob(path, detail=True).items())
+            found = [
+                file
+                for name, about in matched
+                if not lies_beside(path, name)
+                for file in (_files_in(files, scheme, name) if about["type"] == "directory" else [name])
+            ]
         elif files.isdir(path):
-            found = sorted(name for name in files.find(path) if format_of(name))
+            found = _files_in(files, scheme, path)
         else:
             return [url]
     if not found:
-        raise NotFound(f"no items at {url}")
-    scheme = url.partition("://")[0]
-    return [f"{scheme}://{name}" if "://" not in name else name for name in found]
+        raise NotFound(f"no items at {url}: {NO_FILE}")
+    names = list(dict.fromkeys(_with_scheme(scheme, name) for name in found))
+    lance = next((name for name in names if format_of(name) == "lance"), None)
+    if lance is not None:
+        raise InvalidRequest(f"{lance}: datasets of Lance are read from folders that are here: copy it first")
+    return names
+
+
+def _files_in(files: Any, scheme: str, folder: str) -> list[str]:
+    below = _with_scheme(scheme, folder.rstrip("/") + "/")
+    names = (_with_scheme(scheme, name).removeprefix(below) for name in files.find(folder))
+    return [name if "://" in name else below + name for name in item_files(below, names)]
+
+
+def _with_scheme(scheme: str, name: str) -> str:
+    """Writes a name that a file system gives as a URL."""
+    return name if "://" in name else f"{scheme}://{name}"
 
 
 @contextmanager
@@ -74,6 +97,8 @@ def _reached(url: str) -> Iterator[None]:
         import fsspec  # noqa: F401
     try:
         yield
+    except RankportError:
+        raise
     except FileNotFoundError as error:
         raise NotFound(f"no items file {url}") from error
     except (ImportError, ValueError) as error:

@@ -1,13 +1,15 @@
 """`ItemSources`: the rows of several files, folders, patterns and URLs in one order, or a shard of them.
 
-Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too; a pattern
-(`*`, `?`, `**`) what it finds, by name; a URL what `remote_files` finds there. A file behind a URL is copied here while
-it is read, and its copy deleted then, so that it is one file from its first row to its last.
+Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too, as
+`folder_files` tells them; a pattern (`*`, `?`, `**`) what it finds, by name; a URL what `remote_files` finds there. A
+file behind a URL is copied here while it is read, and its copy deleted then, so that it is one file from its first row
+to its last.
 
 A shard takes the items whose id hashes to it, and of bad rows without an id those whose line falls on it: each row is
 one shard's, whichever file it lies in.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
 
@@ -50,6 +53,21 @@ class Shard:
         """Says whether an item is of this shard."""
         digest = blake2b(key.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") % self.of == self.index
+
+
+class SourceRows(Iterator[ItemRow | BadRow]):
+    """Rows of a shard as they are read, or all; counts the bad rows of other shards that may be of its items."""
+
+    def __init__(self, rows: Iterator[ItemRow | BadRow], shard: Shard | None) -> None:
+        self.strays = 0  # bad rows without an id, so far, that are other shards'
+        self._rows, self._shard = rows, shard
+
+    def __next__(self) -> ItemRow | BadRow:
+        for row in self._rows:
+            if self._shard is None or self._shard.has(row):
+                return row
+            self.strays += row.id is None
+        raise StopIteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ class ItemSources:
         if not sources:
             raise InvalidRequest("no items: name at least one file")
         shard = None if columns.shard is None else Shard.parse(columns.shard)
-        names = tuple(dict.fromkeys(name for source in sources for name in _files_of(str(source), columns)))
+        names = tuple(dict.fromkeys(name for source in sources for name in _files_of(str(source))))
         for name in names:
             allowed(name)
         return cls(names, columns, shard)
@@ -101,14 +119,9 @@ class ItemSources:
                 with self._file(name):
                     pass
 
-    def rows(self) -> Iterator[ItemRow | BadRow]:
-        """Yields the rows of all files in order. Raises as `ItemsFile.rows`, and `NotFound` for a file that went."""
-        for name in self.names:
-            with self._file(name) as file:
-                told = name if len(self.names) > 1 else ""
-                for row in file.rows():
-                    if self.shard is None or self.shard.has(row):
-                        yield replace(row, file=told) if told else row
+    def rows(self) -> "SourceRows":
+        """Gives the rows of all files in order. They raise as `ItemsFile.rows`, and `NotFound` for a file that went."""
+        return SourceRows(self._all_rows(), self.shard)
 
     def owns(self, key: str) -> bool:
         """Says whether an item is of these sources' shard, or would be."""
@@ -138,6 +151,12 @@ class ItemSources:
             )
         return tuple(ItemsFile.open(name, **_own(self.columns)) for name in self.names)
 
+    def _all_rows(self) -> Iterator[ItemRow | BadRow]:
+        for name in self.names:
+            with self._file(name) as file:
+                told = name if len(self.names) > 1 else ""
+                yield from (replace(row, file=told) if told else row for row in file.rows())
+
     @contextmanager
     def _file(self, name: str) -> Iterator[ItemsFile]:
         if not is_url(name):
@@ -154,17 +173,27 @@ def _own(columns: FileColumns) -> dict[str, Any]:
     return given
 
 
-def _files_of(source: str, columns: FileColumns) -> list[str]:
+def _files_of(source: str) -> list[str]:
     """Finds the files that a source stands for, by name."""
     if is_url(source):
         return files_behind(source)
-    path = Path(source)
-    if path.is_dir() and format_of(source) != "lance":
-        found = sorted(str(each) for each in path.rglob("*") if each.is_file() and format_of(each.name))
-    elif has_magic(source) and not path.exists():
-        found = sorted(glob(source, recursive=True))
+    if _is_folder(source):
+        found = _files_in(source)
+    elif has_magic(source) and not Path(source).exists():
+        names = (name for name in sorted(glob(source, recursive=True)) if not lies_beside(source, name))
+        found = [file for name in names for file in (_files_in(name) if _is_folder(name) else [name])]
     else:
         return [source]  # which `ItemsFile.open` misses by name if it is not there
     if not found:
-        raise NotFound(f"no items in {source}: no file of a format that its name tells")
+        raise NotFound(f"no items in {source}: {NO_FILE}")
     return found
+
+
+def _files_in(folder: str) -> list[str]:
+    paths = [path for path in Path(folder).rglob("*") if path.is_file() or path.is_symlink()]
+    names = [path.relative_to(folder).as_posix() for path in paths if not path.is_dir()]
+    return [os.path.join(folder, name) for name in item_files(folder, names)]
+
+
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name) and format_of(name) != "lance"

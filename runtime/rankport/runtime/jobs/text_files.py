@@ -32,6 +32,7 @@ _OTHERS = {  # how files that are no text begin: what they are, and what to do
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", _UNPACK),
     b"\xfd7zXZ\x00": ("compressed by xz", _UNPACK),
     b"BZh91AY&SY": ("compressed by bzip2", _UNPACK),
+    b"\x04\x22\x4d\x18": ("compressed by lz4", _UNPACK),
 }
 
 

@@ -104,14 +104,16 @@ def run_task(
     with places.opened(task.store) as store:
         if not encoder.fingerprint:
             raise StoreError("the encoder has no fingerprint: export it anew")
+        rows = sources.rows()
         return run_encode_job(
             encoder,
             namespace_of(store, encoder),
-            sources.rows(),
+            rows,
             _config(task),
             on_progress=on_progress,
             on_bad_row=on_bad_row,
             owns=sources.owns,
+            strays=lambda: rows.strays,
         )
 
 

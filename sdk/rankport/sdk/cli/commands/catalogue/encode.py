@@ -147,15 +147,16 @@ def encode(
     ):
         namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
         with show_progress(console, sources.count()) as on_progress:
-            history = JobHistory()
+            history, rows = JobHistory(), sources.rows()
             report = run_encode_job(
                 history.watched(source),
                 namespace,
-                sources.rows(),
+                rows,
                 config,
                 on_progress=both(history.take_progress, on_progress),
                 on_bad_row=both(history.take_bad_row, on_bad_row),
                 owns=sources.owns,
+                strays=lambda: rows.strays,
             )
         stored = len(namespace)
         failure = failure_of(report, max_bad_rows)

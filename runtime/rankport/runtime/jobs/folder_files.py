@@ -1,0 +1,63 @@
+"""Files of a folder that hold items, told by their names alone: of folders that are here, and of those behind URLs.
+
+Leaves out what tools put beside the rows that they write: names that start with a dot or an underscore (`_temporary` of
+Spark, `.ipynb_checkpoints`, `._items.csv`), as Spark and pyarrow do, but for partitions (`_day=…`). A table whose log
+says which of its files count is refused: the others hold rows that were deleted or replaced.
+"""
+
+from collections.abc import Iterable
+from glob import has_magic
+from typing import Final
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.items_file import format_of
+
+NO_FILE: Final = "no file of a format that its name tells; others are read by a pattern and --format"
+"""Words for a folder without any."""
+
+_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
+
+
+def item_files(folder: str, names: Iterable[str]) -> list[str]:
+    """Finds those that hold items among the names, below a folder, of all its files; a Lance dataset is one.
+
+    Raises `InvalidRequest` for a table.
+    """
+    found: dict[str, None] = {}
+    for name in sorted(names):
+        parts = name.split("/")
+        _check_no_table(folder, parts)
+        if any(map(is_beside, parts)):
+            continue
+        dataset = next((at for at, part in enumerate(parts[:-1], 1) if format_of(part) == "lance"), 0)
+        if dataset or format_of(name):
+            found["/".join(parts[:dataset] if dataset else parts)] = None
+    return list(found)
+
+
+def is_beside(name: str) -> bool:
+    """Says whether a file, or a folder, of that name holds no items."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def lies_beside(pattern: str, name: str) -> bool:
+    """Says whether a pattern found what holds no items, and did not ask for it."""
+    parts = pattern.split("/")
+    first = next(at for at, part in enumerate(parts) if has_magic(part))
+    return not any(map(is_beside, parts[first:])) and any(map(is_beside, name.split("/")[first:]))
+
+
+def _check_no_table(folder: str, parts: list[str]) -> None:
+    log = next((part for part in parts[:-1] if part in _LOGS), None)
+    if log is not None:
+        kind, above = _LOGS[log], parts[: parts.index(log)]
+    elif len(parts) > 1 and parts[-2] == _ICEBERG[0] and parts[-1].endswith(_ICEBERG[1]):
+        kind, above = "Iceberg", parts[:-2]
+    else:
+        return
+    table = "/".join([folder.rstrip("/"), *above])
+    raise InvalidRequest(
+        f"{table} is a table of {kind}, whose log says which of its files count: write its rows to Parquet with a tool "
+        f"that reads it, or give the pattern '{table}/**/*.parquet' to read all files that lie there"
+    )

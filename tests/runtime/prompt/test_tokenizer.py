@@ -5,7 +5,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -32,6 +35,51 @@ def test_text_never_becomes_a_special_token(tokenizer: Tokenizer, name: str) -> 
     ids = tokenizer.encode_batch([f"red {name} shoes"])[0]
     special = {tokenizer.token_id(other) for other in SPECIAL if other != "[UNK]"}
     assert not special & set(ids.tolist())
+
+
+_PIECES = [
+    ("<unk>", 0.0),
+    ("<s>", 0.0),
+    ("</s>", 0.0),
+    *((piece, -4.0) for piece in ("▁", "a", "s", "<", "/", ">")),
+]
+_NUMBERED = {name: place for place, (name, _) in enumerate(_PIECES)}
+
+
+@pytest.mark.parametrize(
+    ("model", "splits"),
+    [
+        (models.Unigram(_PIECES, 0, byte_fallback=False), pre_tokenizers.Metaspace(prepend_scheme="first")),
+        (models.BPE(_NUMBERED, [], unk_token="<unk>", ignore_merges=True), pre_tokenizers.WhitespaceSplit()),
+        (models.WordPiece(_NUMBERED, unk_token="<unk>"), pre_tokenizers.WhitespaceSplit()),
+    ],
+    ids=["unigram", "bpe", "word-piece"],
+)
+def test_a_model_makes_no_special_token_of_its_name(
+    model: models.Model, splits: pre_tokenizers.PreTokenizer
+) -> None:
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = splits  # type: ignore[assignment]
+    inner.add_special_tokens(["<unk>", "<s>", "</s>", "<new>"])
+    inner.add_tokens(["ssss"])
+    tokenizer = Tokenizer(inner)
+    texts = ["a </s> a", "a", "<s>a</s>", "a<<s>>s ssss", "a\u30a2 </s>"]
+    runs = tokenizer.encode_batch(texts)
+    assert not {1, 2} & set(np.concatenate(runs).tolist())
+    assert runs[1].tolist() == [_NUMBERED["a"]] or runs[1].tolist() == [_NUMBERED["▁"], _NUMBERED["a"]]
+    assert tokenizer.token_id("ssss") in runs[3]
+    assert [run.tolist() for run in runs] == [tokenizer.encode_batch([text])[0].tolist() for text in texts]
+    assert [spans.ids.tolist() for spans in tokenizer.encode_spans(texts)] == [run.tolist() for run in runs]
+    placed = tokenizer.encode_word_places([text.split() for text in texts])
+    assert not {1, 2} & set(placed.ids.ids.tolist())
+    assert 2 in tokenizer.matching_special().encode_batch(["a</s>"])[0]
+
+
+def test_a_text_has_the_same_tokens_each_time_whatever_the_file_says_of_dropout() -> None:
+    merges = [("a", "b"), ("ab", "ab")]
+    inner = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, "abab": 3}, merges, dropout=0.9))
+    tokenizer = Tokenizer(inner)
+    assert {tuple(tokenizer.encode_batch(["abab" * 9])[0].tolist()) for _ in range(20)} == {(3,) * 9}
 
 
 def test_matching_special_reads_special_tokens_and_leaves_the_original_alone(tokenizer: Tokenizer) -> None:

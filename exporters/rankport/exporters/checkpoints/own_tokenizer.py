@@ -11,6 +11,7 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.protos.errors import CheckpointError
 from rankport.protos.wording import counted
+from rankport.runtime.prompt.tokenizer import without_dropout
 
 _TEXTS = ("½ ﬁ １", "a job", " a  b\tc\n", "Café & Söhne", "東京", "e\u0301", "don't")
 """Texts that one pipeline reads otherwise than another: compatibility forms, white space, accents, apostrophes."""
@@ -31,20 +32,27 @@ def own_tokenizer(file: Path) -> Any:
     """
     try:
         with quiet():
-            if (file.parent / "tokenizer_config.json").is_file():
-                return transformers.AutoTokenizer.from_pretrained(
-                    file.parent,
-                    local_files_only=True,
-                    trust_remote_code=False,  # unsaid, transformers asks whoever is at the terminal
-                    config=_unknown_config(file.parent),
-                )
-            return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
+            loaded = _loaded(file)
+            if (inner := getattr(loaded, "backend_tokenizer", None)) is not None:
+                without_dropout(inner)
+            return loaded
     except Exception as error:  # the classes raise whatever they like
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{file.parent}: transformers cannot load this tokenizer: {reason:.200}: correct tokenizer_class in "
             "tokenizer_config.json, or remove that file if tokenizer.json alone is right"
         ) from error
+
+
+def _loaded(file: Path) -> Any:
+    if (file.parent / "tokenizer_config.json").is_file():
+        return transformers.AutoTokenizer.from_pretrained(
+            file.parent,
+            local_files_only=True,
+            trust_remote_code=False,  # unsaid, transformers asks whoever is at the terminal
+            config=_unknown_config(file.parent),
+        )
+    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
 
 
 def reads_otherwise(file: Path) -> str | None:
@@ -54,7 +62,7 @@ def reads_otherwise(file: Path) -> str | None:
     they are, which the files of published checkpoints take apart. None too where transformers cannot load it.
     """
     with suppress(CheckpointError):
-        own, alone = own_tokenizer(file), tokenizers.Tokenizer.from_file(str(file))
+        own, alone = own_tokenizer(file), without_dropout(tokenizers.Tokenizer.from_file(str(file)))
         alone.no_padding()
         alone.no_truncation()
         for text in _TEXTS:
@@ -94,7 +102,7 @@ def writes_otherwise(file: Path) -> str | None:
     merged pairs. None too where transformers cannot load it.
     """
     with suppress(CheckpointError):
-        own, alone = own_tokenizer(file), tokenizers.Tokenizer.from_file(str(file))
+        own, alone = own_tokenizer(file), without_dropout(tokenizers.Tokenizer.from_file(str(file)))
         for text in (*_TEXTS, *_WRITTEN):
             ids = alone.encode(text, add_special_tokens=False).ids
             ours, theirs = alone.decode(ids), own.decode(ids, skip_special_tokens=True)

@@ -12,7 +12,7 @@ import tokenizers
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, unlisted_tokens
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.prompt.tokenizer import Tokenizer, without_dropout
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
@@ -68,7 +68,7 @@ def owner_encode(file: Path) -> Encode:
         return lambda texts: [
             list(map(int, ids)) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]
         ]
-    inner = tokenizers.Tokenizer.from_file(str(file))
+    inner = without_dropout(tokenizers.Tokenizer.from_file(str(file)))
     inner.no_padding()
     inner.no_truncation()
     return lambda texts: [

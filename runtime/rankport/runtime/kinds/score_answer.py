@@ -77,11 +77,12 @@ class ScoreForm:
     def answer(
         self, request: ScoredItems, logits: NDArray[np.float32], failed: NDArray[np.bool_], usage: Usage
     ) -> ScoreResult:
-        """Makes the result of logits [scored items, labels], of which those `failed` are not finite."""
-        scored = logits
+        """Makes the result of logits [scored items, labels], of which those `failed` are not finite: they are NaN."""
+        scored = np.where(failed[:, None], np.float32(np.nan), logits) if failed.any() else logits
         if len(logits) < request.count:
-            scored = np.full((request.count, logits.shape[1]), np.nan, np.float32)
-            scored[request.items.places] = logits
+            every = np.full((request.count, logits.shape[1]), np.nan, np.float32)
+            every[request.items.places] = scored
+            scored = every
         status, messages = request.outcomes(request.items.places[failed])
         return ScoreResult(
             scores=label_scores(scored, self.labels.positive, self.score.transform),

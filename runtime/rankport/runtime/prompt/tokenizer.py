@@ -9,16 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers.decoders import DecodeStream
+from tokenizers import models
 
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import BundleError
 from rankport.protos.reasons import reason_of
+from rankport.runtime.prompt.spelled_tokens import SpelledTokens
+
+Encode = Callable[[tokenizers.Tokenizer, Sequence[Any]], list[tokenizers.Encoding]]
+"""A call of the library that encodes texts, or texts as words."""
 
 
 def _tokenize_in_one_thread() -> None:
@@ -67,13 +71,14 @@ class Tokenizer:
     used_in_this_process: ClassVar[bool] = False
 
     def __init__(self, inner: tokenizers.Tokenizer, *, match_special: bool = False) -> None:
-        """Takes `inner` over: its truncation, padding, framing and special-token matching are reset."""
+        """Takes `inner` over: its truncation, padding, framing, dropout and special-token matching are reset."""
         Tokenizer.used_in_this_process = True
-        inner.no_truncation()
+        without_dropout(inner).no_truncation()
         inner.no_padding()
         inner.post_processor = None  # it adds nothing here, but may trim the places of tokens
         inner.encode_special_tokens = not match_special
         self._inner = inner
+        self._spelled = None if match_special else SpelledTokens(inner)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -90,10 +95,7 @@ class Tokenizer:
 
     def encode_ragged(self, texts: Sequence[str]) -> RaggedIds:
         """Encodes all texts in one call, nothing added. [texts] runs. Releases the interpreter lock."""
-        encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
-        ids = chain.from_iterable(encoding.ids for encoding in encodings)
-        return RaggedIds.of_lengths(np.fromiter(ids, np.int64, int(lengths.sum())), lengths)
+        return self._encoded(_without_places, list(texts))[1]
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Encodes each text, nothing added. [texts] of [tokens]"""
@@ -102,26 +104,32 @@ class Tokenizer:
 
     def encode_spans(self, texts: Sequence[str]) -> list[SpannedTokens]:
         """Encodes each text, nothing added, with the places of its tokens; slower than `encode_ragged`. [texts]"""
-        encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
-        return [_spanned(encoding) for encoding in encodings]
+        encodings, runs = self._encoded(_with_places, list(texts))
+        return [_spanned(encoding, runs.run(index)) for index, encoding in enumerate(encodings)]
 
     def encode_places(self, texts: Sequence[str]) -> PlacedTokens:
         """Encodes all texts in one call, nothing added, with the characters and words of their tokens. [texts] runs"""
-        return _placed(self._inner.encode_batch(list(texts), add_special_tokens=False))
+        return _placed(*self._encoded(_with_places, list(texts)))
 
     def encode_word_places(self, texts: Sequence[Sequence[str]]) -> PlacedTokens:
         """Encodes texts of words, each word apart, as `encode_places`; characters are counted within a word."""
-        lists = [list(words) for words in texts]
-        return _placed(self._inner.encode_batch(lists, is_pretokenized=True, add_special_tokens=False))
+        return _placed(*self._encoded(_of_words, [list(words) for words in texts]))
+
+    def _encoded(self, encode: Encode, texts: list[Any]) -> tuple[list[tokenizers.Encoding], RaggedIds]:
+        """Encodes all texts in one call, those again that a special token was made in."""
+        encodings = encode(self._inner, texts)
+        runs = _ragged(encodings)
+        again = [] if self._spelled is None else self._spelled.texts(runs)
+        if self._spelled is None or not again:
+            return encodings, runs
+        apart = encode(self._spelled.apart, [texts[place] for place in again])
+        for place, encoding in zip(again, apart, strict=True):
+            encodings[place] = encoding
+        return encodings, _ragged(encodings)
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Turns ids into text, without special tokens; incomplete characters become U+FFFD."""
         return self._inner.decode(list(ids), skip_special_tokens=True)
-
-    def decoding(self) -> Callable[[int], str]:
-        """Begins a text that comes token by token: a function from the next id to what whole characters it adds."""
-        stream = DecodeStream(skip_special_tokens=True)
-        return lambda token: stream.step(self._inner, token) or ""
 
     def as_json(self) -> str:
         """Writes it as a `tokenizer.json`, without what was reset."""
@@ -143,7 +151,7 @@ class Tokenizer:
     @property
     def weighs_whole_words(self) -> bool:
         """True where a word's first tokens may depend on its end, however far that is."""
-        return isinstance(self._inner.model, tokenizers.models.Unigram)
+        return isinstance(self._inner.model, models.Unigram)
 
     @property
     def vocab_size(self) -> int:
@@ -155,17 +163,40 @@ class Tokenizer:
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
 
 
-def _spanned(encoding: tokenizers.Encoding) -> SpannedTokens:
-    places = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-    return SpannedTokens(np.array(encoding.ids, np.int64), places[:, 0], places[:, 1])
+def without_dropout(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Has a text be the same tokens each time: a file may say that merges are left out by chance, as in training."""
+    if isinstance(inner.model, models.BPE):
+        inner.model.dropout = None
+    return inner
 
 
-def _placed(encodings: Sequence[tokenizers.Encoding]) -> PlacedTokens:
+def _without_places(inner: tokenizers.Tokenizer, texts: Sequence[Any]) -> list[tokenizers.Encoding]:
+    return inner.encode_batch_fast(texts, add_special_tokens=False)
+
+
+def _with_places(inner: tokenizers.Tokenizer, texts: Sequence[Any]) -> list[tokenizers.Encoding]:
+    return inner.encode_batch(texts, add_special_tokens=False)
+
+
+def _of_words(inner: tokenizers.Tokenizer, texts: Sequence[Any]) -> list[tokenizers.Encoding]:
+    return inner.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
+
+
+def _ragged(encodings: Sequence[tokenizers.Encoding]) -> RaggedIds:
     lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
-    count = int(lengths.sum())
-    ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int64, count)
+    ids = chain.from_iterable(encoding.ids for encoding in encodings)
+    return RaggedIds.of_lengths(np.fromiter(ids, np.int64, int(lengths.sum())), lengths)
+
+
+def _spanned(encoding: tokenizers.Encoding, ids: NDArray[np.int64]) -> SpannedTokens:
+    places = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    return SpannedTokens(ids, places[:, 0], places[:, 1])
+
+
+def _placed(encodings: Sequence[tokenizers.Encoding], ids: RaggedIds) -> PlacedTokens:
+    count = len(ids.ids)
     places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
     starts, ends = np.fromiter(places, np.int64, 2 * count).reshape(-1, 2).T
     words = chain.from_iterable(encoding.word_ids for encoding in encodings)
     numbers = np.fromiter((-1 if word is None else word for word in words), np.int64, count)
-    return PlacedTokens(RaggedIds.of_lengths(ids, lengths), starts, ends, numbers)
+    return PlacedTokens(ids, starts, ends, numbers)

@@ -34,6 +34,12 @@ def test_temperature_sharpens_and_zero_takes_the_likeliest() -> None:
     np.testing.assert_array_equal(drawn(10, temperature=0.0), [1, 0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-300, 5e-324])
+def test_a_temperature_next_to_zero_draws_the_likeliest(temperature: float) -> None:
+    np.testing.assert_array_equal(drawn(10, temperature=temperature), [1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(drawn(10, temperature=temperature, top_k=3, top_p=0.9), [1, 0, 0, 0, 0])
+
+
 def test_top_k_keeps_those_that_tie_with_the_last() -> None:
     np.testing.assert_allclose(drawn(top_k=2), np.array([0.5, 0.2, 0.2, 0, 0]) / 0.9, atol=0.03)
     np.testing.assert_array_equal(drawn(10, top_k=1), [1, 0, 0, 0, 0])

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,18 @@ def byte_tokenizer() -> Tokenizer:
     inner = tokenizers.Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     inner.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    return Tokenizer(inner)
+
+
+@cache
+def fallback_tokenizer() -> Tokenizer:
+    """Bytes that no piece has are tokens, as SentencePiece has them: those of one run are of no character together."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "\u2581the"]
+    model = models.BPE({piece: place for place, piece in enumerate(pieces)}, [], byte_fallback=True)
+    inner = tokenizers.Tokenizer(model)
+    inner.decoder = decoders.Sequence(  # type: ignore[assignment]
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     return Tokenizer(inner)
 
 
@@ -60,3 +73,30 @@ def test_half_a_character_at_the_end_is_told_as_such() -> None:
     writer = Writer(byte_tokenizer(), ())
     first = byte_tokenizer().encode_batch(["é"])[0].tolist()[0]
     assert (writer.add(first), writer.end()) == ("", "\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([b"\n", b"\xf0", "\u2581the"], ["\n", "", "\ufffd the", ""]),  # half of an emoji behind a new line
+        ([b"\n", b"\xf0", b"\x9f", b"\x98", b"\x80", "a"], ["\n", "", "", "", "\U0001f600", "a", ""]),
+        ([b"\n", b"\xf0"], ["\n", "", "\ufffd"]),
+        ([b"\xe6", b"\x88", "a"], ["", "", "\ufffd\ufffda", ""]),
+        (["a", b"\xc3", b"\xa9", b"\xff", "\u2581the"], ["a", "", "\u00e9", "", "\ufffd the", ""]),
+    ],
+)
+def test_bytes_that_are_of_no_character_take_nothing_back(parts: list[bytes | str], told: list[str]) -> None:
+    names = [part if isinstance(part, str) else f"<0x{part.hex().upper()}>" for part in parts]
+    ids = [fallback_tokenizer().token_id(name) for name in names]
+    writer = Writer(fallback_tokenizer(), ())
+    assert [*map(writer.add, ids), writer.end()] == told
+    assert writer.text == "".join(told)
+
+
+@given(st.lists(st.integers(0, 259), max_size=12))
+def test_whatever_is_written_its_parts_are_the_text(ids: list[int]) -> None:
+    writer = Writer(fallback_tokenizer(), ())
+    parts = [*map(writer.add, ids), writer.end()]
+    assert "".join(parts) == writer.text
+    if "\ufffd" not in writer.text:
+        assert writer.text == fallback_tokenizer().text_of(ids)

@@ -89,8 +89,9 @@ class Sampler:
         if rules.temperature == 0:
             return int(np.argmax(logits))
         kept = _likeliest(logits, rules.top_k) if 0 < rules.top_k < len(logits) else None
-        scaled = (logits if kept is None else logits[kept]).astype(np.float64) / rules.temperature
-        chances = np.exp(scaled - scaled.max())
+        values = (logits if kept is None else logits[kept]).astype(np.float64)
+        with np.errstate(over="ignore"):  # by a temperature next to 0: what is not the likeliest is out
+            chances = np.exp((values - values.max()) / rules.temperature)
         if rules.top_p < 1:
             chances[chances < _least_of_nucleus(chances, rules.top_p)] = 0.0
         sums = np.cumsum(chances)

@@ -4,15 +4,56 @@ from collections.abc import Sequence
 
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
+_INCOMPLETE = "\ufffd"
+
+
+class TokenTexts:
+    """What each further token adds to a text: whole characters.
+
+    Of the tokens before it those are decoded again that the last addition was made of: a space may depend on them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._text_of = tokenizer.text_of
+        self._ids: list[int] = []  # those that are decoded again, and those that have added nothing yet
+        self._told_ids = 0  # of these
+        self._told = ""  # what they are as a text
+
+    def add(self, token: int) -> str:
+        """Adds a token; "" while a character is incomplete."""
+        self._ids.append(token)
+        now = self._text_of(self._ids)
+        more = "" if now.endswith(_INCOMPLETE) else _behind(self._told, now)
+        if more:
+            self._ids = self._ids[self._told_ids :]
+            self._told_ids, self._told = len(self._ids), self._text_of(self._ids)
+        return more
+
+    def rest(self) -> str:
+        """Gives what tokens have not added yet, incomplete as it is."""
+        return _behind(self._told, self._text_of(self._ids))
+
+
+def _behind(told: str, now: str) -> str:
+    """Gives what is new of a text.
+
+    Where bytes are tokens, those that follow each other are U+FFFD each if one of them is of no character: of such as
+    were told as characters nothing is told again.
+    """
+    if now.startswith(told):
+        return now[len(told) :]
+    same = next(
+        (place for place, (one, other) in enumerate(zip(told, now, strict=False)) if one != other), len(now)
+    )
+    return now[same + len(told[same:].encode()) :]
+
 
 class Writer:
     """The text of one answer: what of it is certain, and what may still be the beginning of a stop text."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
-        self._decode = tokenizer.decoding()
+        self._tokens = TokenTexts(tokenizer)
         self._stops = stops
-        self._ids: list[int] = []
         self._decoded = ""
         self._told = 0  # characters of it
         self.stopped = False  # by a stop text
@@ -24,16 +65,13 @@ class Writer:
 
     def add(self, token: int) -> str:
         """Adds a token, and returns what text is certain with it."""
-        self._ids.append(token)
-        return self._grow(self._decode(token))
+        return self._grow(self._tokens.add(token))
 
     def end(self) -> str:
         """Ends the text, and returns what was held back: an incomplete character is U+FFFD, as in a whole decoding."""
         if self.stopped:
             return ""
-        whole, more = self._tokenizer.text_of(self._ids), ""
-        if whole.startswith(self._decoded):
-            more = self._grow(whole[len(self._decoded) :])
+        more = self._grow(self._tokens.rest())
         rest = "" if self.stopped else self._decoded[self._told :]
         self._told = len(self._decoded)
         return more + rest

@@ -91,7 +91,5 @@ class TowerParts:
             features = None if request.features is None else request.features[request.places]
             logits = self.scorer.logits(query, rows, features)
         failed = np.asarray(~np.isfinite(logits).all(axis=1), np.bool_)
-        if failed.any():
-            logits = np.where(failed[:, None], np.float32(np.nan), logits)
         usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
         return self.form.answer(request.scored, logits, failed, usage)

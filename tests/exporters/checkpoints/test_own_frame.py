@@ -13,7 +13,7 @@ from rankport.exporters.options.prompts import framed_prompt
 from rankport.runtime.bundle.manifest import Segment
 from support import sentence_folders as folders
 
-UNHEEDED = r"tokenizer_config.json says {} {}, .* heeded before 5 .* the bundle has, <s> …, {}: .*\({}\)"
+UNHEEDED = r"tokenizer_config.json says {} {}.* does not, .* the bundle has, <s> …, {}: .*\({}\)"
 
 
 def doubts(folder: Path, *, ends: bool = True) -> list[str]:
@@ -78,12 +78,25 @@ def test_a_class_that_frames_otherwise_is_named_with_both_ways_out(tmp_path: Pat
             {"add_eos_token": True, "tokenizer_class": "PreTrainedTokenizerFast"},
             None,
         ),  # which never heeded it
+        (
+            {
+                "add_eos_token": True,
+                "tokenizer_class": "Qwen2Tokenizer",
+                "auto_map": {"AutoTokenizer": ["tokenization_qwen.Qwen2Tokenizer", "own.Fast"]},
+            },
+            (
+                "add_eos_token",
+                "true, which code that its auto_map names may heed",
+                "lacks </s>",
+                ".*add_eos_token=True",
+            ),
+        ),
     ],
 )
 def test_a_word_on_the_frame_that_nothing_heeds_any_more_is_told(
     config: dict[str, object], said: tuple[str, ...] | None, tmp_path: Path
 ) -> None:
-    """e5-mistral-7b-instruct is published so: its last state is read at `</s>`."""
+    """e5-mistral-7b-instruct and gte-Qwen2 are published so: their last state is read at the token that lacks."""
     folder = llama(tmp_path / "c", **config)
     if said is None:
         assert doubts(folder) == []

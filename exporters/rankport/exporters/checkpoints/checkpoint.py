@@ -16,10 +16,16 @@ from transformers import CONFIG_MAPPING
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
-from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, notes_of_base
+from rankport.exporters.checkpoints.forms.adapter_config import (
+    ADAPTER_CONFIG,
+    base_of,
+    code_of_adapter,
+    notes_of_base,
+    notes_of_config,
+)
 from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
 from rankport.exporters.checkpoints.forms.adapter_published import merge_by_published_names, require_mergeable
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
 from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
@@ -130,8 +136,9 @@ def load_checkpoint(
             )
         return _load(path, head, ignore_remote_code, task=task)[0]
     folder = base_of(inner, base)
+    notes = (*notes_of_base(inner, folder), *notes_of_config(inner, folder))
     below, merged = _load(folder, head, ignore_remote_code, inner, task)
-    code = code_beside(inner)
+    code = code_of_adapter(inner, folder)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
     if below.quantization is not None:
@@ -151,7 +158,7 @@ def load_checkpoint(
         vocab_size=_vocab_size(model),
         adapter=AdapterMerge(facts, folder, below.sha256),
         ignored_code=(*below.ignored_code, *code),
-        notes=(*below.notes, *notes_of_base(inner, folder), *facts.notes),
+        notes=(*below.notes, *notes, *facts.notes),
     )
 
 

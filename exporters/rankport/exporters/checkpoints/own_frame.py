@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.own_tokenizer import REBUILT, own_tokenizer
 from rankport.exporters.options.prompts import framed_prompt
 from rankport.protos.errors import CheckpointError
@@ -75,12 +76,19 @@ def _frame_by(inner: Any) -> _Frame | None:
 
 
 def _unheeded(file: Path, ours: _Frame, told: tuple[bool, bool]) -> Iterator[str]:
-    """Says which of tokenizer_config.json's words on the frame neither transformers nor the bundle heeds."""
+    """Says which of tokenizer_config.json's words on the frame neither transformers nor the bundle heeds.
+
+    They are of tokenizers that transformers heeded before 5, and of those with code of their own (gte-Qwen2's).
+    """
     config = file.parent / "tokenizer_config.json"
     stated = read_json_object(config) if config.is_file() else {}
     kind = str(stated.get("tokenizer_class")).removesuffix("Fast").removesuffix("Tokenizer")
-    if kind not in _HEEDING:
+    has_code = bool(own_code(config.name, stated))
+    if kind not in _HEEDING and not has_code:
         return
+    heeded = "transformers heeded before 5 and now does not"
+    if has_code:
+        heeded = "code that its auto_map names may heed and transformers does not"
     sides = {"bos": (ours.before, told[0]), "eos": (ours.after, told[1])}
     tokens = {name: token for name in sides if (token := _token(stated, name)) is not None}
     has = {name: token in sides[name][0] for name, token in tokens.items()}
@@ -90,8 +98,8 @@ def _unheeded(file: Path, ours: _Frame, told: tuple[bool, bool]) -> Iterator[str
         flag, is_told = wanted[name], sides[name][1]
         if is_told and isinstance(flag, bool) and flag != has[name]:
             yield (
-                f"tokenizer: tokenizer_config.json says add_{name}_token {str(flag).lower()}, which transformers "
-                f"heeded before 5 and now does not, and the frame of tokenizer.json, which the bundle has, {ours}, "
+                f"tokenizer: tokenizer_config.json says add_{name}_token {str(flag).lower()}, which {heeded}, and "
+                f"the frame of tokenizer.json, which the bundle has, {ours}, "
                 f"{'lacks' if flag else 'has'} {token}: if the model was trained by the former, write the file anew "
                 f"with AutoTokenizer.from_pretrained(FOLDER, {asked}).save_pretrained(FOLDER); else take the word out"
             )

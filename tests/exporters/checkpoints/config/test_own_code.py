@@ -35,7 +35,9 @@ def test_the_file_and_class_of_each_entry_are_told() -> None:
 def test_code_that_replaces_a_known_class_is_refused_and_left_out_on_demand(checkpoint: Path) -> None:
     write(checkpoint / "config.json", auto_map={"AutoModel": "own.Bidirectional"})
     entry = "config.json: auto_map: AutoModel is Bidirectional of own.py"
-    with pytest.raises(CheckpointError, match=rf"never run \({entry}\).*--ignore-remote-code"):
+    with pytest.raises(
+        CheckpointError, match=rf"never run \({entry}\).*--ignore-remote-code.*is_causal false"
+    ):
         load_checkpoint(checkpoint, head="none")
     loaded = load_checkpoint(checkpoint, head="none", ignore_remote_code=True)
     assert loaded.ignored_code == (entry,)

@@ -1,5 +1,6 @@
 """A merged adapter answers what the model did that it was saved from, and W + s B A by hand; misfits are named."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -365,3 +366,29 @@ def test_a_quantized_base_and_an_adapter_as_base_are_refused(tmp_path: Path) -> 
         base_of(adapter, None)
     with pytest.raises(CheckpointError, match="is an adapter itself"):
         base_of(adapter, adapter)
+
+
+def test_a_config_beside_an_adapter_that_says_otherwise_is_not_ignored(tmp_path: Path) -> None:
+    """LLM2Vec publishes adapters over a causal base, whose code has them read both ways."""
+    base = checkpoints.body(tmp_path / "base", "mistral", num_hidden_layers=1)
+    adapter = adapters.lora(tmp_path / "adapter", base).folder
+    own, stated = adapter / "config.json", json.loads((base / "config.json").read_text())
+    own.write_text(json.dumps(stated | {"torch_dtype": "float16", "_name_or_path": "x", "rope_theta": 5.0}))
+    assert load_checkpoint(adapter, head="none").notes == load_checkpoint(base, head="none").notes
+    own.write_text(json.dumps(stated | {"rms_norm_eps": 1e-3}))
+    (note,) = load_checkpoint(adapter, head="none").notes
+    assert note == "config.json beside the adapter is not read but the base's, which differs in rms_norm_eps"
+    own.write_text(json.dumps(stated | {"is_causal": False}))
+    with pytest.raises(
+        CheckpointError, match=r"read both ways, and .*base/config\.json.*, from left to right"
+    ):
+        load_checkpoint(adapter, head="none")
+    own.write_text(json.dumps(stated | {"auto_map": {"AutoModel": "own.MistralEncoderModel"}}))
+    with pytest.raises(
+        CheckpointError, match=r"MistralEncoderModel of own\.py\).*is_causal false in its config"
+    ):
+        load_checkpoint(adapter, head="none")
+    code = load_checkpoint(adapter, head="none", ignore_remote_code=True).ignored_code
+    assert code == ("config.json: auto_map: AutoModel is MistralEncoderModel of own.py",)
+    (base / "config.json").write_text(own.read_text())
+    assert load_checkpoint(adapter, head="none", ignore_remote_code=True).ignored_code == code

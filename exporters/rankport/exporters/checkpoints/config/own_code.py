@@ -4,7 +4,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
 from rankport.protos.errors import CheckpointError
+
+_DECODERS = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys()
 
 
 def own_code(file: str, raw: dict[str, Any]) -> tuple[str, ...]:
@@ -36,9 +43,12 @@ def require_none(path: Path, code: Iterable[str], model_type: object, *, known: 
         raise CheckpointError(
             f"{said}, and model_type {model_type!r} is unknown to transformers without it: it cannot be exported"
         )
+    ways = ""
+    if model_type in _DECODERS:
+        ways = "; where the code has the model read both ways, say is_causal false in its config.json too"
     raise CheckpointError(
         f"{said}: transformers' own {model_type} may compute something else; --ignore-remote-code exports that one, "
-        "and records in the manifest that the code was left out"
+        f"and records in the manifest that the code was left out{ways}"
     )
 
 

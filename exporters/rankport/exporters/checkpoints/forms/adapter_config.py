@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankport.exporters.checkpoints.config.direction import reads_both_ways
+from rankport.exporters.checkpoints.config.harmless import ANY_VALUE
 from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
-from rankport.exporters.checkpoints.forms.folder import require_checkpoint
+from rankport.exporters.checkpoints.forms.folder import code_beside, require_checkpoint
 from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
 from rankport.exporters.checkpoints.list_ranker.recipe import FILE as RECIPE
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -31,6 +34,8 @@ _WEIGHTLESS = (
 _READ_IN_FULL = (None, "bitsandbytes", "mxfp4", "gptq", "awq", "compressed-tensors", "modelopt", "torchao")
 """Methods of a base that is read as the full precision that its codes stand for: what an adapter was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
+_LABELS = frozenset({"id2label", "label2id", "num_labels", "vocab_size"})
+"""Fields of a config.json beside an adapter that may differ from the base's: the tensors show them."""
 # Fields that make another model of the adapter than W + scaling * B A, each with what it does.
 _REFUSED_FIELDS = {
     "alora_invocation_tokens": "switches the adapter on within a prompt, so no merged weight equals it",
@@ -146,6 +151,41 @@ def notes_of_base(adapter: Path, folder: Path) -> tuple[str, ...]:
         f"the adapter names base {named.name!r}, stored in {trained}, and is merged into {folder.name!r}, stored in "
         f"{given}: these are not the weights that it was trained over",
     )
+
+
+def code_of_adapter(adapter: Path, base: Path) -> tuple[str, ...]:
+    """Lists code that an adapter's folder asks for, in words, but for what its base asks for too."""
+    own, below = _configs(adapter, base)
+    code = own_code("config.json", own)
+    return (() if set(code) <= set(own_code("config.json", below)) else code) + code_beside(adapter)
+
+
+def notes_of_config(adapter: Path, base: Path) -> tuple[str, ...]:
+    """Notes where a config.json beside an adapter differs from its base's, by which the model is made.
+
+    Raises CheckpointError where it says that the model reads the other way.
+    """
+    own, below = _configs(adapter, base)
+    if own and reads_both_ways(own) != reads_both_ways(below):
+        ways = {True: "both ways", False: "from left to right"}
+        raise CheckpointError(
+            f"{adapter / 'config.json'} has the model read {ways[reads_both_ways(own)]}, and {base / 'config.json'}, "
+            f"by which it is made, {ways[reads_both_ways(below)]} (is_causal): say in the latter what the adapter was "
+            "trained with"
+        )
+    others = own.keys() & below.keys() - ANY_VALUE - _LABELS
+    named = sorted(name for name in others if own[name] != below[name])
+    if not named:
+        return ()
+    return (
+        f"config.json beside the adapter is not read but the base's, which differs in {', '.join(named)}",
+    )
+
+
+def _configs(adapter: Path, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the config.json beside an adapter, of which there may be none, and the base's."""
+    own = adapter / "config.json"
+    return (read_json_object(own) if own.is_file() else {}), read_json_object(base / "config.json")
 
 
 def _stored_in(base: Path) -> str:

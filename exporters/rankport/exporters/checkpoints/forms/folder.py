@@ -99,8 +99,8 @@ class CheckpointFolder:
 
     @property
     def reads_both_ways(self) -> bool:
-        """True of a decoder whose tokens see those behind them too: by its type, or by a field of its config."""
-        return reads_both_ways(self.raw) or self.raw.get("model_type") == BIDIRECTIONAL_TYPE
+        """True of a decoder whose tokens see those behind them too."""
+        return reads_both_ways(self.raw)
 
     @property
     def quantization_method(self) -> str | None:

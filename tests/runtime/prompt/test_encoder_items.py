@@ -153,12 +153,23 @@ def test_empty_items_are_told_apart_where_they_are_to_be_skipped(
     assert len(encoder.encode_items(["", []], skip_empty=True).runs) == 0
 
 
-def test_a_text_that_the_tokenizer_makes_nothing_of_is_empty() -> None:
+@pytest.mark.parametrize(
+    "before", [[], [Segment(text="red ")], [Segment(special=["[SEP]"]), Segment(text="blue ")]]
+)
+@pytest.mark.parametrize("truncation", ["error", "truncate"])
+def test_a_text_that_the_tokenizer_makes_nothing_of_is_empty(
+    before: list[Segment], truncation: Truncation
+) -> None:
     inner = tokenizers.Tokenizer.from_str(tokenizer_json().decode())
     inner.normalizer = tokenizers.normalizers.BertNormalizer()  # type: ignore[assignment]
-    encoder = PromptEncoder(ranker_draft(), Tokenizer(inner))
-    result = encoder.encode_items(["red", "\u200b", "red"], skip_empty=True)  # a space of no width
-    assert (result.places.tolist(), result.empty.tolist()) == ([0, 2], [1])
+    item = [*before, Segment(item=True, joined=bool(before), max_tokens=2)]
+    encoder = PromptEncoder(ranker_draft(prompt=Prompt(prefix=[], item=item)), Tokenizer(inner))
+    items = ["red", "\u200b", "red", [GREEN], "\x00"]  # spaces of no width, and what is no text
+    result = encoder.encode_items(items, truncation, skip_empty=True)
+    assert (result.places.tolist(), result.empty.tolist()) == ([0, 2, 3], [1, 4])
+    assert [run.ids.tolist()[-1] for run in result.runs] == [RED, RED, GREEN]
+    with pytest.raises(InvalidRequest, match="item 1: is empty"):
+        encoder.encode_items(items, truncation)
 
 
 @pytest.mark.parametrize("truncation", ["error", "truncate"])

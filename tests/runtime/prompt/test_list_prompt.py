@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.runtime.prompt.encoder import KeyedTokens
-from rankport.runtime.prompt.list_prompt import EncodedLists
+from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
+from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED
-from support.lists.drafts import ITEM, QUERY, alone_lists, lists_of, prompt_of, raw_tokenizer
+from support.lists.drafts import ITEM, QUERY, alone_lists, draft, lists_of, prompt_of, raw_tokenizer
 
 ITEMS = ["hospital nurse", " two  spaces", "yes\n", "Köche 1 %", "welder", "<think> it"]
 
@@ -168,6 +170,17 @@ def test_an_overlong_prefix_is_refused_or_cut() -> None:
     assert len(runs(cut)[0]) < len(block(1, ["a"], long))
     with pytest.raises(LimitExceeded, match="prefix: 11 token ids, max_prefix_tokens is 10: token ids are"):
         encoded(["a"], [5] * 11)
+
+
+def test_an_item_that_the_tokenizer_makes_nothing_of_is_empty_and_one_that_it_lengthens_is_cut() -> None:
+    inner = raw_tokenizer()
+    inner.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.Replace("\u200b", ""), normalizers.Replace("\ufdfa", "welder " * 8)]
+    )
+    prompt = ListPrompt(draft(), Tokenizer(inner))
+    lists = prompt.encode("q", ItemColumns.of(["nurse", "\u200b", "\ufdfa" * 2]), "truncate", skip_empty=True)
+    assert (lists.items.places.tolist(), lists.items.empty.tolist()) == ([0, 2], [1])
+    assert lists.items.truncated.tolist() == [2]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,12 @@ class PromptEncoder:
         tokenize = partial(self._tokenize, where=lambda index: f"item {places[index]}")
         if self._item_texts is None:
             return self._filled(tokenize(texts), truncation, places)
-        return _encoded(*self._item_texts.fill(texts, tokenize, truncation, places), places)
+        filled, cut, empty = self._item_texts.fill(texts, tokenize, truncation, places)
+        encoded = _encoded(filled, cut, places)
+        if not empty.any():
+            return encoded
+        kept = np.flatnonzero(~empty)
+        return replace(encoded, runs=encoded.runs.take(kept), places=places[kept], empty=places[empty])
 
     def _filled(self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]) -> EncodedItems:
         empty = values.lengths == 0

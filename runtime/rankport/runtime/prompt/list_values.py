@@ -29,9 +29,6 @@ from rankport.runtime.prompt.template import WAY_OUT, fair_shares, tokens_told
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED, EmbeddingRows
 
-_BYTES_A_CHARACTER = 4
-"""A text has at most so many tokens a character, but for what a normalizer adds."""
-
 
 @dataclass(frozen=True, slots=True)
 class FieldValues:
@@ -135,18 +132,17 @@ class ListValues:
     def _fitted(
         self, texts: Sequence[str], truncation: Truncation, where: Callable[[int], str]
     ) -> list[tuple[str, bool]]:
-        """Cuts what is longer than an item may be, and says what was."""
+        """Cuts what is longer than an item may be, and says what was; what has no token is ""."""
         most = self._limits.max_item_tokens
-        fitted = [(text, False) for text in texts]
-        long = [place for place, text in enumerate(texts) if _BYTES_A_CHARACTER * len(text) >= most]
-        read = starts_of(self._tokenizer, [texts[place] for place in long], [most] * len(long))
-        lengths = self._tokenizer.encode_ragged(read).lengths.tolist()
-        for place, text, length in zip(long, read, lengths, strict=True):
-            if length <= most:
-                continue
-            if truncation == "error":
+        read = starts_of(self._tokenizer, texts, [most] * len(texts))
+        fitted = list[tuple[str, bool]]()
+        for place, length in enumerate(self._tokenizer.encode_ragged(read).lengths.tolist()):
+            if length > most and truncation == "error":
                 raise LimitExceeded(_too_long(where(place), length, most))
-            fitted[place] = _first_tokens(self._tokenizer, text, most), True
+            if length > most:
+                fitted.append((_first_tokens(self._tokenizer, read[place], most), True))
+            else:
+                fitted.append((texts[place] if length else "", False))
         return fitted
 
     def _ids(self, columns: ItemColumns, truncation: Truncation) -> "Iterator[_Item]":

@@ -36,25 +36,26 @@ class JoinedItems:
     around: ItemTemplate  # of the whole group's ids, which no limit of its own cuts
     limit: TokenLimit
     tokenizer: Tokenizer
+    empty: Ids  # of the group, where an item has no token of its own
 
     @classmethod
     def of(cls, group: Group, around: ItemTemplate, limit: TokenLimit, tokenizer: Tokenizer) -> "JoinedItems":
         """Makes the part of these. Raises `BundleError` if it leaves no room for a token of an item."""
-        items = cls(group, around, limit, tokenizer)
-        empty = FilledGroup.fill(group, [""], tokenizer)
-        require_room(len(empty.tokens.ids) + items._literals, limit, 1, "prompt.item")
+        items = cls(group, around, limit, tokenizer, FilledGroup.fill(group, [""], tokenizer).tokens.ids)
+        require_room(len(items.empty) + items._literals, limit, 1, "prompt.item")
         return items
 
     def fill(
         self, texts: Sequence[str], tokenize: Tokenize, truncation: Truncation, places: NDArray[np.int64]
-    ) -> tuple[RaggedIds, NDArray[np.bool_]]:
-        """Tokenizes every item in its template, and says which were cut. [items]
+    ) -> tuple[RaggedIds, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Tokenizes every item in its template, and says which were cut, and which have no token of their own. [items]
 
         Raises:
             LimitExceeded: under "error", an item is over a limit; the message names the first by its place, and
                 `places` has all.
         """
         runs = self._without_context(tokenize([self.group.text([text]) for text in texts]), texts)
+        empty = self._are_empty(runs)
         room = self.limit.tokens - self._literals
         cut = np.zeros(len(texts), np.bool_)
         doubtful = np.flatnonzero(runs.lengths > min(self.slot.max_tokens or room, room))
@@ -71,7 +72,7 @@ class JoinedItems:
                 first.places = tuple(refusals)
                 raise first
             runs = _replaced(runs, fitted)
-        return self.around.around_all(runs, runs.lengths), cut
+        return self.around.around_all(runs, runs.lengths), cut, empty
 
     @property
     def slot(self) -> Slot:
@@ -83,6 +84,13 @@ class JoinedItems:
     def _literals(self) -> int:
         """Tokens around the group."""
         return len(self.around.before) + len(self.around.after)
+
+    def _are_empty(self, runs: RaggedIds) -> NDArray[np.bool_]:
+        """Says of which items the tokenizer takes every character away, zero-width ones say. [items]"""
+        alike = runs.lengths == len(self.empty)
+        for index in np.flatnonzero(alike).tolist():
+            alike[index] = np.array_equal(runs.run(index), self.empty)
+        return alike
 
     def _without_context(self, runs: RaggedIds, texts: Sequence[str]) -> RaggedIds:
         """Drops the tokens of the group's context from every run."""

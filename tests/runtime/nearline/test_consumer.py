@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import StoreError, Unavailable
 from rankport.runtime.jobs.encode_job import namespace_of
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.runtime.nearline.consumer import NearlineConsumer
@@ -192,6 +192,23 @@ def test_change_that_cannot_be_done_is_a_dead_letter_and_costs_no_other(
     assert changes.pending() == 0
     assert consumer.counts.dead_letters == 1
     assert changes.redis.hgetall(f"{BASE}:leases") == {}
+
+
+def test_dead_letter_that_cannot_be_written_stays_with_the_group(changes: Consumers) -> None:
+    changes.redis.set(f"{BASE}:dead", "no stream")
+    many = {f"field{number}": "x" for number in range(5000)}
+    entry = changes.add(id="a", text="one", **many)
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        changes.consumer().step()
+    assert changes.pending() == 1
+    changes.redis.delete(f"{BASE}:dead")
+    claiming = changes.consumer("two", claim_after_s=0.1)
+    while changes.pending():
+        claiming.step()
+    [dead] = changes.dead()
+    assert (dead[b"id"], dead[b"text"], repr(dead[b"entry"])) == (b"a", b"one", entry)
+    assert b"none of id, op, text, version; 5000 other fields are left out here" in dead[b"reason"]
+    assert len(dead) == 5
 
 
 def test_change_that_ends_each_of_its_consumers_is_a_dead_letter_in_the_end(changes: Consumers) -> None:

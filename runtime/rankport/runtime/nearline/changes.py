@@ -8,11 +8,13 @@ version  whole number from 0 to 2^63 - 1, higher where newer; without it, the en
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.store.token_spec import encoded_key
 
-_FIELDS = frozenset({b"id", b"op", b"text", b"version"})
+FIELDS: Final = frozenset({b"id", b"op", b"text", b"version"})
+"""Fields of an entry."""
 _MAX_VERSION = 2**63 - 1
 
 
@@ -43,7 +45,7 @@ class Change:
 def read_change(entry: Entry) -> Change:
     """Reads an entry. Raises `InvalidRequest`, which says what is wrong with it."""
     fields = entry.fields
-    unknown = sorted(fields.keys() - _FIELDS)
+    unknown = sorted(fields.keys() - FIELDS)
     if unknown:
         raise InvalidRequest(f"field {_shown(unknown[0])} is none of id, op, text, version")
     item = _text(fields, b"id")

@@ -4,7 +4,8 @@ Owns what Redis keeps beside the stream, in the same slot of a cluster:
     {stream}:GROUP:versions   hash: item -> 20 digits of the version that is done, and "d" where that deleted it
     {stream}:GROUP:leases     hash: item -> until when (milliseconds), a blank, the consumer that works on it
     {stream}:GROUP:dead       stream of dead letters: the fields of the entry, and its reason
-Each step is one script, so that it happens whole or not at all.
+Each step is one script, which nothing comes between; it acknowledges last, as Redis takes nothing back of one that
+fails.
 """
 
 import time
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.nearline.changes import Change, Entry
+from rankport.runtime.nearline.changes import FIELDS, Change, Entry
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
 
+_MOST_FIELDS = 1000  # of a dead letter: a script hands over some thousand words at most
 Standing = Literal["mine", "busy", "stale"]
 
 _LEASE = """
@@ -64,9 +66,9 @@ _BURY = (
     _RELEASE
     + """
 if ARGV[4] ~= '' then release(ARGV[4]) end
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) == 0 then return 0 end
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1) == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', unpack(ARGV, 5))
-return 1
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 """
 )
 _CLAIM = """
@@ -170,8 +172,12 @@ class ChangeStream:
         return int(self._script(_FINISH, keys, (self._group, self._consumer, *words)))
 
     def bury(self, entry: Entry, item: str | None, reason: str) -> None:
-        """Moves an entry to the dead letters, with the reason, once."""
-        fields: list[bytes | str | int] = [word for pair in entry.fields.items() for word in pair]
+        """Moves an entry to the dead letters, with the reason, once; of over a thousand fields those of a change."""
+        kept, left_out = entry.fields, len(entry.fields.keys() - FIELDS)
+        if len(kept) > _MOST_FIELDS:
+            kept = {name: value for name, value in kept.items() if name in FIELDS}
+            reason += f"; {left_out} other fields are left out here, the entry in the stream has them"
+        fields: list[bytes | str | int] = [word for pair in kept.items() for word in pair]
         told: Command = ("reason", reason, "entry", entry.id, "deliveries", entry.deliveries)
         arguments: Command = (self._group, self._consumer, entry.id, item or "", *fields, *told)
         self._script(_BURY, [self._stream, self.dead, self._leases], arguments)

@@ -58,6 +58,9 @@ class EncodedBatch:
 
     encoded: list[EncodedRow] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
+    failed: list[BadRow] = field(
+        default_factory=list
+    )  # of the bad ones: those that may do better another time
 
 
 class RowEncoder:
@@ -124,8 +127,10 @@ class RowEncoder:
         _keep(rows, fitting, truncation == "truncate", batch)
 
     def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
-        batch.bad.append(row.bad(of_single_item(str(error))))
+        bad = row.bad(of_single_item(str(error)))
+        batch.bad.append(bad)
         if isinstance(error, BackendError):
+            batch.failed.append(bad)
             self._failures += 1
             if self._failures >= self._max_failures:
                 raise BackendError(

@@ -82,8 +82,8 @@ def of_a_newer_format(content: dict[str, Any]) -> None:
         (of_another_encoder, "part-0.parquet is another part than the dataset says: run the job"),
         (with_more_rows, "part-0.parquet is another part than the dataset says: run the job"),
         (with_an_absent_part, "part-9.parquet cannot be read"),
-        (without_parts, "dataset.json does not say what is in the dataset: it has no 'parts'"),
-        (of_a_newer_format, "dataset.json is of format 'rankport-dataset' 2"),
+        (without_parts, "_dataset.json does not say what is in the dataset: it has no 'parts'"),
+        (of_a_newer_format, "_dataset.json is of format 'rankport-dataset' 2"),
     ],
 )
 def test_dataset_that_is_not_what_it_says_is_refused(

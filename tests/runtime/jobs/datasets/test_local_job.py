@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, StoreError, Unavailable
+from rankport.protos.errors import BackendError, InvalidRequest, StoreError, Unavailable
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
@@ -22,6 +22,7 @@ from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
+from support.effort import every_run
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
 
@@ -36,8 +37,11 @@ def test_a_dataset_has_what_a_store_has(tmp_path: Path) -> None:
         BadRow(9, "is malformed", "i0-7", str(files[0].path)),
         BadRow(201, "id 'i0-0' came earlier in the input", "i0-0", str(files[0].path)),
     ]
-    parts = [part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]]
+    parts = [part["name"] for part in json.loads((out / "_dataset.json").read_text())["parts"]]
     assert parts == sorted(path.name for path in out.glob("part-*"))
+    assert (
+        pq.read_table(out).num_rows == report.encoded
+    )  # nothing else in the folder is in the way of other tools
 
 
 def test_a_changed_row_makes_its_window_anew_and_no_other(tmp_path: Path) -> None:
@@ -55,6 +59,29 @@ def test_a_changed_row_makes_its_window_anew_and_no_other(tmp_path: Path) -> Non
     assert len(after) == len(before) == len(after & before) + 1
     (tmp_path / "again").mkdir()
     assert stored(out) == in_one_process(tmp_path / "again", files)
+
+
+class OutOfMemory(HashEncoder):
+    """Encoder that has no memory for a text, so far."""
+
+    short = True
+
+    def encode(self, texts: Sequence[str], *, truncation: Truncation = "error") -> NDArray[np.float16]:
+        if self.short and any(text.endswith(" 9") for text in texts):
+            raise BackendError("out of memory")
+        return super().encode(texts, truncation=truncation)
+
+
+@pytest.mark.parametrize("part_format", every_run(["parquet", "arrow", "lance"], ["parquet"]))
+def test_a_row_that_the_encoder_failed_on_is_tried_again(tmp_path: Path, part_format: DatasetFormat) -> None:
+    files, encoder = write_files(tmp_path, 1), OutOfMemory(padding_matters=True)
+    out = target(tmp_path / "out", part_format)
+    assert run_dataset_job(encoder, out, files).bad_rows == 3
+    encoder.short = False
+    report = run_dataset_job(encoder, out, files)
+    assert (report.encoded, report.unchanged, report.bad_rows) == (31, ROWS_A_FILE - 2 - 31, 2)
+    assert stored(tmp_path / "out") == in_one_process(tmp_path, files)
+    assert run_dataset_job(encoder, out, files).unchanged == ROWS_A_FILE - 2
 
 
 def test_small_files_share_parts_and_only_the_changed_part_is_made_anew(tmp_path: Path) -> None:
@@ -126,7 +153,7 @@ def test_files_of_others_beside_a_dataset_are_left_there(tmp_path: Path) -> None
     run_dataset_job(HashEncoder(), target(out), files[:1])
     assert [(out / name).read_text() for name in others] == ["theirs"] * 3
     own = {path.name for path in out.glob("part-*")} - set(others)
-    assert own == {part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]}
+    assert own == {part["name"] for part in json.loads((out / "_dataset.json").read_text())["parts"]}
 
 
 def test_a_dataset_that_is_opened_as_a_store_is_told_what_it_is(tmp_path: Path) -> None:
@@ -197,7 +224,7 @@ def test_other_formats_have_the_same_rows_and_make_only_what_is_missing(
         run_dataset_job(Failing(padding_matters=True), target(out, part_format), files)
     made = {part: part.stat().st_mtime_ns for part in parts_in(out)}
     assert len(made) == 4
-    assert not (out / "dataset.json").exists()
+    assert not (out / "_dataset.json").exists()
     report = run_dataset_job(HashEncoder(padding_matters=True), target(out, part_format), files)
     assert stored(out) == in_one_process(tmp_path, files)
     assert (report.encoded + report.unchanged, report.bad_rows) == (2 * ROWS_A_FILE - 4, 4)
@@ -209,7 +236,7 @@ def test_other_formats_have_the_same_rows_and_make_only_what_is_missing(
     assert {part: part.stat().st_mtime_ns for part in parts_in(out)} == after
     with pytest.raises(InvalidRequest, match=rf"is a dataset in {part_format}, not parquet: give another"):
         run_dataset_job(HashEncoder(), target(out), files)
-    (out / "dataset.json").write_text("")  # as after a loss of power
+    (out / "_dataset.json").write_text("")  # as after a loss of power
     assert run_dataset_job(HashEncoder(), target(out, part_format), files).encoded == 0
 
 

@@ -70,7 +70,7 @@ def test_a_job_that_failed_keeps_no_other_out(tmp_path: Path) -> None:
 def test_parts_that_are_deleted_under_a_job_end_it_and_the_dataset_of_before_stays(tmp_path: Path) -> None:
     files, out = write_files(tmp_path, 2), tmp_path / "out"
     run_dataset_job(HashEncoder(padding_matters=True), target(out), files[1:])
-    before = (out / "dataset.json").read_bytes()
+    before = (out / "_dataset.json").read_bytes()
 
     def act() -> None:
         for part in out.glob("part-00000-0000000-*"):
@@ -79,7 +79,7 @@ def test_parts_that_are_deleted_under_a_job_end_it_and_the_dataset_of_before_sta
 
     with pytest.raises(StoreError, match="1 part of this job is gone, part-00000-0000000-"):
         run_dataset_job(_ActingEncoder(act), target(out), files)
-    assert (out / "dataset.json").read_bytes() == before
+    assert (out / "_dataset.json").read_bytes() == before
     assert run_dataset_job(HashEncoder(padding_matters=True), target(out), files).encoded == 31
     assert len(stored(out)) == 2 * 198
 
@@ -87,7 +87,7 @@ def test_parts_that_are_deleted_under_a_job_end_it_and_the_dataset_of_before_sta
 def test_files_that_killed_jobs_left_half_written_are_deleted_and_others_stay(tmp_path: Path) -> None:
     files, out = write_files(tmp_path, 1), tmp_path / "out"
     out.mkdir()
-    left = [".part-00000-0000001-0123456789abcdef.parquet.77.writing", ".dataset.json.77.writing"]
+    left = [".part-00000-0000001-0123456789abcdef.parquet.77.writing", "._dataset.json.77.writing"]
     kept = [".hidden.writing", ".part-1.parquet.7.writing"]
     for name in (*left, *kept):
         (out / name).touch()
@@ -128,7 +128,7 @@ def test_names_are_durable_before_the_dataset_has_them_and_before_others_go(
     def noting(descriptor: int) -> None:
         sync(descriptor)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            named = {part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]}
+            named = {part["name"] for part in json.loads((out / "_dataset.json").read_text())["parts"]}
             there = {part.name for part in parts_in(out)}
             seen.append((named == old, len(there & old)))
             raise OSError(errno.EINVAL, "this file system syncs no folders")

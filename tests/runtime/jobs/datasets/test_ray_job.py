@@ -73,7 +73,9 @@ def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp
         200: {"id": "i0-0", "text": "text xxxxxxxxxxxxxxxxxxxxxxxxx 199"},
     }
     parts = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    assert [part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]] == sorted(parts)
+    assert [part["name"] for part in json.loads((out / "_dataset.json").read_text())["parts"]] == sorted(
+        parts
+    )
     computed = texts_of(book)
     (tmp_path / "again").mkdir()
     (tmp_path / "1.jsonl").write_text((tmp_path / "1.jsonl").read_text().replace("text  0", "text other"))
@@ -108,7 +110,7 @@ def test_a_file_that_breaks_off_ends_the_job_with_its_own_error(cluster: None, t
     file = ItemsFile.open(tmp_path / "0.csv", id_column="id", text_columns=("text",))
     with pytest.raises(InvalidRequest, match="quote"):
         run_ray_job(booked(tmp_path / "book"), target(tmp_path / "out"), (file,), RayConfig())
-    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert not (tmp_path / "out" / "_dataset.json").exists()
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-DATASET_FILE = "dataset.json"
+DATASET_FILE = "_dataset.json"
 """Name of the file that says which parts are a dataset's."""
 
 DatasetFormat = Literal["parquet", "arrow", "lance"]

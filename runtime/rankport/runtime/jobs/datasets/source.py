@@ -1,6 +1,6 @@
 """`DatasetSource`: a dataset of embedding tokens as the source of a copy to a token store.
 
-Owns which parts are read: those that `dataset.json` names, which a job writes when all of them are whole.
+Owns which parts are read: those that `_dataset.json` names, which a job writes when all of them are whole.
 """
 
 import json

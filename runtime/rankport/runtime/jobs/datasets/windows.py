@@ -2,7 +2,7 @@
 
 A window is the rows of one file, or of small ones that follow each other, that are sorted by length together, as in a
 job of one process: its batches, and so the bits of its tokens, are the same wherever it is encoded. Its part is named
-by all that decides it; a part that is there is not made again.
+by all that decides it; a part that is there is not made again, unless the encoder failed on a row of it.
 """
 
 import json
@@ -53,11 +53,12 @@ class Outcome:
     bad_rows: list[tuple[int, str, str | None]]  # line, reason, id
     contents: list[str] = field(default_factory=list)  # of the bad rows; never in a part
     places: list[int] = field(default_factory=list)  # of the bad rows' files in their group; empty: all 0
+    failed: int = 0  # bad rows by a fault of the encoder's: the next job makes the part anew
 
     def without_contents(self) -> dict[str, Any]:
         """Gives what a part says of it."""
-        kept = asdict(self) | {"contents": []}
-        return kept if any(self.places) else {key: kept[key] for key in kept if key != "places"}
+        said = {"places": any(self.places), "failed": self.failed}
+        return {key: kept for key, kept in (asdict(self) | {"contents": []}).items() if said.get(key, True)}
 
 
 class Place(NamedTuple):
@@ -164,7 +165,9 @@ class PartMaker:
         bad = [_bad(row) for row in rows if isinstance(row, BadRow) or line_of(row) in repeated]
         path = Path(self._target.folder) / (_part_name(place, usable, bad, self._target) + self._files.suffix)
         if self._files.is_whole(path):
-            return Outcome(**json.loads(self._files.schema(path).metadata[OUTCOME])), False
+            before = Outcome(**json.loads(self._files.schema(path).metadata[OUTCOME]))
+            if not before.failed:
+                return before, False
         # One for each window: what breaks in one says nothing of the next.
         config, spec = self._target.config, self._target.spec
         encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row)
@@ -179,6 +182,7 @@ class PartMaker:
             truncated=sum(row.truncated for row in encoded),
             bad_rows=[(row.line, row.reason, row.id) for row in bad],
             places=[place_in_group(row) for row in bad],
+            failed=sum(len(batch.failed) for batch in batches),
         )
         tokens = np.array([row.tokens for row in encoded], spec.numpy_dtype)
         hashes = [content_hash(row.row.text, truncated=row.truncated) for row in encoded]

@@ -48,7 +48,7 @@ _FILLING = b"filling/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
 _LMDB_FILES = {"data.mdb", "lock.mdb"}
-_DATASET_FILE = "dataset.json"  # of the jobs, which are above stores
+_DATASET_FILE = "_dataset.json"  # of the jobs, which are above stores
 
 
 class LmdbStore(TokenStore):

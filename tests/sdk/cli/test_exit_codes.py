@@ -50,6 +50,27 @@ WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by 
     ),
     (["export", "c", "--kind", "ranker", "--pooling", "mean", "--out", "o"], "--pooling belongs to --kind"),
     (["export", "c", "--kind", "nosuch", "--out", "o"], "kind 'nosuch' is unknown"),
+    # as scripts give it of a variable that is not set: each would be this folder, or nothing
+    (["encode", "--bundle", "b", "--items", "", "--store", "s"], "'--items': it is empty: give a value (see"),
+    (
+        ["encode", "--bundle", "b", "--items", "i", "--store", ""],
+        "'--store': it is empty: give a value, or leave",
+    ),
+    (
+        ["encode", "--bundle", "b", "--items", "i", "--dataset", ""],
+        "'--dataset': it is empty: give a value, or",
+    ),
+    (
+        ["score", "a", "--items", "", "--prefix", "", "--bundle", "b"],
+        "'--items': it is empty: give a value, or",
+    ),
+    (
+        ["classify", "a", "--file", "", "--bundle", "b"],
+        "'--file': it is empty: give a value, or leave it out",
+    ),
+    (["inspect", ""], "'bundle': it is empty: give a value (see"),
+    (["store", "copy", "s", ""], "'TO': it is empty: give a value (see"),
+    (["export", "c", "--out", "o", "--judged", ""], "'--judged': it is empty: give a value, or leave it out"),
 ]
 
 

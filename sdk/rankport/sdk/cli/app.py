@@ -1,7 +1,6 @@
 """Command tree, whose errors are one line and an exit code."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,12 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
+from rankport.sdk.cli.flags.empty_values import refuse_empty
 from rankport.sdk.cli.flags.examples import show_example
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
 from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.process import ended_by_signals, open_streams
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -87,6 +88,7 @@ def _command(name: str) -> Any:
     loaded = typer.main.get_command(app)
     loaded.name = name
     guard_files(loaded)
+    refuse_empty(loaded)
     show_example(loaded, name)
     return loaded
 
@@ -128,14 +130,8 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> None:
 
 
 def _run(command: Callable[..., object]) -> None:
-    # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has handlers of its own.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as by >&-
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
-    with _failures_told():
+    open_streams()
+    with _failures_told(), ended_by_signals():
         status = command(standalone_mode=False)
         _flush()
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,69 @@
+"""Process of a command: the signals that end it, and standard streams that take every character."""
+
+import codecs
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+_ESCAPED = "rankport.escaped"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Has the signals that ask a process to end do so as Ctrl-C does, so that a command cleans up what it half made.
+
+    Exit codes are 128 and the number. That holds too where the code that one came into makes an error of its own of the
+    exception, as modules in C do while they are imported. `serve` has handlers of its own.
+    """
+    came: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number)
+        not in (signal.SIG_IGN, None)  # nohup, the background of a script; not Python's
+    }
+    try:
+        yield
+    except BaseException:
+        if came:
+            sys.exit(128 + came[0])
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def open_streams() -> None:
+    """Gives a process that was started without standard streams, as by >&-, some; and escapes what one cannot write."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+    escape_unwritable(sys.stdout)
+
+
+def escape_unwritable(stream: TextIO) -> None:
+    r"""Has a stream write what its encoding lacks as JSON does (\u00e9), in the place of an error.
+
+    Locales have other encodings than UTF-8, and names of files may be no text at all.
+    """
+    if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+        codecs.register_error(_ESCAPED, _escaped)
+        stream.reconfigure(errors=_ESCAPED)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    pairs = (units[place : place + 2] for place in range(0, len(units), 2))
+    return "".join(f"\\u{int.from_bytes(unit):04x}" for unit in pairs), error.end

@@ -1,0 +1,48 @@
+"""The process of a command: a signal that ends it is its exit code, and a stream escapes what it cannot write."""
+
+import io
+import json
+import os
+import signal
+
+import pytest
+
+from rankport.sdk.cli.process import ended_by_signals, escape_unwritable
+
+
+def _import_that_is_sent(number: signal.Signals) -> None:
+    try:
+        os.kill(os.getpid(), number)
+    finally:
+        raise ImportError("initialization failed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_whatever_is_made_of_its_exception(number: signal.Signals) -> None:
+    """A module in C that is being imported makes an ImportError of it, and others swallow it in a `finally`."""
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, ended_by_signals():
+        _import_that_is_sent(number)
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored_and_other_errors_are_their_own() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(ImportError), ended_by_signals():
+            _import_that_is_sent(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_stream_cannot_write_is_escaped_as_json_has_it(encoding: str) -> None:
+    told = {"text": "né → 🙂 \udcff"}
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    escape_unwritable(stream)
+    stream.write(json.dumps(told, ensure_ascii=False))
+    stream.flush()
+    assert json.loads(raw.getvalue().decode(encoding)) == told
+    assert ("é".encode(encoding, "replace") in raw.getvalue()) is (encoding != "ascii")

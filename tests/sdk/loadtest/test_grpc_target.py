@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
+from rankport.protos.errors import InvalidRequest
 from rankport.sdk.loadtest.grpc_target import GrpcTarget
 from rankport.sdk.loadtest.requests import SCORE, LoadRequest, drawn_requests
 from rankport.sdk.loadtest.result import Ended
@@ -44,3 +45,9 @@ def test_a_call_names_its_model_as_a_client_does(model: str, named: list[str]) -
     said = sent(request)
     assert [line for line in said if line.startswith("x-model")] == named
     assert {"x-priority background", "authorization Bearer secret"} <= set(said)
+
+
+def test_a_token_that_no_metadata_takes_is_refused() -> None:
+    """Each request of the test would have failed in gRPC, and counted as one that was not sent."""
+    with pytest.raises(InvalidRequest, match="token has characters that a header does not take"):
+        GrpcTarget("localhost:1", 1, 10.0, token="a\nb")

@@ -5,7 +5,7 @@ import grpc
 from rankport.protos.priorities import PRIORITIES, PRIORITY_KEY, Priority
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
-from rankport.sdk.transport.access import Tls, credentials_of
+from rankport.sdk.transport.access import Tls, checked_token, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.tracing import model_metadata
 
@@ -24,7 +24,7 @@ class GrpcTarget:
     ) -> None:
         """Connects with the first requests. Raises `InvalidRequest` for no address, or unreadable files of TLS."""
         credentials = credentials_of(tls, None)
-        shown = () if token is None else (("authorization", f"Bearer {token}"),)
+        shown = () if checked_token(token) is None else (("authorization", f"Bearer {token}"),)
         self._metadata = {each: (*shown, (PRIORITY_KEY, each)) for each in PRIORITIES}
         target = Target.of(address)
         # Channels of equal options would share a connection.

@@ -1,6 +1,7 @@
 """An HTTP server under load: one address, a JSON body a request, over connections that are kept open."""
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -12,10 +13,11 @@ from rankport.protos.priorities import PRIORITY_KEY, Priority
 from rankport.protos.reasons import reason_of
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
-from rankport.sdk.transport.access import Tls
+from rankport.sdk.transport.access import Tls, checked_token
 from rankport.sdk.transport.tracing import model_metadata
 
 _FAREWELL_S = 1.0
+_SENT = re.compile(r"[\x21-\x7e]*")
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -28,12 +30,26 @@ class _Place:
 
     @classmethod
     def of(cls, url: str) -> "_Place":
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:  # a port that there is not, brackets around no address
+            raise InvalidRequest(f"url is {url!r}: {error}; give http://host:port/path") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidRequest(f"url is {url!r}: give http://host:port/path")
+        if parts.username is not None or not _SENT.fullmatch(parts.path + parts.query):
+            raise InvalidRequest(
+                f"url is {parts.scheme}://…{parts.path!r}: give http://host:port/path without a user (a token goes by "
+                "RANKPORT_TOKEN), and what is no ASCII, and blanks, as %20 has them"
+            )
         path, secure = parts.path or "/", parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
+        port = port if port is not None else 443 if secure else 80
         return cls(parts.hostname, port, f"{path}?{parts.query}" if parts.query else path, secure)
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a request names them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class HttpTarget:
@@ -45,7 +61,8 @@ class HttpTarget:
         """Raises `InvalidRequest` for what is no address of HTTP, or files of TLS that cannot be read."""
         self._place = _Place.of(url)
         self._tls = _context(tls) if self._place.secure else None
-        self._authorization = "" if token is None else f"Authorization: Bearer {token}\r\n"
+        shown = checked_token(token)
+        self._authorization = "" if shown is None else f"Authorization: Bearer {shown}\r\n"
         self._timeout_s = timeout_s
         self._idle: deque[_Connection] = deque()
         self._closing: set[asyncio.Task[None]] = set()
@@ -72,14 +89,23 @@ class HttpTarget:
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
 
+    def _kept(self) -> _Connection | None:
+        """Takes a connection that is kept, and lets go of those that the server has ended meanwhile."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            self._drop(writer)
+        return None
+
     async def _exchange(self, request: LoadRequest, priority: Priority) -> tuple[int, bytes]:
         place, body = self._place, request.body
         named = "".join(f"{key}: {model}\r\n" for key, model in model_metadata(request.model))
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._kept() or await self._connect()
         reader, writer = connection
         kept = False
         try:
-            head = f"POST {place.path} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
+            head = f"POST {place.path} HTTP/1.1\r\nHost: {place.authority}\r\n"
             head += f"{self._authorization}{PRIORITY_KEY}: {priority}\r\n{named}"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
@@ -119,15 +145,31 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
     """Reads an answer to its end: the status, the body, and whether the connection may be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
+    matched = re.fullmatch(r"HTTP/1\.([01]) (\d{3})(?: .*)?", first)
+    if matched is None:
+        raise ValueError(f"the answer is no HTTP/1.1: {first:.60}")
     headers = {
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
     }
-    status = int(first.split(" ", 2)[1])
+    status = int(matched[2])
+    words = headers.get("connection", "").lower()
+    kept = words == "keep-alive" if matched[1] == "0" else words != "close"
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = b""
-        while size := int(await reader.readline(), 16):
-            body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
-    else:
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return status, body, headers.get("connection", "").lower() != "close"
+        return status, await _chunks(reader), kept
+    if status in _WITHOUT_BODY:
+        return status, b"", kept
+    if "content-length" not in headers:  # then it ends where the connection does
+        return status, await reader.read(), False
+    return status, await reader.readexactly(int(headers["content-length"])), kept
+
+
+_WITHOUT_BODY = (204, 304)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int((await reader.readline()).partition(b";")[0], 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    while (await reader.readline()).strip():  # what may follow the last one
+        pass
+    return body

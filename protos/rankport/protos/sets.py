@@ -134,8 +134,11 @@ def _column(values: Any, where: str) -> SetColumn:
         array = np.array([None])
     if array.ndim not in (1, 2):
         raise InvalidRequest(f"{where} has shape {list(array.shape)}; give [rows], or [rows, width]")
-    if array.dtype.kind in "US":
-        return tuple(map(str, array.tolist()))
+    # Of a list that is not of texts alone numpy makes text too: of 1 the key "1", and of bytes there is none.
+    if array.dtype.kind in "UO" and array.ndim == 1 and not isinstance(values, list | tuple):
+        keys = array.tolist()  # of pandas they are objects
+        if all(isinstance(key, str) for key in keys):
+            return tuple(keys)
     # True and False may be numbers, and are no ids: as floats, they are refused where ids must be.
     if array.dtype.kind in "iu" and array.ndim == 1:
         unsigned = array.dtype.kind == "u" and (array > INT64.max).any()

@@ -18,9 +18,11 @@ from support.token_samples import ENCODER, SPEC, entry
 WIDTH = SPEC.tokens * SPEC.hidden_size
 
 
-def gatherer(content: HotTokens | None, width: int = WIDTH) -> Gatherer:
+def gatherer(
+    content: HotTokens | None, width: int = WIDTH, *, low: float = 10.0, high: float = 30.0
+) -> Gatherer:
     title = ContentFeature(source="content", name="title", width=width)
-    price = ScalarFeature(source="scalar", name="price", scaling="min-max", min=10.0, max=30.0)
+    price = ScalarFeature(source="scalar", name="price", scaling="min-max", min=low, max=high)
     mask = SetMask(policy="independent")
     schema = SetSchema(event=[title], candidate=[title, price], mask=mask, max_events=4, max_candidates=4)
     return Gatherer(schema, RowTables({}, MappedFiles(Path(), ())), content)
@@ -45,3 +47,17 @@ def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
             own.rows(SetColumns.of({"title": ["a", "gone"]}, "history"), "history")
         with pytest.raises(InvalidRequest, match=f"the store has {WIDTH} values a key, must be 3"):
             gatherer(HotTokens(namespace, 0), 3).rows(SetColumns.of({"title": ["a"]}, "history"), "history")
+
+
+def test_a_number_that_is_beyond_float32_once_it_is_scaled_is_refused_by_its_place() -> None:
+    """It made the scores of all candidates NaN, and numpy warn."""
+    columns = {"title": np.zeros((2, WIDTH), np.float32), "price": [20.0, 3e38]}
+    near = gatherer(None, low=1.0, high=1.5)
+    assert (
+        near.rows(SetColumns.of(columns | {"price": [1.0, 1.25]}, "c"), "candidates").features.values[1, -1]
+        == 0.5
+    )
+    with pytest.raises(
+        InvalidRequest, match=r"candidates\['price'\]\[1\] is 3e\+38: scaled, it is beyond float32"
+    ):
+        near.rows(SetColumns.of(columns, "candidates"), "candidates")

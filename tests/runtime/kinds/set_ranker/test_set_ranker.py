@@ -223,6 +223,11 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
     ({"candidates": candidates(1) | {"movie": [True]}}, InvalidRequest, r"\['movie'\] must be ids"),
     ({"candidates": candidates(2) | {"movie": [True, 1]}}, InvalidRequest, "is neither number nor key"),
     ({"candidates": candidates(1) | {"title": ["a"]}}, InvalidRequest, "no token store is loaded"),
+    *(
+        ({"candidates": candidates(2) | {"title": titles}}, InvalidRequest, "is neither number nor key")
+        for titles in ([b"a", b"b"], np.array([b"a", b"b"]), ["a", 1], [True, "a"], [["a"], ["b"]])
+    ),
+    ({"candidates": candidates(1) | {"title": np.array(["a"], object)}}, InvalidRequest, "no token store is"),
     (
         {"candidates": candidates(2) | {"genre": np.full((2, 3), np.inf)}},
         InvalidRequest,

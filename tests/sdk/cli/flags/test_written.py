@@ -17,6 +17,10 @@ from support.command_tree import all_commands, option_name
         ("store diff @ other --list @", "first and --list are both"),
         ("audit membership --members a --non-members @ --html @", "--non-members and --html are both"),
         ("verify b --checkpoint c --json new --html new", "--json and --html are both"),
+        (
+            "verify b --checkpoint c --json - --html -",
+            "--json and --html are both -: standard output takes one",
+        ),
     ],
 )
 def test_a_file_to_write_that_is_another_of_the_command_is_refused(

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.jobs.items_file import BadRow
 from rankport.runtime.server.lifecycle.saved import SavedState, write_state
+from rankport.sdk.cli.flags.written import written_format
+from rankport.sdk.cli.output.encoding.encode import write_bad_rows
 from rankport.sdk.cli.output.writing import replace_text, write_file, write_json
 from support.file_limits import files_of_at_most
 
@@ -43,6 +46,24 @@ def test_what_lies_in_the_place_beside_a_file_is_not_written_to(tmp_path: Path) 
     write_state(file, SavedState())
     write_durably(file, lambda stream: stream.write(b"ours"))
     assert (file.read_text(), other.read_text()) == ("ours", "theirs")
+
+
+def test_a_dash_is_standard_output_of_every_option_that_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of that name was left where a command ran."""
+    monkeypatch.chdir(tmp_path)
+    write_file("--html", Path("-"), "page\n")
+    write_json(Path("-"), 1)
+    with write_bad_rows(Path("-"), []) as write:
+        assert write is not None
+        write(BadRow(3, "it has no text", "a"))
+    assert (
+        capsys.readouterr().out
+        == 'page\n1\n{"line": 3, "reason": "it has no text", "id": "a", "row": null}\n'
+    )
+    assert written_format(None, False, Path("-")) == "table"
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_above_are_made_and_a_device_is_written_to(tmp_path: Path) -> None:

@@ -174,7 +174,11 @@ def _scaled(feature: ScalarFeature, numbers: Values, where: str) -> Values:
     _check_finite(numbers, where, nan=feature.nan is not None)
     if feature.nan is not None:
         numbers = np.where(np.isnan(numbers), np.float32(feature.nan), numbers)
-    scaled: Values = (numbers - np.float32(feature.shift)) / np.float32(feature.divisor)
+    with np.errstate(over="ignore"):
+        scaled: Values = (numbers - np.float32(feature.shift)) / np.float32(feature.divisor)
+    if (beyond := np.isinf(scaled)).any():
+        place = int(beyond.argmax())
+        raise InvalidRequest(f"{where}[{place}] is {numbers[place]:g}: scaled, it is beyond float32")
     return scaled[:, None]
 
 

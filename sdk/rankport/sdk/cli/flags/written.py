@@ -14,12 +14,15 @@ Format = Literal["table", "csv", "json"]
 
 
 def written_format(form: Format | None, as_json: bool, out: Path | None) -> Format:
-    """Chooses how a result is written: as asked, or by the ending of --out. Raises `typer.BadParameter`."""
+    """Chooses how a result is written: as asked, or by the ending of --out; "-" is standard output.
+
+    Raises `typer.BadParameter`.
+    """
     if as_json and form not in (None, "json"):
         raise typer.BadParameter(f"--json and --format {form} contradict each other: give one of them")
     if form is not None or as_json:
         return form or "json"
-    if out is None:
+    if out is None or str(out) == "-":
         return "table"
     endings: dict[str, Format] = {".csv": "csv", ".json": "json"}
     if out.suffix not in endings:
@@ -64,6 +67,8 @@ def _refuse_one_file_twice(command: Any, given: Mapping[str, object]) -> None:
     ]
     for (first, path), (second, other) in combinations(named, 2):
         written = WRITTEN & {first, second}
+        if path == other == "-" and len(written) == 2:
+            raise typer.BadParameter(f"{first} and {second} are both -: standard output takes one of them")
         if written and first != second and path != "-" and os.path.realpath(path) == os.path.realpath(other):
             raise typer.BadParameter(
                 f"{first} and {second} are both {path}: give another place to one of them"

@@ -1,5 +1,6 @@
 """Values of results as they are written: to a file or standard output, as cells, CSV and JSON."""
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -37,5 +38,5 @@ def one_line(text: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Takes a number for JSON, which has no NaN."""
-    return None if value != value else float(value)
+    """Takes a number for JSON, which has no NaN and nothing infinite."""
+    return float(value) if math.isfinite(value) else None

@@ -30,7 +30,14 @@ def writing(target: str) -> Iterator[None]:
 
 
 def write_file(option: str, file: Path, text: str) -> None:
-    """Writes the file that an option names. Raises `OSError` that names both; what was there stays then."""
+    """Writes the file that an option names; "-" is standard output.
+
+    Raises `OSError` that names both; what was there stays then.
+    """
+    if str(file) == "-":
+        with writing("standard output"):
+            print(text, end="", flush=True)
+        return
     with writing(f"{option} {file}"):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_text(file, text)
@@ -70,15 +77,9 @@ def harmless(text: str) -> str:
 
 
 def write_json(file: Path | None, content: object, option: str = "--json") -> None:
-    """Writes `content` to the file that `option` names, if it does; "-" is standard output. Raises `OSError`."""
-    if file is None:
-        return
-    text = json.dumps(content, indent=2) + "\n"
-    if str(file) == "-":
-        with writing("standard output"):
-            print(text, end="", flush=True)
-    else:
-        write_file(option, file, text)
+    """Writes `content` to the file that `option` names, if it does. Raises as `write_file`."""
+    if file is not None:
+        write_file(option, file, json.dumps(content, indent=2) + "\n")
 
 
 def _write(file: Path, text: str) -> None:

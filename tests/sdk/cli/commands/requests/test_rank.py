@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from rankport.protos.sets import SetRanking
+from rankport.protos.types import Usage
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.config import ServerConfig
@@ -59,6 +61,15 @@ def test_null_is_a_missing_number(bundle: Bundle) -> None:
     told = run("--bundle", str(bundle.path), stdin=line(history=holes) + line(history=rows))
     first, second = (json.loads(told)["scores"] for told in told.stdout.splitlines())
     assert first == second
+
+
+def test_a_score_that_is_no_number_is_null(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has neither NaN nor anything infinite: other readers than Python's refused the line."""
+    scores = np.array([[1.5], [np.inf], [np.nan]], np.float32)
+    answer = SetRanking(scores[:, 0], scores, ("like",), np.arange(3), "", Usage(0, 0, 0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(SetRanker, "rank", lambda *_, **__: answer)
+    told = run("--bundle", str(bundle.path), stdin=line())
+    assert '"scores": [1.5, null, null], "heads": {"like": [1.5, null, null]}' in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """`rankport token`, and what commands say of tokens and TLS to a server."""
 
+import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from rankport.runtime.server.security.guard import Guard
 from rankport.sdk.cli.flags.connection import connected, tls_of
 from rankport.sdk.transport.access import Tls
 from support.cli import rankport
+from support.effort import full_effort
 from support.servers.serving import LOCAL, serving
 
 
@@ -23,6 +27,26 @@ def test_a_new_token_is_known_by_its_line_alone(tmp_path: Path) -> None:
     for token in tokens:
         assert guard.caller(f"Bearer {token}", "call").name == "search"
         assert token.partition(".")[2] not in file.read_text()
+
+
+@full_effort
+def test_lines_that_are_added_at_one_time_are_all_there(tmp_path: Path) -> None:
+    file = tmp_path / "clients.txt"
+    command = [sys.executable, "-m", "rankport.sdk.cli", "token", "new", "search", "--file", str(file)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(8)]
+    tokens = [process.communicate()[0].decode().strip() for process in running]
+    guard = Guard(str(file))
+    assert {guard.caller(f"Bearer {token}", "call").name for token in tokens} == {"search"}
+    assert len(file.read_text().splitlines()) == 8
+
+
+def test_a_line_that_was_added_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reads the file and writes it anew: the line of one of two was lost, and its token told."""
+    file = tmp_path / "clients.txt"
+    other = rankport("token", "new", "first").stdout.rpartition("line:")[2].strip()
+    monkeypatch.setattr(fcntl, "flock", lambda *_: file.write_text(f"{other}\n"))
+    assert rankport("token", "new", "second", "--file", file).returncode == 0
+    assert [line.split()[0] for line in file.read_text().splitlines()] == ["first", "second"]
 
 
 def test_a_token_may_be_for_the_background_alone(tmp_path: Path) -> None:

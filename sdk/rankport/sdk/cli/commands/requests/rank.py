@@ -14,6 +14,7 @@ from rankport.protos.sets import SetRanking, rank_arguments
 from rankport.sdk.cli.flags.lines import each_line, filled_lines, json_of
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
+from rankport.sdk.cli.output.values import number
 from rankport.sdk.cli.output.writing import writing
 from rankport.sdk.client import Client
 
@@ -75,8 +76,8 @@ def _write(name: object, ranking: SetRanking) -> None:
     places = ranking.order.tolist()
     told: dict[str, Any] = {} if name is None else {"id": name}
     told["order"] = places
-    told["scores"] = ranking.scores[places].tolist()
-    told["heads"] = {head: ranking.head(head)[places].tolist() for head in ranking.heads}
+    told["scores"] = list(map(number, ranking.scores[places]))
+    told["heads"] = {head: list(map(number, ranking.head(head)[places])) for head in ranking.heads}
     told["events_kept"] = ranking.usage.prefix_tokens_cached
     with writing("standard output"):
         typer.echo(json.dumps(told, ensure_ascii=False))

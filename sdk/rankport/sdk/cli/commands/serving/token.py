@@ -1,6 +1,10 @@
 """`rankport token`: tokens of a server's clients."""
 
+import fcntl
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -68,15 +72,32 @@ def new(
     drawn = new_token(name)
     limits = Limits(items_per_s, concurrent, tokens_per_s, "background" if background else None)
     line = line_of(drawn, cast(list[Right], rights.split(",")), limits)
-    before = "".join(lines_of(str(file), "--file")) if file is not None and file.exists() else ""
-    if before and not before.endswith("\n"):
-        before += "\n"
     unknown = set(rights.split(",")).difference(RIGHTS)
     if unknown:
         raise typer.BadParameter(f"--rights has {unknown.pop()!r}: there are {', '.join(RIGHTS)}")
-    read_clients(f"{before}{line}\n", "the line" if file is None else str(file))
-    if file is not None:
-        with writing(f"--file {file}"):
-            replace_text(file, f"{before}{line}\n", mode=0o600)  # a server reads all of it or none
+    with _alone_with(file):
+        before = "".join(lines_of(str(file), "--file")) if file is not None and file.exists() else ""
+        if before and not before.endswith("\n"):
+            before += "\n"
+        read_clients(f"{before}{line}\n", "the line" if file is None else str(file))
+        if file is not None:
+            with writing(f"--file {file}"):
+                replace_text(file, f"{before}{line}\n", mode=0o600)  # a server reads all of it or none
     with writing("standard output"):
         sys.stdout.write(f"{drawn}\n" if file is not None else f"token: {drawn}\nline:  {line}\n")
+
+
+@contextmanager
+def _alone_with(file: Path | None) -> Iterator[None]:
+    """Waits for others that add a line to the file: each reads it and writes it anew, without the lines of others."""
+    if file is None:
+        yield
+        return
+    with writing(f"--file {file}"):
+        folder = os.open(Path(os.path.realpath(file)).parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems have no locks of folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,7 +38,7 @@ def both(first: Callable[[T], None], second: Callable[[T], None] | None) -> Call
 
 @contextmanager
 def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable[[BadRow], None] | None]:
-    """Gives what writes a bad row to a file as a line of JSON; None where no file is named.
+    """Gives what writes a bad row to a file, or "-", as a line of JSON; None where no file is named.
 
     Raises `InvalidRequest` for a file that is one of the items.
     """
@@ -47,8 +48,7 @@ def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable
     refuse_item_file("--bad-rows", path, items)
     target = f"--bad-rows {path}"
     with writing(target):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w", encoding="utf-8")
+        stream = sys.stdout if str(path) == "-" else _opened(path)
 
     def write(row: BadRow) -> None:
         with writing(target):
@@ -59,7 +59,12 @@ def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable
         yield write
     finally:
         with writing(target):
-            stream.close()
+            stream.flush() if stream is sys.stdout else stream.close()
+
+
+def _opened(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w", encoding="utf-8")
 
 
 def refuse_item_file(option: str, file: Path | None, items: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from rankport.protos.wording import counted
@@ -108,16 +109,14 @@ class LoadReport:
 
 def write_report(report: LoadReport, html: Path | None, json_file: Path | None) -> None:
     """Prints the figures, and writes the files that are named."""
-    if json_file is None or str(json_file) != "-":
-        _print(report)
+    _print(report, plain_console(stderr="-" in (str(json_file), str(html))))
     write_json(json_file, report.as_json())
     if html is not None:
         shown = report.best or report.runs[-1]
         write_file("--html", html, page(report.verdict, report.facts, shown, report.runs, report.aim))
 
 
-def _print(report: LoadReport) -> None:
-    console = plain_console()
+def _print(report: LoadReport, console: Console) -> None:
     shown = report.best or report.runs[-1]
     console.print(report.verdict, soft_wrap=True, highlight=False)
     names = ("rate", "answered", "failed", *(_name(percent) for percent in PERCENTILES))

@@ -44,6 +44,13 @@ def test_a_link_to_a_bundle_is_resolved_once(root: Path) -> None:
     assert open_bundle(link).path == root
 
 
+def test_a_path_that_is_no_text_is_refused_with_the_reason(root: Path) -> None:
+    """ONNX Runtime and tokenizers take text alone: it was told of the tokenizer that it cannot be read."""
+    other = root.rename(root.with_name(os.fsdecode(b"\xff")))
+    with pytest.raises(BundleError, match=r"the path is not UTF-8, which what runs graphs needs: rename it"):
+        open_bundle(other)
+
+
 def test_a_file_that_is_not_listed_is_not_handed_out(root: Path) -> None:
     with pytest.raises(BundleError, match=r"'manifest\.json' is not in the files"):
         open_bundle(root).file("manifest.json")

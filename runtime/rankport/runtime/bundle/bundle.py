@@ -41,6 +41,12 @@ class Bundle:
         # Resolved once: a link such as "current" may be moved on while the graphs are being loaded.
         root = Path(os.path.realpath(path))
         try:
+            str(root).encode()
+        except UnicodeEncodeError:
+            raise BundleError(
+                f"{root}: the path is not UTF-8, which what runs graphs needs: rename it"
+            ) from None
+        try:
             manifest = parse_manifest(_read_manifest(root))
             check_manifest(manifest, kinds)
             _check_files(root, manifest.files)

@@ -1,5 +1,6 @@
 """`TokenStore` and its namespaces: what is put comes back by its key, and nothing else does."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def test_tokens_outlive_the_store_and_cannot_be_written(path: Path) -> None:
     np.testing.assert_array_equal(tokens, tokens_of(3))
     with pytest.raises(ValueError, match="read-only"):
         tokens[0, 0] = 1
+
+
+def test_a_folder_whose_name_is_no_text_is_a_store_too(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.lmdb")
+    with LmdbStore.open(path, create=True) as store:
+        store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 3)])
+    with LmdbStore.open(path) as store:
+        assert len(store.namespace(ENCODER)) == 1
 
 
 def test_writing_again_replaces_tokens_hash_and_time(namespace: TokenNamespace) -> None:

@@ -53,7 +53,7 @@ class OpenFile:
             _allocate_lock(opening.path)
         try:
             env = lmdb.open(
-                str(opening.path),
+                os.fsencode(opening.path),  # a name need not be text
                 map_size=opening.map_bytes,
                 readonly=opening.read_only,
                 create=not opening.read_only,

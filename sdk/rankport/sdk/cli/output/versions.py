@@ -34,7 +34,9 @@ def line_of(version: ModelVersion) -> str:
 
 
 def alias_line(alias: ModelAlias) -> str:
-    """Tells an alias in a line."""
+    """Tells an alias in a line; one without targets stands for nothing any more."""
+    if not alias.targets:
+        return one_line(f"{alias.alias}: removed")
     total = sum(target.weight for target in alias.targets)
     shares = [f"{target.model} {target.weight / total:.4g}" for target in alias.targets]
     if len(shares) == 1:

@@ -42,7 +42,10 @@ def test_versions_and_aliases_are_listed_changed_and_set_back(address: str) -> N
     listed = json.loads(_run(address, "list", "--json"))
     assert [(version["name"], version["state"]) for version in listed["versions"]] == [("jobs", "ready")]
     assert listed["aliases"][0]["targets"] == [{"model": "jobs@1", "weight": 1.0}]
-    assert _run(address, "alias", "prod", "--remove") == ""
+    removed = json.loads(_run(address, "alias", "prod", "--remove", "--json"))
+    assert removed == {"alias": "prod", "targets": [], "earlier": []}
+    _run(address, "alias", "prod", "jobs@1")
+    assert _run(address, "alias", "prod", "--remove") == "prod: removed\n"
 
 
 def test_what_the_server_refuses_is_one_line(address: str) -> None:

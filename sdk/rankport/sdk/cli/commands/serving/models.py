@@ -97,6 +97,7 @@ def alias(
     with _admin(server) as admin:
         if remove:
             admin.remove_alias(alias, timeout_s)
+            _write_alias(ModelAlias(alias, ()), as_json)
         else:
             shares = dict(map(_share, to or []))
             if len(shares) < len(to or []):

@@ -97,6 +97,26 @@ def test_bytes_of_one_emoji_are_one_character_of_the_first_span(tmp_path: Path) 
     assert [(text[s.start : s.end], s.label) for s in result.spans(0)] == [("🍣", "city")]
 
 
+def test_spans_that_share_a_character_begin_with_no_white_space_and_words_have_the_tag_of_the_first(
+    tmp_path: Path,
+) -> None:
+    """The first byte of the emoji is a city, its other ones and what follows behind a space are food."""
+    unit = Tagging(scheme="BIO", unit="token")
+    with tagging(tmp_path, "byte-level", {}, tagging=unit) as (tagger, backend):
+        texts = [["🍣\u3000bb", "b"], ["🍣", "b"]]
+        tagger.tag([" ".join(texts[0])])
+        city, food = NAMES.index("B-city"), NAMES.index("I-food")
+        read = backend.runs[-1][1:-1]
+        backend.labels = {**dict.fromkeys(read, food), read[0]: city}
+        result = tagger.tag(texts)
+        alone = tagger.tag([" ".join(words) for words in texts])
+    assert [(s.start, s.end, s.label) for s in result.spans(0)] == [(0, 1, "city"), (2, 6, "food")]
+    assert result.spans(0) == alone.spans(0)
+    assert result.words is not None
+    assert result.words.of(0) == ("B-city", "B-food")
+    assert result.words.of(1) == ("B-city", "B-food")
+
+
 def test_white_space_is_no_unit(tmp_path: Path) -> None:
     """A tokenizer of bytes makes tokens of line breaks; they neither have labels nor end a span."""
     words = {"New": "B-city", " York": "I-city", "\n": "B-food"}

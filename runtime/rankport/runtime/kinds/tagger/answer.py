@@ -12,7 +12,7 @@ from rankport.runtime.kinds.tagger.decoder import Decoded
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.reading import ReadTexts
 from rankport.runtime.kinds.tagger.spans import UnitSpans, tags_of
-from rankport.runtime.kinds.tagger.units import Units
+from rankport.runtime.kinds.tagger.units import Units, trimmed
 from rankport.runtime.prompt.encoder import EMPTY
 
 
@@ -29,7 +29,7 @@ class Answered:
         """Makes the result."""
         units, spans = self.read.units, self.decoded.spans
         text = np.searchsorted(units.offsets, spans.first, side="right") - 1
-        starts, ends = _apart(units.starts[spans.first], units.ends[spans.last - 1], text)
+        starts, ends = _apart(self.texts, text, units.starts[spans.first], units.ends[spans.last - 1])
         kept = np.flatnonzero((starts < ends) & ~self.failed[text])
         status, messages = self._outcomes()
         return TagResult(
@@ -47,13 +47,15 @@ class Answered:
         )
 
     def _word_tags(self, scheme: LabelScheme, kept: NDArray[np.int64], text: NDArray[np.int64]) -> WordTags:
-        """Gives each word the tag of its first unit; a word without one is outside."""
+        """Gives each word a tag, of several spans in one that of the first; a word without a unit is outside."""
         words, offsets = self.texts.words, self.texts.word_offsets
         assert words is not None
         assert offsets is not None
         units, spans = self.read.units, self.decoded.spans
         first, last = units.word[spans.first[kept]], units.word[spans.last[kept] - 1] + 1
-        over_words = UnitSpans(first, last, spans.types[kept], spans.scores[kept])
+        begun = np.maximum(first, np.concatenate([[0], np.maximum.accumulate(last)])[:-1])
+        own = np.flatnonzero(begun < last)
+        over_words = UnitSpans(begun[own], last[own], spans.types[kept[own]], spans.scores[kept[own]])
         scores = np.full(len(words), np.nan, np.float32)
         word, unit = np.unique(units.word, return_index=True)
         scores[word] = self.decoded.scores[unit]
@@ -90,9 +92,11 @@ def texts_with(failed: NDArray[np.bool_], units: Units) -> NDArray[np.bool_]:
 
 
 def _apart(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], text: NDArray[np.int64]
+    texts: TagTexts, text: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Gives a character that two spans have tokens of to the first: bytes of one emoji may be several tokens."""
     begun = starts.copy()
     begun[1:] = np.where(text[1:] == text[:-1], np.maximum(starts[1:], ends[:-1]), starts[1:])
-    return begun, ends
+    if np.array_equal(begun, starts):
+        return starts, ends
+    return trimmed(texts, text, np.minimum(begun, ends), ends)  # white space may follow that character

@@ -48,7 +48,7 @@ def units_of(texts: TagTexts, tokens: PlacedTokens, *, by_word: bool) -> Units:
         starts, ends = starts + begins, ends + begins
         if by_word:
             starts, ends = begins, begins + _lengths(texts.words)[word]
-    starts, ends = _trimmed(texts, text, starts, ends)
+    starts, ends = trimmed(texts, text, starts, ends)
     kept = np.flatnonzero(starts < ends)
     counts = np.bincount(text[kept], minlength=len(texts))
     return Units(first[kept], starts[kept], ends[kept], offsets_of(counts), word[kept])
@@ -64,7 +64,7 @@ def _lengths(words: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter(map(len, words), np.int64, len(words))
 
 
-def _trimmed(
+def trimmed(
     texts: TagTexts, text: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Leaves out white space at both ends of each place; what is nothing else ends where it starts."""

@@ -87,7 +87,7 @@ class JoinedItems:
 
     def _are_empty(self, runs: RaggedIds) -> NDArray[np.bool_]:
         """Says of which items the tokenizer takes every character away, zero-width ones say. [items]"""
-        alike = runs.lengths == len(self.empty)
+        alike: NDArray[np.bool_] = runs.lengths == len(self.empty)
         for index in np.flatnonzero(alike).tolist():
             alike[index] = np.array_equal(runs.run(index), self.empty)
         return alike

@@ -7,6 +7,10 @@ from rankport.protos.errors import StoreError
 UNREACHABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError)
 """Errors after which another try may succeed: a server that is down, starting, or failing over."""
 
+_IN_PIPELINE = (
+    " of pipeline caused error: "  # behind the command, with its bytes, that the client library puts first
+)
+_NOT_IN_SCRIPTS = "The user executing the script can't"
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's word
 
 
@@ -26,13 +30,13 @@ def is_final(error: BaseException) -> bool:
 
 
 def _cause(error: exceptions.RedisError) -> str:
-    text = str(error)
+    text = str(error).rpartition(_IN_PIPELINE)[2]
     if is_login(error):
         return f"Redis refuses the login ({text}): give redis://USER:PASSWORD@HOST"
     if _CERTIFICATE in text:
         return f"the certificate of Redis is not to be trusted ({text}): name its authority with ssl_ca_certs=FILE"
-    if isinstance(error, exceptions.NoPermissionError):
-        return f"the user of Redis may not do that ({text}): allow it the commands on the store's keys"
+    if isinstance(error, exceptions.NoPermissionError) or _NOT_IN_SCRIPTS in text:
+        return f"the user of Redis may not do that ({text}): allow it +@read +@write +@transaction +info on its keys"
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return f"Redis is at its maxmemory ({text}): raise it, or drop tokens; what was stored before stays"
     if isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text:

@@ -202,15 +202,17 @@ class RedisNamespace(RecordNamespace):
     def _write(self, commands: Sequence[Command]) -> list[int]:
         """Runs writes with a new version behind them; returns their replies."""
         version, confirmed = secrets.token_hex(7), self._confirmed
-        *replies, there, count, _, _ = self._connection.run(
-            [
-                *commands,
-                ("HEXISTS", self._names.meta, self.fingerprint),
-                ("INCR", self._writer),
-                ("EXPIRE", self._writer, _WRITER_KEPT_S),
-                ("SET", self._names.version, version),
-            ]
-        )
+        counted: list[Command] = [
+            ("HEXISTS", self._names.meta, self.fingerprint),
+            ("INCR", self._writer),
+            ("EXPIRE", self._writer, _WRITER_KEPT_S),
+        ]
+        new_version: list[Command] = [("SET", self._names.version, version)]
+        if self._connection.clustered:  # one node may have the version before another has its items
+            *replies, there, count, _ = self._connection.run([*commands, *counted])
+            self._connection.run(new_version)
+        else:
+            *replies, there, count, _, _ = self._connection.run([*commands, *counted, *new_version])
         if not there:
             raise self._gone()
         lost = confirmed + 1 - count  # others of this process may have confirmed more meanwhile

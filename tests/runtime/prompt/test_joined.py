@@ -100,6 +100,13 @@ def test_where_a_tokenizer_begins_every_text_anew_the_item_is_tokenized_behind_t
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prompt", [OFFICIAL, FRAMED, _BRACKETS], ids=["official", "framed", "brackets"])
+def test_of_blank_items_alone_all_are_empty(kind: str, prompt: Prompt) -> None:
+    result = encoder_of(prompt, TOKENIZERS[kind]).encode_items(["", " \n"], skip_empty=True)
+    assert (len(result.runs), result.empty.tolist()) == (0, [0, 1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_instruction_before_an_item_is_one_text_with_it_cut_as_pipelines_cut(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     prompt = Prompt(prefix=[], item=[Segment(text="query: "), Segment(item=True, joined=True)])

@@ -122,4 +122,5 @@ def _replaced(runs: RaggedIds, others: dict[int, Ids]) -> RaggedIds:
 
 
 def _joined(runs: Sequence[Ids]) -> RaggedIds:
-    return RaggedIds.of_lengths(np.concatenate(runs), np.array([len(run) for run in runs], np.int64))
+    ids = np.concatenate([np.empty(0, np.int64), *runs])  # of no runs too: all items may be blank
+    return RaggedIds.of_lengths(ids, np.array([len(run) for run in runs], np.int64))

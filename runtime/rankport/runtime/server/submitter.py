@@ -9,11 +9,12 @@ import concurrent.futures
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
+from rankport.protos.generation import GeneratedPart
 from rankport.protos.priorities import priority
 from rankport.runtime.scheduling.meter import Meter
 from rankport.runtime.server.observing.call import Call, current_call
@@ -22,6 +23,35 @@ from rankport.runtime.server.observing.phases import PhaseTimes
 T = TypeVar("T")
 Submit = Callable[[float | None], concurrent.futures.Future[T]]
 """Hands a request to a model, given the seconds that are left."""
+
+
+class Parts:
+    """Parts of a text on their way from the engine's thread to the loop that it is made in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[GeneratedPart | None] = asyncio.Queue()
+
+    def put(self, part: GeneratedPart) -> None:
+        """Hands a part over; any thread may call it."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, part)
+
+    def end(self) -> None:
+        """Ends the text, behind all its parts."""
+        self._loop.call_soon(self._queue.put_nowait, None)
+
+    async def __aiter__(self) -> AsyncIterator[list[GeneratedPart]]:
+        """Yields all parts that are there, as soon as one is."""
+        while True:
+            parts = [await self._queue.get()]
+            while not self._queue.empty():
+                parts.append(self._queue.get_nowait())
+            told = [part for part in parts if part is not None]
+            if told:
+                yield told
+            if len(told) < len(parts):
+                return
 
 
 class Submitter:

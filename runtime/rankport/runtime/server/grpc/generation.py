@@ -1,11 +1,9 @@
 """Service `Generation`."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import suppress
 
-from rankport.protos.generation import GeneratedPart, GenerateResult
+from rankport.protos.generation import GenerateResult
 from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
@@ -14,6 +12,7 @@ from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, answering, fitting, request_id
 from rankport.runtime.server.models import Served
+from rankport.runtime.server.submitter import Parts
 
 
 class GenerationService(pb_grpc.GenerationServicer):
@@ -27,7 +26,7 @@ class GenerationService(pb_grpc.GenerationServicer):
         call = answering(context, self._core, request)
         async with call:
             served = self._core.models.generator(request.model, request_id(context))
-            parts = _Parts()
+            parts = Parts()
             with served:
                 writing = asyncio.ensure_future(self._write(served, request, parts, context.time_remaining()))
                 writing.add_done_callback(lambda _: parts.end())
@@ -64,7 +63,7 @@ class GenerationService(pb_grpc.GenerationServicer):
         self,
         served: Served[GeneratingModel],
         request: pb.GenerateRequest,
-        parts: "_Parts",
+        parts: Parts,
         timeout_s: float | None,
     ) -> GenerateResult:
         def submit(left_s: float | None) -> Future[GenerateResult]:
@@ -74,32 +73,3 @@ class GenerationService(pb_grpc.GenerationServicer):
             )
 
         return await self._core.submitter.run(submit, timeout_s)
-
-
-class _Parts:
-    """Parts of a text on their way from the engine's thread to the loop that it is made in."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[GeneratedPart | None] = asyncio.Queue()
-
-    def put(self, part: GeneratedPart) -> None:
-        """Hands a part over; any thread may call it."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, part)
-
-    def end(self) -> None:
-        """Ends the text, behind all its parts."""
-        self._loop.call_soon(self._queue.put_nowait, None)
-
-    async def __aiter__(self) -> AsyncIterator[list[GeneratedPart]]:
-        """Yields all parts that are there, as soon as one is."""
-        while True:
-            parts = [await self._queue.get()]
-            while not self._queue.empty():
-                parts.append(self._queue.get_nowait())
-            told = [part for part in parts if part is not None]
-            if told:
-                yield told
-            if len(told) < len(parts):
-                return

@@ -1,4 +1,4 @@
-"""Answers on their way to a client, within the time that it may take to read them."""
+"""Answers on their way to a client, whole or as events, within the time that it may take to read them."""
 
 import asyncio
 import json
@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from starlette.types import Send
 
+from rankport.protos.errors import DeadlineExceeded
+
 JSON = "application/json"
+_EVENTS = "text/event-stream; charset=utf-8"
 _PART_BYTES = 2**20
 
 
@@ -27,8 +30,7 @@ class Answer:
     @classmethod
     def of_json(cls, body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Answer":
         """Writes a body as JSON, of which numbers that are not finite are no part."""
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return cls(text.encode(), status, headers or {})
+        return cls(_json_of(body).encode(), status, headers or {})
 
     def with_header(self, name: str, value: str) -> "Answer":
         """Adds a header."""
@@ -37,8 +39,7 @@ class Answer:
     async def send(self, send: Send, idle_s: float) -> None:
         """Sends it. Raises `UnreadError` if the client reads nothing for so long."""
         said = {"content-type": self.media_type, "content-length": str(len(self.content)), **self.headers}
-        headers = [(name.encode(), value.encode("latin-1")) for name, value in said.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status, "headers": _encoded(said)})
         for start in range(0, len(self.content) or 1, _PART_BYTES):
             part = self.content[start : start + _PART_BYTES]
             more = start + _PART_BYTES < len(self.content)
@@ -47,3 +48,54 @@ class Answer:
                 await asyncio.wait_for(send(message), idle_s)
             except TimeoutError:
                 raise UnreadError from None
+
+
+class EventStream:
+    """Answer as server-sent events, which begins with the first of them. Several tasks may put some."""
+
+    def __init__(self, send: Send, idle_s: float, headers: Mapping[str, str]) -> None:
+        self._send, self._idle_s, self._headers = send, idle_s, headers
+        self._lock = asyncio.Lock()
+        self.begun = False
+        self.unread = False  # the client reads nothing
+
+    async def put(self, body: object, headers: Mapping[str, str] | None = None) -> None:
+        """Sends one; text is sent as it is, all else as JSON. `headers` are those of the answer, if it is the first.
+
+        Raises `DeadlineExceeded` if the client reads nothing for too long.
+        """
+        text = body if isinstance(body, str) else _json_of(body)
+        async with self._lock:
+            if not self.begun:
+                self.begun = True
+                said = {
+                    "content-type": _EVENTS,
+                    "cache-control": "no-cache",
+                    **self._headers,
+                    **(headers or {}),
+                }
+                await self._send({"type": "http.response.start", "status": 200, "headers": _encoded(said)})
+            await self._part(f"data: {text}\n\n".encode(), more=True)
+
+    async def end(self) -> None:
+        """Ends the answer. Raises as `put`."""
+        async with self._lock:
+            await self._part(b"", more=False)
+
+    async def _part(self, body: bytes, *, more: bool) -> None:
+        try:
+            sending = self._send({"type": "http.response.body", "body": body, "more_body": more})
+            await asyncio.wait_for(sending, self._idle_s)
+        except TimeoutError:
+            self.unread = True
+            raise DeadlineExceeded(
+                f"the client read nothing for {self._idle_s:g} s (stream_idle_s)"
+            ) from None
+
+
+def _json_of(body: object) -> str:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

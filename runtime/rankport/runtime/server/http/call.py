@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, RequestCancelled
@@ -12,6 +12,7 @@ from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.types import Truncation
 from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, GeneratingModel, ScoringModel
 from rankport.runtime.server.core import Core
+from rankport.runtime.server.http.answers import EventStream
 from rankport.runtime.server.http.bodies import Receive
 from rankport.runtime.server.models import Served
 from rankport.runtime.server.observing.call import REQUEST_ID
@@ -34,20 +35,22 @@ class Call:
     """One request on its way."""
 
     core: Core
+    events: EventStream  # for answers that come in parts
     deadline: float | None  # of the monotonic clock
     request_id: str = ""  # what an alias with several targets goes by
 
     @classmethod
-    def of(cls, core: Core, headers: Mapping[str, str]) -> "Call":
+    def of(cls, core: Core, headers: Mapping[str, str], events: EventStream) -> "Call":
         """Begins a call, whose time is what its header says. Raises `InvalidRequest` if that is no time."""
         said, request_id = headers.get(TIMEOUT_HEADER), headers.get(REQUEST_ID, "")
         if said is None:
-            return cls(core, None, request_id)
+            return cls(core, events, None, request_id)
         try:
             timeout_s = checked_timeout_s(float(said))
         except ValueError:  # InvalidRequest is one
             raise InvalidRequest(f"{TIMEOUT_HEADER} is {said!r:.40}: give seconds, 0 or more") from None
-        return cls(core, None if timeout_s is None else time.monotonic() + timeout_s, request_id)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        return cls(core, events, deadline, request_id)
 
     @property
     def left_s(self) -> float | None:
@@ -85,6 +88,16 @@ class Call:
         """
         self.core.limits.check(RequestSize(items, tokens))
         self.core.admission.charge(items)
+
+
+async def all_or_none(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Awaits all; the first to fail cancels the others."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def unless_gone(work: Awaitable[T], receive: Receive) -> T:

@@ -16,7 +16,7 @@ class Dialect(Generic[FormT]):
 
     summary: str
     form: type[FormT]
-    answer: Callable[[Call, FormT], Awaitable[Reply]]
+    answer: Callable[[Call, FormT], Awaitable[Reply | None]]  # None: it is sent already, as the call's events
     refusal: Callable[[RankportError], object]
     does: Capability = "scores"  # of the models that answer it
 

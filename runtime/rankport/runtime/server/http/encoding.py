@@ -1,5 +1,6 @@
 """Vectors of texts: what all dialects of embeddings are made of."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.kinds.kind import CountingModel, EncodingModel
-from rankport.runtime.server.http.call import Call
+from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.scoring import header_value
 from rankport.runtime.server.models import Served
 
 Inputs = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """One text or its token ids, or a list of them."""
+SIDES: Mapping[str, Side] = {"query": "query", "passage": "item", "document": "item"}
+"""Sides of two towers by the `input_type` of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,19 @@ async def encode_texts(
 
     rows = await call.run(submit)
     return Encoded(served.description, rows[:, 0].astype(np.float32), counted[0])
+
+
+def embedded(encoded: Encoded, *, in_base64: bool) -> Reply:
+    """Writes vectors as lists, or as float32 in base64, with the usage that OpenAI's clients read."""
+    vectors = encoded.vectors
+    if in_base64:
+        written: list[object] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+    else:
+        written = vectors.tolist()
+    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(written)]
+    usage = {"prompt_tokens": encoded.prompt_tokens, "total_tokens": encoded.prompt_tokens}
+    body = {"object": "list", "model": encoded.model.name, "data": data, "usage": usage}
+    return Reply(body, encoded.headers)
 
 
 def _listed(inputs: Inputs) -> Sequence[str | Sequence[int]]:

@@ -1,7 +1,7 @@
 """Endpoint: the life of a request that has a JSON body, from its arrival to its answer or refusal."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from rankport.protos.errors import (
     ERROR_METADATA_KEY,
+    DeadlineExceeded,
     InvalidRequest,
     RankportError,
     Unauthenticated,
@@ -17,7 +18,7 @@ from rankport.protos.errors import (
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
-from rankport.runtime.server.http.answers import Answer
+from rankport.runtime.server.http.answers import Answer, EventStream, UnreadError
 from rankport.runtime.server.http.bodies import Bodies
 from rankport.runtime.server.http.call import Call, Reply, unless_gone
 from rankport.runtime.server.http.dialect import Dialect
@@ -48,16 +49,21 @@ class Endpoint:
         admission, headers = self._core.admission, Headers(scope=scope)
         admission.opened()
         try:
+            idle_s = self._core.config.stream_idle_s
             with WorkingFor(self._core.observer.begin("http", scope["path"], headers.items())) as seen:
-                answer = await self._answer(headers, seen, receive)
-            answer = answer.with_header(REQUEST_ID, seen.request_id)
-            # Of two lengths a proxy may take the one, and what follows for another request; and a connection that is
-            # kept would end, as the port closes, with a request on its way.
-            if admission.leaving or _has_two_lengths(headers):
-                answer = answer.with_header("connection", "close")
-            await answer.send(send, self._core.config.stream_idle_s)
+                events = EventStream(send, idle_s, self._own_headers(headers, seen))
+                answer = await self._answer(headers, seen, receive, events)
+            if answer is not None:
+                own = self._own_headers(headers, seen)
+                await replace(answer, headers={**answer.headers, **own}).send(send, idle_s)
         finally:
             admission.closed()
+
+    def _own_headers(self, headers: Headers, seen: SeenCall) -> Mapping[str, str]:
+        # Of two lengths a proxy may take the one, and what follows for another request; and a connection that is
+        # kept would end, as the port closes, with a request on its way.
+        ends = self._core.admission.leaving or _has_two_lengths(headers)
+        return {REQUEST_ID: seen.request_id, **({"connection": "close"} if ends else {})}
 
     def _let_in(self, headers: Headers, seen: SeenCall) -> None:
         caller = self._core.guard.caller(headers.get(AUTHORIZATION), "call")
@@ -66,12 +72,15 @@ class Endpoint:
         if _has_two_lengths(headers):
             raise InvalidRequest("content-length and transfer-encoding are both given: give one of them")
 
-    async def _answer(self, headers: Headers, seen: SeenCall, receive: Receive) -> Answer:
+    async def _answer(
+        self, headers: Headers, seen: SeenCall, receive: Receive, events: EventStream
+    ) -> Answer | None:
+        """Makes the answer; None: it was sent as events."""
         dialect = self._choices[-1].dialect
         try:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
                 self._let_in(headers, seen)
-                call = Call.of(self._core, headers)
+                call = Call.of(self._core, headers, events)
                 self._check_unread(dialect, call, headers)
                 body = await self._bodies.read(headers, receive)
                 dialect = self._dialect_of(body)
@@ -80,16 +89,24 @@ class Endpoint:
         except Exception as error:
             failure = told(error)
             self._core.observer.recent.failed(failure)
-            return self._refusal(dialect, failure)
+            if not events.begun:
+                return self._refusal(dialect, failure)
+            await _told_as_event(events, dialect.refusal(failure))
+            return None
 
     def _check_unread(self, dialect: Dialect[Any], call: Call, headers: Headers) -> None:
         """Refuses what has no room before its body is read, of which the rest is thrown away as it comes."""
         length = headers.get("content-length", "")
         self._core.check_unread(dialect.does, call.left_s, int(length) if length.isdecimal() else 0)
 
-    async def _worked_out(self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive) -> Answer:
+    async def _worked_out(
+        self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive
+    ) -> Answer | None:
         form = read_form(body, dialect.form)
-        reply: Reply = await unless_gone(dialect.answer(call, form), receive)
+        reply: Reply | None = await unless_gone(dialect.answer(call, form), receive)
+        if reply is None:
+            await call.events.end()  # not before: an answer that is complete looks like a client that left
+            return None
         answer = Answer.of_json(reply.body, headers=reply.headers)
         self._core.limits.check_bytes(len(answer.content), "the answer")
         return answer
@@ -113,6 +130,18 @@ class Endpoint:
             "retry-after": str(-int(-retry_after_s // 1)),
             "retry-after-ms": str(round(retry_after_s * 1000)),
         }
+
+
+async def _told_as_event(events: EventStream, refusal: object) -> None:
+    """Ends events with an error. Raises `UnreadError` if the client reads nothing."""
+    try:
+        if not events.unread:
+            await events.put(refusal)
+            await events.end()
+            return
+    except DeadlineExceeded:
+        pass
+    raise UnreadError
 
 
 def _has_two_lengths(headers: Headers) -> bool:

@@ -120,7 +120,8 @@ class OneOf(Form):
     def _one(self) -> "OneOf":
         given = self.model_fields_set
         if len(given) != 1 and not (given and given == self.together):
-            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+            names = [field.alias or name for name, field in type(self).model_fields.items()]
+            raise ValueError(f"give exactly one of {', '.join(names)}")
         return self
 
 

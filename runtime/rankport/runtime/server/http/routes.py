@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rankport.runtime.server.http.dialects import (
     cohere,
+    completions,
     jina,
     nim,
     openai,
@@ -33,5 +34,6 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/predict": (Choice(tei.PREDICT),),
     "/embed": (Choice(tei.EMBED),),
     "/": (Choice(tei.RERANK, "texts"), Choice(tei.EMBED)),
+    "/v1/completions": (Choice(completions.COMPLETE),),
     "/v1/embeddings": (Choice(voyage.EMBED, "truncation"), Choice(openai.EMBED)),
 }

@@ -1,18 +1,14 @@
 """OpenAI's embeddings: `/v1/embeddings`, with what vLLM and NIM add to them."""
 
-import base64
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Side, Truncation
+from rankport.protos.types import Truncation
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.encoding import Encoded, encode_texts
+from rankport.runtime.server.http.encoding import SIDES, embedded, encode_texts
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds
 from rankport.runtime.server.http.vllm_options import cuts
-
-SIDES: Mapping[str, Side] = {"query": "query", "passage": "item", "document": "item"}
 
 
 class OpenAiEmbeddings(Form):
@@ -44,19 +40,6 @@ async def _embed(call: Call, form: OpenAiEmbeddings) -> Reply:
             call, served, form.input, form.truncation(call), form.dimensions, side=side, count=True
         )
     return embedded(encoded, in_base64=form.encoding_format == "base64")
-
-
-def embedded(encoded: Encoded, *, in_base64: bool) -> Reply:
-    """Writes vectors as lists, or as float32 in base64, with the usage that OpenAI's clients read."""
-    vectors = encoded.vectors
-    if in_base64:
-        written: list[object] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
-    else:
-        written = vectors.tolist()
-    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(written)]
-    usage = {"prompt_tokens": encoded.prompt_tokens, "total_tokens": encoded.prompt_tokens}
-    body = {"object": "list", "model": encoded.model.name, "data": data, "usage": usage}
-    return Reply(body, encoded.headers)
 
 
 EMBED = Dialect("OpenAI, vLLM and NIM: encode texts", OpenAiEmbeddings, _embed, openai_error, "encodes")

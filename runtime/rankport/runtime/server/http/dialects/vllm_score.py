@@ -4,13 +4,13 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Sequence
+from typing import Literal
 from uuid import uuid4
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import counted
-from rankport.runtime.server.http.call import Call, Reply
+from rankport.runtime.server.http.call import Call, Reply, all_or_none
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import Texts
 from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_counted_texts, scores_as
@@ -64,7 +64,7 @@ async def _score(call: Call, form: VllmScore) -> Reply:
             async with room:
                 return await _placed(score_counted_texts(call, served, query, texts, truncation), own)
 
-        results = await _all_or_none(placed(query, own) for query, own in (places or {"": []}).items())
+        results = await all_or_none(placed(query, own) for query, own in (places or {"": []}).items())
     scores = {
         place: float(score)
         for own, scored in zip(places.values(), results, strict=False)
@@ -80,16 +80,6 @@ async def _placed(scored: Awaitable[Scored], places: Sequence[int]) -> Scored:
     except InvalidRequest as error:
         message = _ITEM.sub(lambda item: f"item {places[int(item[1])]}", str(error))
         raise type(error)(message) from error
-
-
-async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, Scored]]) -> list[Scored]:
-    """Awaits all; the first to fail cancels the others."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _reply(form: VllmScore, scores: dict[int, float], results: list[Scored]) -> Reply:

@@ -8,8 +8,7 @@ from typing import Literal
 from rankport.protos.errors import RankportError
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
-from rankport.runtime.server.http.dialects.openai import SIDES, embedded
-from rankport.runtime.server.http.encoding import encode_texts
+from rankport.runtime.server.http.encoding import SIDES, embedded, encode_texts
 from rankport.runtime.server.http.forms import Form, Texts, TopN
 from rankport.runtime.server.http.scoring import best_first, score_texts
 

@@ -1,0 +1,177 @@
+"""OpenAI's completions: texts are those in process, whole and as events, and end with their client."""
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+
+from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.server.server import Server
+from support.servers.http import ask
+from support.servers.serving import HTTP
+from support.servers.supervised import eventually
+
+PATH = "/v1/completions"
+DRAWN = {"max_tokens": 10, "temperature": 1.0, "seed": 4, "stop": "zzz", "stop_token_ids": [3]}
+SAMPLING = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
+
+
+@pytest.fixture(scope="module")
+def generator(generator_bundle: Bundle) -> Iterator[Generator]:
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def server(generator: Generator) -> Iterator[Server]:
+    with Server({"writer": generator}, HTTP) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(server: Server) -> str:
+    return server.http_address
+
+
+def opened(address: str, body: object) -> tuple[HTTPConnection, HTTPResponse]:
+    connection = HTTPConnection(address, timeout=20)
+    connection.request("POST", PATH, json.dumps(body), {"content-type": "application/json"})
+    return connection, connection.getresponse()
+
+
+def events(address: str, body: object) -> list[Any]:
+    """Reads all events of an answer; the last one is no JSON."""
+    connection, answer = opened(address, body)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert answer.headers["x-rankport-model"] == "writer"
+    told = answer.read().decode()
+    connection.close()
+    *said, done, nothing = told.split("\n\n")
+    assert (done, nothing) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in said]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given"),
+    [
+        ("a b", ["a b"]),
+        ([5, 6, 7], [[5, 6, 7]]),
+        (["a b", "c"], ["a b", "c"]),
+        ([[5], [6, 7]], [[5], [6, 7]]),
+        ({"fields": {"prefix": "a b"}}, [{"prefix": "a b"}]),
+    ],
+)
+def test_texts_are_those_in_process(address: str, generator: Generator, prompt: Any, given: Any) -> None:
+    expected = [generator.generate(each, SAMPLING) for each in given]
+    answer = ask(address, PATH, {"model": "writer", "prompt": prompt, "logprobs": 0, **DRAWN})
+    body = answer.json
+    assert (body["object"], body["model"], answer.headers["x-rankport-version"]) == (
+        "text_completion",
+        "writer",
+        "1",
+    )
+    for place, (choice, result) in enumerate(zip(body["choices"], expected, strict=True)):
+        assert (choice["index"], choice["text"]) == (place, result.text)
+        assert choice["finish_reason"] == result.finish_reason
+        said = choice["logprobs"]
+        assert "".join(said["tokens"]) == result.text
+        assert said["token_logprobs"] == pytest.approx(result.logprobs.tolist(), abs=1e-5)
+        starts = zip(said["tokens"], said["text_offset"], strict=True)
+        assert all(result.text.startswith(text, start) for text, start in starts)
+    read = sum(each.usage.prompt_tokens_cached + each.usage.prompt_tokens_computed for each in expected)
+    written = sum(each.usage.generated_tokens for each in expected)
+    assert body["usage"]["prompt_tokens"] == read
+    assert (body["usage"]["completion_tokens"], body["usage"]["total_tokens"]) == (written, read + written)
+
+
+def test_events_together_are_the_answer(address: str) -> None:
+    asked = {"prompt": ["a b", "c"], "logprobs": 0, **DRAWN}
+    whole = ask(address, PATH, asked).json
+    *parts, last = events(address, asked | {"stream": True, "stream_options": {"include_usage": True}})
+    assert (last["choices"], last["usage"]["total_tokens"]) == ([], whole["usage"]["total_tokens"])
+    assert {part["usage"] for part in parts} == {None}
+    assert len({part["id"] for part in (*parts, last)}) == 1
+    for choice in whole["choices"]:
+        own = [each for part in parts for each in part["choices"] if each["index"] == choice["index"]]
+        assert "".join(each["text"] for each in own) == choice["text"]
+        assert [each["finish_reason"] for each in own] == [None] * (len(own) - 1) + [choice["finish_reason"]]
+        said = [each["logprobs"] for each in own if each["logprobs"] is not None]
+        for name in ("tokens", "token_logprobs", "text_offset"):
+            assert [value for each in said for value in each[name]] == pytest.approx(choice["logprobs"][name])
+
+
+def test_without_options_events_have_no_usage(address: str) -> None:
+    parts = events(address, {"prompt": "a b", "stream": True, **DRAWN})
+    assert all("usage" not in part and len(part["choices"]) == 1 for part in parts)
+
+
+def test_a_connection_goes_on_behind_its_events(address: str) -> None:
+    connection, answer = opened(address, {"prompt": "a", "stream": True, "max_tokens": 2})
+    assert answer.read().endswith(b"data: [DONE]\n\n")
+    connection.request("GET", "/health")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_a_client_that_leaves_ends_its_text(server: Server, address: str, generator: Generator) -> None:
+    connection, answer = opened(address, {"prompt": [5], "stream": True, "max_tokens": 64, "temperature": 0})
+    answer.readline()
+    connection.close()
+    answer.close()
+    eventually(lambda: generator.counts().engines["cpu"].queue.active_requests == 0)
+    assert ask(address, PATH, {"prompt": [6], "max_tokens": 1}).status == 200
+
+
+def test_a_failure_behind_the_first_event_is_the_last_one(
+    server: Server, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = generator.submit_generate
+
+    def failing(*given: Any, on_part: Any, **options: Any) -> Any:
+        def told(part: Any) -> None:
+            on_part(part)
+            if part.text:
+                raise ValueError("broken")
+
+        return submitted(*given, on_part=told, **options)
+
+    monkeypatch.setattr(generator, "submit_generate", failing)
+    connection, answer = opened(server.http_address, {"prompt": "a b", "stream": True, **DRAWN})
+    first, *_, last, nothing = answer.read().decode().split("\n\n")
+    connection.close()
+    assert (answer.status, nothing) == (200, "")
+    assert "choices" in json.loads(first.removeprefix("data: "))
+    assert json.loads(last.removeprefix("data: "))["error"]["type"] == "InvalidRequest"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({"prompt": [5], "max_tokens": 65}, 413, "the bundle writes at most 64"),
+        ({"prompt": {"fields": {"nobody": "a"}}}, 400, "nobody"),
+        ({"n": 2}, 400, "n is 2, which this server cannot do: leave it out, each prompt has one text"),
+        ({"echo": True}, 400, "echo is True"),
+        ({"logprobs": 5}, 400, "logprobs is 5, which this server cannot do: give 0"),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty is 0.5"),
+        ({"temperature": -1}, 400, "temperature is -1"),
+        ({"structured_outputs": {"regex": "(a"}}, 400, "regex"),
+        ({"structured_outputs": {}}, 400, "give exactly one of json, regex"),
+        ({"model": "other"}, 404, "no model that generates is named 'other'"),
+        ({"messages": []}, 400, "messages is no field of this request"),
+    ],
+)
+def test_refusals(address: str, stream: bool, change: dict[str, object], status: int, says: str) -> None:
+    answer = ask(address, PATH, {"prompt": "a", "stream": stream} | change)
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+    assert says in answer.json["error"]["message"]
+
+
+def test_options_of_a_stream_need_one(address: str) -> None:
+    answer = ask(address, PATH, {"prompt": "a", "stream_options": {"include_usage": True}})
+    assert (answer.status, "stream is not: set it to true" in answer.text) == (400, True)

@@ -20,7 +20,7 @@ def _run() -> None:
     from rankport.protos.packages import VERSION
 
     if sys.argv[1:] == ["--version"]:  # where the extra of the command line is not installed too
-        print(f"rankport {VERSION}")
+        _print_version(f"rankport {VERSION}\n")
         return
     try:
         with extras_named("the command line"):
@@ -28,3 +28,14 @@ def _run() -> None:
     except MissingExtra as error:
         sys.exit(f"rankport: MissingExtra: {error}")
     run()
+
+
+def _print_version(line: str) -> None:
+    from rankport.protos.reasons import reason_with_file
+    from rankport.sdk.cli.process import flush_output, open_streams
+
+    open_streams()
+    try:
+        flush_output(line)
+    except OSError as error:
+        sys.exit(f"rankport: OSError: {reason_with_file(error)}")

@@ -1,9 +1,8 @@
 """Command tree, whose errors are one line and an exit code."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -19,8 +18,7 @@ from rankport.sdk.cli.flags.empty_values import refuse_empty
 from rankport.sdk.cli.flags.examples import show_example
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
-from rankport.sdk.cli.output.writing import writing
-from rankport.sdk.cli.process import ended_by_signals, open_streams
+from rankport.sdk.cli.process import ended_by_signals, flush_output, open_streams
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -133,21 +131,8 @@ def _run(command: Callable[..., object]) -> None:
     open_streams()
     with _failures_told(), ended_by_signals():
         status = command(standalone_mode=False)
-        _flush()
+        flush_output()
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _flush() -> None:
-    """Writes out what standard output still holds: Python itself would end with a code of its own where that fails."""
-    try:
-        with writing("standard output"):
-            sys.stdout.flush()
-    except BrokenPipeError:  # its reader went away, which is no failure to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries, and tells, again
-        raise
 
 
 @contextmanager
@@ -186,4 +171,6 @@ def _tell_usage(error: Any) -> NoReturn:
 
 def _exit(error: Exception, status: int, name: str = "") -> NoReturn:
     sys.stderr.write(f"rankport: {name or type(error).__name__}: {reason_with_file(error)}\n")
+    with suppress(OSError):  # what cannot be written: Python would tell of it once more, and end with 120
+        flush_output()
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Process of a command: the signals that end it, and standard streams that take every character."""
+"""Process of a command: the signals that end it, and standard streams that take every character, or say why not."""
 
 import codecs
 import os
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
+
+from rankport.sdk.cli.output.writing import writing
 
 _ESCAPED = "rankport.escaped"
 
@@ -67,3 +69,20 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     pairs = (units[place : place + 2] for place in range(0, len(units), 2))
     return "".join(f"\\u{int.from_bytes(unit):04x}" for unit in pairs), error.end
+
+
+def flush_output(more: str = "") -> None:
+    """Writes out what standard output still holds, and `more`. Python would end with a code of its own where it fails.
+
+    Raises `OSError`.
+    """
+    try:
+        with writing("standard output"):
+            sys.stdout.write(more)
+            sys.stdout.flush()
+    except BrokenPipeError:  # its reader went away, which is no failure to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries, and tells, again
+        raise

@@ -14,6 +14,7 @@ from rankport.runtime.server.lifecycle.saved import SavedState, write_state
 from rankport.sdk.cli.flags.written import written_format
 from rankport.sdk.cli.output.encoding.encode import write_bad_rows
 from rankport.sdk.cli.output.writing import replace_text, write_file, write_json
+from support.effort import full_effort
 from support.file_limits import files_of_at_most
 
 
@@ -75,11 +76,17 @@ def test_folders_above_are_made_and_a_device_is_written_to(tmp_path: Path) -> No
         write_file("--out", Path("/dev/full"), "text")
 
 
-def test_standard_output_that_is_full_is_one_line() -> None:
-    command = [sys.executable, "-m", "rankport.sdk.cli", "token", "new", "search"]
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param("token new search", "standard output: cannot be written: No", marks=full_effort),
+        pytest.param("--help", "No", marks=full_effort),
+        ("--version", "standard output: cannot be written: No"),
+    ],
+)
+def test_standard_output_that_is_full_is_one_line(words: str, told: str) -> None:
+    command = [sys.executable, "-m", "rankport.sdk.cli", *words.split()]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "wb") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (run.returncode, run.stderr) == (
-        1,
-        "rankport: OSError: standard output: cannot be written: No space left on device\n",
-    )
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert (run.returncode, run.stderr) == (1, f"rankport: OSError: {told} space left on device\n")

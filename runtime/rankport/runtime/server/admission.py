@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rankport.protos.errors import Overloaded, QuotaExceeded, Unavailable, status_code
+from rankport.protos.errors import Overloaded, QuotaExceeded, Unavailable, http_status, status_code
 from rankport.protos.priorities import PRIORITIES, Priority
 from rankport.protos.wording import be, counted
 from rankport.runtime.options import size_in_words
@@ -19,6 +19,7 @@ from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.pace import Pace
 
 _log = logging.getLogger(__name__)
+_HTTP_STATUSES = {Outcome.CANCELLED: 499, Outcome.DEADLINE: 504}
 _CODES = {Outcome.CANCELLED: "CANCELLED", Outcome.DEADLINE: "DEADLINE_EXCEEDED"}
 _STOPPING = "the server is stopping; send the request to another one"
 
@@ -66,13 +67,13 @@ class Admission:
     def given_up(self, why: Outcome) -> None:
         """Takes notice of a call that its caller gave up."""
         self.counts.add(why)
-        self._ended(_CODES[why])
+        self._ended(_CODES[why], _HTTP_STATUSES[why])
 
-    def failed(self, error: Exception) -> None:
-        """Takes notice of a call that ends with an error."""
+    def failed(self, error: Exception, status: int | None = None) -> None:
+        """Takes notice of a call that ends with an error; `status` of HTTP where it is not the error's own."""
         self.counts.add_error(error)
         self.refused(error)
-        self._ended(status_code(error).name)
+        self._ended(status_code(error).name, status or http_status(error))
 
     def refused(self, error: Exception) -> None:
         """Takes notice of an error that ends a request, of a call of its own or of a stream, if it is an overload."""
@@ -187,8 +188,9 @@ class Admission:
             await asyncio.sleep(min(end_s, self._last_arrival_s + quiet_s) - now_s)
         return now_s >= self._last_arrival_s + quiet_s
 
-    def _ended(self, code: str) -> None:
+    def _ended(self, code: str, status: int = 200) -> None:
         if (call := current_call()) is not None:
+            call.http_status = status
             self._observer.end(call, code)
 
     def _check_room(self, nbytes: int) -> None:

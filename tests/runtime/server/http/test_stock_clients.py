@@ -20,9 +20,14 @@ def test_a_recorded_request_is_answered_as_its_client_reads_it(address: str, sen
 
 
 def read_rerank(body: Any, reply: Any) -> None:
+    if "top_k" in body:
+        read_results({**body, "top_n": body["top_k"]}, {"results": reply["data"]})
+        return
     if "texts" in body:
         scores = {entry["index"]: entry["score"] for entry in reply}
-        assert sorted(scores) == list(range(len(body["texts"])))
+        texts = body["texts"]
+        best = sorted(range(len(texts)), key=lambda index: -value(texts[index]))
+        assert [*scores] == best[: body.get("top_n")]
         return
     assert reply["model"] == "ranker"
     assert reply["usage"]["total_tokens"] > 0
@@ -47,7 +52,12 @@ def read_embeddings(body: Any, reply: Any) -> None:
     assert [entry["index"] for entry in reply["data"]] == list(range(len(body["input"])))
 
 
+def read_rows(body: Any, reply: Any) -> None:
+    assert len(reply) == len(body["inputs"])
+
+
 READERS = {
+    "/": read_rows,
     "/rerank": read_rerank,
     "/v2/rerank": read_results,
     "/v1/ranking": read_rankings,

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import Future
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,6 +20,8 @@ from rankport.runtime.server.observing.exporting import traces_exported
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.tracing import Tracing
 from rankport.runtime.server.submitter import Submitter
+from support.servers.http import ask
+from support.servers.serving import HTTP, serving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -61,7 +64,13 @@ def test_a_call_is_a_span_of_its_clients_trace_with_its_phases_in_turn() -> None
     assert f"{call.parent.span_id:016x}" == PARENT
     assert call.attributes is not None
     assert (call.attributes["rankport.request_id"], call.attributes["rankport.bytes"]) == ("order-17", 7)
-    assert call.attributes["rpc.system"] == "grpc"
+    said = {name: value for name, value in call.attributes.items() if name.startswith(("rpc.", "error."))}
+    assert said == {
+        "rpc.system": "grpc",
+        "rpc.service": "Scoring",
+        "rpc.method": "Score",
+        "rpc.grpc.status_code": 0,
+    }
     phases = [made[name] for name in ("thread", "tokenize", "engine")]
     assert [phase.parent.span_id for phase in phases if phase.parent] == [call.context.span_id] * 3
     times = [(phase.start_time or 0, phase.end_time or 0) for phase in phases]
@@ -77,8 +86,26 @@ def test_a_call_without_a_trace_begins_one() -> None:
 def test_a_refusal_says_its_status() -> None:
     call = spans({}, fails=True)["Scoring.Score"]
     assert call.attributes is not None
-    assert call.attributes["rankport.code"] == "RESOURCE_EXHAUSTED"
+    assert call.attributes["rankport.code"] == call.attributes["error.type"] == "RESOURCE_EXHAUSTED"
+    assert call.attributes["rpc.grpc.status_code"] == 8
     assert call.status.status_code is StatusCode.UNSET  # it is no fault of the server
+
+
+def test_spans_of_http_are_named_by_verb_and_route_and_say_what_was_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    with serving(HTTP) as served:
+        address = served.server.http_address
+        for body in ({"query": "a", "texts": ["b"]}, {"query": "a"}, None):
+            ask(address, "/rerank", body)
+        ask(address, "/private", {})
+    said = [(span.name, span.attributes or {}) for span in exporter.get_finished_spans()]
+    calls = [(name, given["http.response.status_code"]) for name, given in said if "rankport.front" in given]
+    assert calls == [("POST /rerank", 200), ("POST /rerank", 400), ("GET /rerank", 405), ("POST", 404)]
+    assert [given["http.route"] for _, given in said if "http.route" in given] == ["/rerank"] * 3
 
 
 def test_without_a_provider_nothing_is_made() -> None:

@@ -30,6 +30,7 @@ from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
 
 MAX_HEAD_BYTES = 64 * 2**10
 _HEAD_TOO_LARGE = 431
+_VERBS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _TLS = b"\x16\x03"  # which a greeting of TLS begins with
 
 
@@ -46,7 +47,8 @@ def app_of(core: Core, health: Health) -> Starlette:
         assert isinstance(error, HTTPException)
         allowed, path = (error.headers or {})["Allow"], request.url.path
         refusal = NotFound(f"{request.method} is no method of {path}: use {allowed}")
-        answer = refused(core, refusal, request.headers, path=path, status=405).with_header("allow", allowed)
+        answer = refused(core, refusal, request.headers, path=path, status=405, verb=request.method)
+        answer = answer.with_header("allow", allowed)
         return Response(answer.content, answer.status, dict(answer.headers), answer.media_type)
 
     app = Starlette(routes=routes, exception_handlers={405: no_such_method})
@@ -63,16 +65,23 @@ class _NoSuchPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = NotFound(f"no endpoint is at {scope['path']!r:.80}: /docs lists them")
-        answer = refused(self._core, error, Headers(scope=scope))
+        answer = refused(self._core, error, Headers(scope=scope), verb=scope["method"])
         await answer.send(send, self._core.config.stream_idle_s)
 
 
 def refused(
-    core: Core, error: RankportError, headers: Headers, *, path: str = "", status: int | None = None
+    core: Core,
+    error: RankportError,
+    headers: Headers,
+    *,
+    path: str = "",
+    status: int | None = None,
+    verb: str = "",
 ) -> Answer:
     """Counts a request as one that failed, and makes what its client is told; a `path` is one that there is."""
-    with WorkingFor(core.observer.begin("http", path, headers.items())) as call:
-        core.admission.failed(error)
+    verb = verb if verb in _VERBS else ""  # a client may write any
+    with WorkingFor(core.observer.begin("http", path, headers.items(), verb=verb)) as call:
+        core.admission.failed(error, status)
     return _told(error, status or http_status(error)).with_header(REQUEST_ID, call.request_id)
 
 

@@ -50,7 +50,8 @@ class Endpoint:
         admission.opened()
         try:
             idle_s = self._core.config.stream_idle_s
-            with WorkingFor(self._core.observer.begin("http", scope["path"], headers.items())) as seen:
+            begun = self._core.observer.begin("http", scope["path"], headers.items(), verb=scope["method"])
+            with WorkingFor(begun) as seen:
                 events = EventStream(send, idle_s, self._own_headers(headers, seen))
                 answer = await self._answer(headers, seen, receive, events)
             if answer is not None:

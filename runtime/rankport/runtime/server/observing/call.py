@@ -58,6 +58,8 @@ class Call:
     thread_s: float = 0.0  # waiting for a thread that reads it
     tokenize_s: float = 0.0  # reading it: message, texts, store
     usage: Usage | None = None  # as the answer tells it
+    verb: str = ""  # of HTTP: POST
+    http_status: int = 200  # that its client is told, over HTTP
     depth: int | None = None  # items that were scored, where others were left out under pressure
     started_s: float = field(default_factory=time.perf_counter)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from grpc import StatusCode
+
 from rankport.protos.priorities import PRIORITY_KEY
 from rankport.protos.versions import MODEL_KEY
 from rankport.runtime.server.observing.book import CallBook
@@ -22,14 +24,20 @@ class Observer:
         self._tracing = tracing or Tracing()
 
     def begin(
-        self, front: Front, method: str, pairs: Iterable[tuple[str, str]], *, streams: bool = False
+        self,
+        front: Front,
+        method: str,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        streams: bool = False,
+        verb: str = "",
     ) -> Call:
-        """Makes the call that a front was sent, with its headers, whose names are in lower case."""
+        """Makes the call that a front was sent, with its headers, whose names are in lower case; `verb` is HTTP's."""
         headers, twice = read_headers(pairs)
-        span = self._tracing.span_of(method, headers)
+        span = self._tracing.span_of(_span_name(front, method, verb), headers)
         request_id, priority = request_id_of(headers.get(REQUEST_ID)), headers.get(PRIORITY_KEY)
         model = headers.get(MODEL_KEY, "")
-        return Call(front, method, request_id, streams, span, twice, priority, model)
+        return Call(front, method, request_id, streams, span, twice, priority, model, verb=verb)
 
     def end(self, call: Call, code: str) -> None:
         """Takes notice of how a call ended, by the name of a gRPC status."""
@@ -46,4 +54,24 @@ def _attributes(call: Call, code: str, seconds: float) -> dict[str, str | int | 
     facts = facts_of(call, code, seconds)
     del facts["trace_id"]
     own: dict[str, str | int | float] = {f"rankport.{name}": value for name, value in facts.items()}
-    return own | ({"rpc.system": "grpc"} if call.front == "grpc" else {"url.path": call.method})
+    return own | (_rpc_attributes(call, code) if call.front == "grpc" else _http_attributes(call))
+
+
+def _span_name(front: Front, method: str, verb: str) -> str:
+    """Names a span as OpenTelemetry's conventions do; of a method or path that there is not by what there is."""
+    return " ".join(filter(None, (verb, method))) or front.upper()
+
+
+def _rpc_attributes(call: Call, code: str) -> dict[str, str | int | float]:
+    said: dict[str, str | int | float] = {
+        "rpc.system": "grpc",
+        "rpc.grpc.status_code": StatusCode[code].value[0],
+    }
+    service, _, method = call.method.rpartition(".")
+    return said | ({"rpc.service": service, "rpc.method": method} if service else {})
+
+
+def _http_attributes(call: Call) -> dict[str, str | int | float]:
+    said: dict[str, str | int | float] = {"http.response.status_code": call.http_status}
+    route = {"http.route": call.method, "url.path": call.method} if call.method else {}
+    return said | route | ({"http.request.method": call.verb} if call.verb else {})

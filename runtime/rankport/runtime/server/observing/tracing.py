@@ -17,14 +17,14 @@ class Tracing:
         """Takes a provider in the stead of the process's."""
         self._tracer = _tracer(provider)
 
-    def span_of(self, method: str, headers: Mapping[str, str]) -> "CallSpan | None":
+    def span_of(self, name: str, headers: Mapping[str, str]) -> "CallSpan | None":
         """Begins the span of a call within its client's trace, as `headers` say it (`traceparent`)."""
         if self._tracer is None:
             return None
         from opentelemetry import propagate, trace
 
         context = propagate.extract(headers)
-        span = self._tracer.start_span(method, context, trace.SpanKind.SERVER)
+        span = self._tracer.start_span(name, context, trace.SpanKind.SERVER)
         return CallSpan(self._tracer, span) if span.is_recording() else None
 
 
@@ -57,6 +57,8 @@ class CallSpan:
         from opentelemetry import trace
 
         self._span.set_attributes(attributes)
+        if code != "OK":
+            self._span.set_attribute("error.type", code)
         if code in _FAULTS:
             self._span.set_status(trace.Status(trace.StatusCode.ERROR, code))
         self._span.end()

@@ -140,7 +140,7 @@ class DeviceDecodeBackend:
         outputs = dict(self._new_of.at(block.pointer, rows, 1)) | self._told.arrays(told, read)
         outputs["logits"] = DeviceArray(logits, (read, self._vocabulary), "float32")
         outputs |= self._pool.new_states(rows)
-        addresses = (self._uploads.pointer, *self._pool.pointers, block.pointer, told, logits)
+        addresses = (self._uploads.pointer, *self._pool.places, block.pointer, told, logits)
         fixed = self._recordings.number(f"step {self._pool.turn}", (rows, read), addresses)
         inputs |= self._pool.past(rows)
         with self._recordings.counted(fixed):

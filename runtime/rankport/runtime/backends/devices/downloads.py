@@ -1,7 +1,6 @@
 """The results of passes on their way to the host, in the order in which the passes were started."""
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
@@ -47,7 +46,6 @@ class Downloads(Generic[FloatT]):
     def __init__(self, memory: DeviceMemory, dtype: "np.dtype[FloatT]") -> None:
         self._memory, self._dtype = memory, dtype
         self._block, self._staged = Region(memory), Ring(memory)
-        self._under_way: deque[_Answer[FloatT]] = deque()
 
     def hold(self, values: int) -> int:
         """Returns where a graph may write so many values. Moves when a pass needs more than any before."""
@@ -56,17 +54,14 @@ class Downloads(Generic[FloatT]):
 
     def fetch(self, shape: tuple[int, ...]) -> Started[FloatT]:
         """Enqueues the copy of the first values of the block."""
-        # An answer that nobody has read yet is taken out before its memory is used again.
-        while len(self._under_way) >= self._staged.pieces:
-            self._under_way.popleft().settle()
         host = self._staged.take(math.prod(shape) * self._dtype.itemsize)
         self._memory.download(self._block.pointer, host)
         answer = _Answer(self._memory.mark(), host.view(self._dtype).reshape(shape))
-        self._under_way.append(answer)
+        # One that nobody has read yet is taken out before its memory is used again.
+        self._staged.sent(answer.settle)
         return Started(answer.read, done=False)
 
     def release(self) -> None:
         """Gives the block back, and the host memory; answers that were fetched may be read yet."""
         self._block.release()
         self._staged.release()
-        self._under_way.clear()

@@ -48,13 +48,8 @@ class Ring:
         self._done: list[Callable[[], None] | None] = [None] * pieces
         self._turn = -1
 
-    @property
-    def pieces(self) -> int:
-        """Number of copies that may be in flight."""
-        return len(self._pieces)
-
     def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """Takes the next piece. [nbytes]"""
+        """Takes the next piece, once what `sent` was told of it is done. [nbytes]"""
         self._turn = (self._turn + 1) % len(self._pieces)
         done, self._done[self._turn] = self._done[self._turn], None
         if done is not None:
@@ -63,9 +58,9 @@ class Ring:
             self._pieces[self._turn] = self._memory.staging(int(nbytes * _GROWTH))
         return self._pieces[self._turn][:nbytes]
 
-    def sent(self) -> None:
-        """Notes that the copy of the last piece is enqueued: it may be filled again when that is done."""
-        self._done[self._turn] = self._memory.mark()
+    def sent(self, done: Callable[[], None] | None = None) -> None:
+        """Notes that the copy of the last piece is enqueued: it may be filled after `done`, or after the copy."""
+        self._done[self._turn] = done or self._memory.mark()
 
     def release(self) -> None:
         """Gives the pieces back, for good; those that somebody has yet to read go with their views."""

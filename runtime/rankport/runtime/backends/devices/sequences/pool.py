@@ -47,9 +47,10 @@ class DevicePool:
         self._past: dict[int, Mapping[str, DeviceArray]] = {}  # by rows, of the block as it is
 
     @property
-    def pointers(self) -> tuple[int, ...]:
-        """Addresses of the block and of those of states, which move when they grow."""
-        return self._block.pointer, *self._states.pointers
+    def places(self) -> tuple[int, ...]:
+        """Numbers that say where all that a step reads lies: one that grew may begin where an earlier one did."""
+        block = self._block
+        return block.pointer, block.prefixes, block.length, *self._states.places
 
     @property
     def turn(self) -> int:

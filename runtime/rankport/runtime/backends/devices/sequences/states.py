@@ -32,9 +32,11 @@ class DeviceStates:
         return not self._layout.splits
 
     @property
-    def pointers(self) -> tuple[int, ...]:
-        """Addresses of what a step reads and writes, which change places, and move when there are more rows."""
-        return () if self._buffers is None else (self._block(0).pointer, self._block(1).pointer)
+    def places(self) -> tuple[int, ...]:
+        """Numbers that say where what a step reads and what it writes lie, which change places."""
+        if self._buffers is None:
+            return ()
+        return self._block(0).pointer, self._block(1).pointer, self._rows
 
     def grow(self, rows: int, used: int) -> None:
         """Makes room for so many rows, of which the first `used` keep what they hold.

@@ -108,3 +108,16 @@ def test_all_bytes_are_counted_and_more_rows_keep_what_they_held() -> None:
     count = rows.nbytes // (4 * (2 * room + 2 * 2))  # of states two, read and written by turns
     assert count >= len(sequences)
     assert rows.nbytes == count * 4 * (2 * room + 2 * 2)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_behind_a_sequence_nothing_is_left_of_one_whose_numbers_were_none(moved: bool) -> None:
+    """A graph gives what is behind a sequence no weight, and what is no number stays none at any weight."""
+    rows = pool()
+    broken = rows.begin(prefix(np.nan) * 3)
+    others = [rows.begin(prefix(1.0)[:1])] if moved else []
+    rows.end(broken)
+    sequences = [*others, rows.begin(prefix(2.0)[:1])]
+    assert [sequence.row for sequence in sequences] == list(range(len(sequences)))
+    past = rows.past(sequences)
+    assert all(np.isfinite(past[f"past_{part}.0"]).all() for part in ("key", "value"))

@@ -33,8 +33,12 @@ class Packed:
     def inputs(self, sizes: PassSizes) -> Mapping[str, HostArray]:
         """See `Layout.inputs`."""
         prefix, item, token = self.places
-        token_slots = (prefix * sizes.rows + item) * sizes.row_tokens + token
+        row = prefix * sizes.rows + item
+        token_slots = row * sizes.row_tokens + token
         slots = np.zeros((sizes.prefixes, sizes.rows, sizes.row_tokens), np.int64)
+        # Padding is the item's own first token: one of another item whose numbers are none would make them none here.
+        first = self.runs.offsets[:-1]
+        slots.reshape(-1, sizes.row_tokens)[row[first]] = first[:, None]
         slots.reshape(-1)[token_slots] = np.arange(len(token_slots))
         ids = self.runs.ids
         embedded = ids == EMBEDDED

@@ -1,6 +1,7 @@
 """`SequencePool`: KV of the sequences that are being written, a row each of arrays that all share, and their states.
 
 A pass reads the arrays as they lie, or writes in them: no KV is copied to write one token more, but when they grow.
+Behind a sequence its row holds numbers, whatever lay there before: what has no weight must still be finite.
 States of recurrent layers, which each step makes anew, are `StateRows`'.
 """
 
@@ -66,6 +67,7 @@ class SequencePool:
             for piece in pieces:
                 array[sequence.row, :, start : start + piece.length] = piece.layers[place][0]
                 start += piece.length
+            array[sequence.row, :, start:] = 0
         self._states.begin(sequence.row, pieces)
         self._sequences.append(sequence)
         return sequence
@@ -75,8 +77,9 @@ class SequencePool:
         last = self._sequences.pop()
         if last is sequence:
             return
+        longest = max(last.length, sequence.length)  # what is behind the last one too
         for array in self._arrays:
-            array[sequence.row, :, : last.length] = array[last.row, :, : last.length]
+            array[sequence.row, :, :longest] = array[last.row, :, :longest]
         self._states.copy(last.row, sequence.row)
         last.row = sequence.row
         self._sequences[last.row] = last

@@ -1,7 +1,9 @@
 """Fields that describe themselves: their ranges, keyword arguments that become dataclasses, and sizes of memory."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest
@@ -21,6 +23,7 @@ class Sizes:
     count: int = field(default=3, metadata=flag("How many.", least=1))
     share: float | None = field(default=None, metadata=in_range(least=0, most=1))
     names: tuple[str, ...] = field(default=(), metadata=flag("Names.", name="--name", needs="share"))
+    sure: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -33,11 +36,21 @@ class Sizes:
         ({"count": 0}, "count is 0: it must be at least 1"),
         ({"share": 1.5}, "share is 1.5: it must be from 0 to 1"),
         ({"share": float("nan")}, "share is nan: it must be from 0 to 1"),
+        ({"count": 2.0}, "count is 2.0: it must be a whole number, at least 1"),
+        ({"count": True}, "count is True: it must be a whole number, at least 1"),
+        ({"count": "4GiB"}, "count is '4GiB': it must be a whole number, at least 1"),
+        ({"share": "1"}, "share is '1': it must be a number, from 0 to 1"),
+        ({"share": False}, "share is False: it must be a number, from 0 to 1"),
+        ({"sure": "no"}, "sure is 'no': it must be true or false"),
     ],
 )
-def test_a_number_out_of_range_is_told_with_the_range(given: dict[str, float], message: str) -> None:
+def test_a_value_that_is_no_number_of_the_range_is_told_with_it(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        Sizes(**given)  # type: ignore[arg-type]
+        Sizes(**given)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Sizes(count=np.int64(4), share=np.float32(0.5)).count == 4
 
 
 def test_a_field_is_told_without_the_one_that_it_is_for() -> None:
@@ -51,7 +64,9 @@ def test_a_field_is_told_without_the_one_that_it_is_for() -> None:
 def test_keyword_arguments_go_to_the_dataclass_that_knows_them() -> None:
     given = {"count": 5, "share": 1, "names": ["a"], "other": 1}
     assert from_keywords(Sizes, given) == Sizes(5, 1, ("a",))
-    with pytest.raises(InvalidRequest, match="run has no option 'other': there are count, share, names"):
+    with pytest.raises(
+        InvalidRequest, match="run has no option 'other': there are count, share, names, sure"
+    ):
         refuse_unknown("run", given, Sizes)
     refuse_unknown("run", {}, Sizes)
 

@@ -15,6 +15,12 @@ _log = logging.getLogger(__name__)
 _LONGEST_S = 7 * 86_400.0  # a week
 
 
+def check_device(device: Device) -> None:
+    """Raises `InvalidRequest` for a device that there is not."""
+    if device not in get_args(Device):
+        raise InvalidRequest(f"device is {device!r}: it must be one of {', '.join(get_args(Device))}")
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Knobs of how an engine batches, caches and queues, and how its backend loads weights.
@@ -157,7 +163,8 @@ class EngineConfig:
         ),
     )
     threads: int = field(
-        default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0, most=1024)
+        default=0,
+        metadata=flag("Compute threads a model; 0: one per core that it may use.", least=0, most=1024),
     )
     # Two passes of half the threads each have no barrier in common: what takes a core from one leaves the other alone.
     instances: int = field(
@@ -190,16 +197,14 @@ class EngineConfig:
         check_partners(self)
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
-        if self.device not in get_args(Device):
-            raise InvalidRequest(
-                f"device is {self.device!r}: it must be one of {', '.join(get_args(Device))}"
-            )
+        check_device(self.device)
         self._check_gpus()
 
     def _check_gpus(self) -> None:
         ids = self.device_ids
-        if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
-            raise InvalidRequest(f"device_ids is {list(ids)}: give numbers of GPUs, each once")
+        numbers = isinstance(ids, tuple) and all(type(each) is int and each >= 0 for each in ids)
+        if not numbers or not ids or len(set(ids)) < len(ids):
+            raise InvalidRequest(f"device_ids is {ids!r}: give numbers of GPUs, each once, as (0, 1)")
         if self.allow_unsupported_gpu and self.device != "tensorrt":
             raise InvalidRequest(
                 f"allow_unsupported_gpu is {self.allow_unsupported_gpu} with device {self.device!r}: it is of "
@@ -289,5 +294,6 @@ _OF_DEVICE: dict[Device, EngineConfig] = {
 
 def engine_config(device: Device = "cpu", **given: object) -> EngineConfig:
     """Takes the defaults of a device, but for what is `given` and not None. Raises as `EngineConfig`."""
+    check_device(device)
     chosen = {name: value for name, value in given.items() if value is not None}
     return replace(_OF_DEVICE[device], **chosen)  # type: ignore[arg-type]

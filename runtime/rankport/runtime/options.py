@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import Field, fields
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest
@@ -19,14 +20,23 @@ _UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10
 
 
 def check_ranges(options: Any) -> None:
-    """Raises `InvalidRequest` for the first number of a dataclass that lies outside of its field's range."""
+    """Raises `InvalidRequest` for the first field whose value is outside of its range, or no number or bool at all.
+
+    None is in every range.
+    """
     for described in fields(options):
         least, most = described.metadata.get("least"), described.metadata.get("most")
-        value = getattr(options, described.name)
-        if value is None:
+        name, value = described.name, getattr(options, described.name)
+        if described.type is bool and not isinstance(value, bool):
+            raise InvalidRequest(f"{name} is {value!r}: it must be true or false")
+        if value is None or (least is None and most is None):
             continue
+        whole = described.type in (int, int | None)
+        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+            noun = "a whole number" if whole else "a number"
+            raise InvalidRequest(f"{name} is {value!r}: it must be {noun}, {range_in_words(least, most)}")
         if (least is not None and not value >= least) or (most is not None and not value <= most):
-            raise InvalidRequest(f"{described.name} is {value}: it must be {range_in_words(least, most)}")
+            raise InvalidRequest(f"{name} is {value}: it must be {range_in_words(least, most)}")
 
 
 def check_partners(options: Any) -> None:

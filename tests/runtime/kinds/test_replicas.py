@@ -1,5 +1,6 @@
 """Several engines of one model: where a request goes, what a full or lost one does, and answers as of one engine."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,7 +14,8 @@ import pytest
 from rankport.protos.errors import InvalidRequest, Overloaded, Unavailable
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import EngineConfig
+from rankport.runtime.config import EngineConfig, engine_config
+from rankport.runtime.jobs.config import encode_job_config
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
@@ -265,10 +267,18 @@ def test_a_gpu_that_cannot_be_loaded_leaves_no_engine_behind(mix_bundle: Bundle,
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("ids", [(), (0, 0), (-1,)])
-def test_numbers_of_gpus_are_checked(ids: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidRequest, match="give numbers of GPUs, each once"):
+@pytest.mark.parametrize("ids", [(), (0, 0), (-1,), (True,), ("0",), 0, "01", [0]])
+def test_numbers_of_gpus_are_checked(ids: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"device_ids is {re.escape(repr(ids))}: give numbers of GPUs"):
         EngineConfig(device="cuda", device_ids=ids)
+
+
+@pytest.mark.parametrize("config_of", [engine_config, encode_job_config])
+@pytest.mark.parametrize("device", ["gpu", None, ["cuda"]])
+def test_a_device_that_there_is_not_is_told(config_of: Callable[[Any], object], device: Any) -> None:
+    told = re.escape(f"device is {device!r}: it must be one of cpu, cuda, tensorrt")
+    with pytest.raises(InvalidRequest, match=told):
+        config_of(device)
 
 
 def test_a_cpu_has_no_replicas(tmp_path: Path) -> None:

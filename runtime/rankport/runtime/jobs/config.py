@@ -6,7 +6,7 @@ from typing import Literal
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag, in_range
 from rankport.protos.types import Truncation
-from rankport.runtime.config import Device
+from rankport.runtime.config import Device, check_device
 from rankport.runtime.options import check_ranges
 
 FileFormat = Literal["csv", "jsonl", "parquet", "arrow", "lance", "dead-letters"]
@@ -106,5 +106,6 @@ GPU_DEFAULTS = EncodeJobConfig(batch_size=1024)
 
 def encode_job_config(device: Device = "cpu", **given: object) -> EncodeJobConfig:
     """Takes the defaults of a job on a device, but for what is `given` and not None. Raises as `EncodeJobConfig`."""
+    check_device(device)
     chosen = {name: value for name, value in given.items() if value is not None}
     return replace(DEFAULTS if device == "cpu" else GPU_DEFAULTS, **chosen)  # type: ignore[arg-type]

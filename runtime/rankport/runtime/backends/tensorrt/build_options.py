@@ -37,12 +37,6 @@ class BuildOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("strip_weights", "hardware_compatible", "tf32"):
-            if not isinstance(getattr(self, name), bool):
-                raise InvalidRequest(f"{name} is {getattr(self, name)!r}: it must be true or false")
-        level = self.optimization_level
-        if level is not None and (isinstance(level, bool) or not isinstance(level, int)):
-            raise InvalidRequest(f"optimization_level is {level!r}: it must be a whole number")
         check_ranges(self)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rankport.protos.extras import CUDA_INSTALL
 from rankport.runtime.backends.devices import gpus
 from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.doctor import PACKAGES, Diagnosis, Machine, diagnose
@@ -45,6 +46,9 @@ class PlayedMachine(Machine):
     def gpus(self) -> tuple[Gpu, ...]:
         return self._here
 
+    def no_gpu(self) -> str:
+        return "no NVIDIA GPU here"
+
 
 def diagnosed(**how: Any) -> Diagnosis:
     return diagnose(PlayedMachine(**how))
@@ -63,7 +67,7 @@ def test_a_machine_without_a_gpu_builds_for_rtx_and_runs_on_the_cpu() -> None:
     assert verdicts(found) == {
         "onnx-cpu": ("", ""),
         "onnx-cuda": ("", "no NVIDIA GPU here"),
-        "tensorrt": ("no NVIDIA GPU here, and it builds for the one at hand", "no NVIDIA GPU here"),
+        "tensorrt": ("it builds for the GPU at hand alone: no NVIDIA GPU here", "no NVIDIA GPU here"),
         "tensorrt-rtx": ("", "no NVIDIA GPU here"),
     }
     assert installs(found) == {}
@@ -96,7 +100,7 @@ def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:
     assert verdicts(found)["tensorrt-rtx"] == ("tensorrt_rtx is not installed",) * 2
     assert installs(found) == {
         "onnx-cpu": "pip install 'rankport[export]'",
-        "onnx-cuda": "pip install 'rankport[export]'",
+        "onnx-cuda": CUDA_INSTALL,
         "tensorrt": "pip install 'rankport[tensorrt]'",
         "tensorrt-rtx": "pip install 'rankport[tensorrt-rtx]'",
     }
@@ -105,7 +109,56 @@ def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:
 def test_a_cpu_build_of_onnxruntime_is_told_apart_on_a_gpu_diagnosed() -> None:
     found = diagnosed(here=(H200,))
     assert verdicts(found)["onnx-cuda"] == ("", "onnxruntime here has no CUDAExecutionProvider")
-    assert "pip install 'rankport[cuda]'" in installs(found)["onnx-cuda"]
+    assert installs(found)["onnx-cuda"] == CUDA_INSTALL
+    # Both bring one folder, and each takes it along: what is left of the other must be gone before it comes again.
+    assert CUDA_INSTALL == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rankport[cuda]'"
+
+
+@pytest.mark.parametrize(("here", "then"), [((), ""), ((H200,), f" && {CUDA_INSTALL}")])
+def test_what_exports_brings_an_onnxruntime_without_cuda_so_that_comes_last(
+    here: tuple[Gpu, ...], then: str
+) -> None:
+    found = diagnosed(missing={"torch"}, here=here, cuda=True)
+    assert installs(found)["onnx-cuda"] == f"pip install 'rankport[export]'{then}"
+
+
+@pytest.mark.parametrize(
+    ("visible", "words"),
+    [(None, ""), ("", ", CUDA_VISIBLE_DEVICES is ''"), ("-1", ", CUDA_VISIBLE_DEVICES is '-1'")],
+)
+def test_a_gpu_that_cuda_does_not_show_is_told_with_cudas_reason(
+    visible: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(command: tuple[str, ...], **_: object) -> SimpleNamespace:
+        text = (
+            "550.54\n" if "driver" in command[1] else "GPU 0: NVIDIA H200 (UUID: GPU-1)\nGPU 1: NVIDIA H200\n"
+        )
+        return SimpleNamespace(returncode=0, stdout=text)
+
+    cuda = SimpleNamespace(
+        cudaGetDeviceCount=lambda: (802, None),
+        cudaGetErrorString=lambda error: (0, b"system not yet initialized"),
+    )
+    monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(runtime=cuda))
+    monkeypatch.setattr(subprocess, "run", answer)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(gpus, "find_driver", lambda: "550.54")
+    assert gpus.list_gpus() == ()
+    assert gpus.no_gpu_reason() == (
+        f"CUDA shows no GPU here (driver 550.54, nvidia-smi shows 2{words}): system not yet initialized"
+    )
+
+
+def test_a_machine_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    monkeypatch.setattr(gpus, "find_driver", lambda: None)
+    assert gpus.no_gpu_reason() == "no NVIDIA GPU here"
 
 
 def test_a_module_that_does_not_load_is_a_line_and_not_a_crash() -> None:

@@ -46,6 +46,9 @@ _EXTRAS = {
 }
 """Extra of each module that one brings."""
 
+CUDA_INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rankport[cuda]'"
+"""Command that has ONNX Runtime with CUDA in the place of one without: both bring the same files, and take them."""
+
 
 def is_installed(extra: str) -> bool:
     """Says whether all modules that an extra brings are there; imports none."""

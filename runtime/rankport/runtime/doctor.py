@@ -10,14 +10,20 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from rankport.protos.extras import CUDA_INSTALL
 from rankport.protos.packages import installed_version
-from rankport.runtime.backends.devices.gpus import Gpu, find_cuda_of_driver, find_driver, list_gpus
+from rankport.runtime.backends.devices.gpus import (
+    Gpu,
+    find_cuda_of_driver,
+    find_driver,
+    list_gpus,
+    no_gpu_reason,
+)
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, EXTRAS, ModuleName
 from rankport.runtime.backends.tensorrt.module import PACKAGES as TENSORRT_PACKAGES
 
 _TIMEOUT_S = 60
 _CUDA_PROVIDER = "CUDAExecutionProvider"
-_NO_GPU = "no NVIDIA GPU here"
 
 PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("onnxruntime-gpu", "onnxruntime"), "runtime"),
@@ -40,7 +46,6 @@ PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
 
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript")
 _RUNTIME = ("tokenizers", "pydantic", "lmdb")
-_ONNX_CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install 'rankport[cuda]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,10 @@ class Machine:
         """Lists its GPUs."""
         return list_gpus()
 
+    def no_gpu(self) -> str:
+        """Says why there are none."""
+        return no_gpu_reason()
+
 
 def diagnose(machine: Machine | None = None) -> Diagnosis:
     """Looks around. Takes seconds; never raises."""
@@ -116,6 +125,7 @@ def diagnose(machine: Machine | None = None) -> Diagnosis:
     packages = tuple(_package(machine, names, extra) for names, extra in PACKAGES)
     have = {package.name for package in packages if package.version is not None}
     here = machine.gpus()
+    no_gpu = "" if here else machine.no_gpu()
     providers, runtime_problem = _providers(machine)
     return Diagnosis(
         python=platform.python_version(),
@@ -127,9 +137,9 @@ def diagnose(machine: Machine | None = None) -> Diagnosis:
         packages=packages,
         targets=(
             _onnx_cpu(have, runtime_problem),
-            _onnx_cuda(have, here, providers, runtime_problem),
-            _tensorrt(machine, "tensorrt", have, here),
-            _tensorrt(machine, "tensorrt_rtx", have, here),
+            _onnx_cuda(have, no_gpu, providers, runtime_problem),
+            _tensorrt(machine, "tensorrt", have, here, no_gpu),
+            _tensorrt(machine, "tensorrt_rtx", have, here, no_gpu),
         ),
     )
 
@@ -150,23 +160,28 @@ def _onnx_cpu(have: set[str], runtime_problem: str) -> TargetDiagnosis:
 
 
 def _onnx_cuda(
-    have: set[str], here: tuple[Gpu, ...], providers: tuple[str, ...], runtime_problem: str
+    have: set[str], no_gpu: str, providers: tuple[str, ...], runtime_problem: str
 ) -> TargetDiagnosis:
     build = _missing(have, (*_EXPORT, *_RUNTIME))
     lacking = _missing(have, _RUNTIME) or runtime_problem
     if not lacking and _CUDA_PROVIDER not in providers:
         lacking = f"onnxruntime here has no {_CUDA_PROVIDER}"
-    install = _pip("export") if build else _ONNX_CUDA_INSTALL if lacking and here else ""
-    return TargetDiagnosis("onnx-cuda", build, lacking if here else _NO_GPU, install)
+    if lacking and not no_gpu:  # first what this machine alone can do: any other builds, too
+        install = CUDA_INSTALL
+    else:  # which brings an onnxruntime without CUDA
+        install = " && ".join([_pip("export"), *([] if no_gpu else [CUDA_INSTALL])]) if build else ""
+    return TargetDiagnosis("onnx-cuda", build, no_gpu or lacking, install)
 
 
-def _tensorrt(machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...]) -> TargetDiagnosis:
+def _tensorrt(
+    machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...], no_gpu: str
+) -> TargetDiagnosis:
     known = CAPABILITIES[module].targets
     _, problem = machine.evaluate(module)
     lacking = _missing(have, _RUNTIME)
     unable = problem or lacking
-    build = unable or ("" if known or here else f"{_NO_GPU}, and it builds for the one at hand")
-    run = _NO_GPU if not here else unable or _cannot_run(have, known, here)
+    build = unable or ("" if known or here else f"it builds for the GPU at hand alone: {no_gpu}")
+    run = no_gpu or unable or _cannot_run(have, known, here)
     helps = bool(unable) or (bool(here) and "cuda-bindings" in run)
     return TargetDiagnosis(module.replace("_", "-"), build, run, _pip(EXTRAS[module]) if helps else "")
 

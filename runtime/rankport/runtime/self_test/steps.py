@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import BackendError, UnsupportedGpu
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.gpus import list_gpus, no_gpu_reason
 from rankport.runtime.backends.tensorrt.module import ModuleName, TensorRt, load_tensorrt
 
-NO_GPU = "no NVIDIA GPU here"
 _ELSEWHERE = "sm89"
 """Architecture that is built for where there is no GPU that the module lists."""
 
@@ -141,7 +140,7 @@ def _loaded(module: ModuleName) -> TensorRt:
 def _gpu() -> str:
     here = list_gpus()
     if not here:
-        raise CannotRun(NO_GPU)
+        raise CannotRun(no_gpu_reason())
     return f"{here[0].name} ({here[0].architecture})"
 
 
@@ -151,7 +150,7 @@ def _target(module: TensorRt, setting: Setting) -> tuple[str | None, str]:
     if here and _may_build_for_gpu(module, setting):
         return None, _gpu()
     if not module.can.targets:
-        raise CannotRun(f"{NO_GPU}, and it builds for the one at hand")
+        raise CannotRun(f"it builds for the GPU at hand alone: {no_gpu_reason()}")
     return _ELSEWHERE, _ELSEWHERE
 
 

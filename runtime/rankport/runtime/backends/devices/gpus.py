@@ -3,11 +3,13 @@
 Owns no device: nothing is allocated. Never raises: a machine without a GPU has none.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_GPU = "no NVIDIA GPU here"
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap,memory.total", "--format=csv,noheader,nounits")
 
@@ -52,6 +54,28 @@ def list_gpus() -> tuple[Gpu, ...]:
         return tuple(_ask_cuda())
     except (ImportError, RuntimeError, OSError):
         return tuple(_ask_nvidia_smi())
+
+
+def no_gpu_reason() -> str:
+    """Says that `list_gpus` found none, with CUDA's reason where the driver is there, or nvidia-smi shows some."""
+    driver, shown = find_driver(), len(_run(("nvidia-smi", "--list-gpus")))
+    if driver is None and not shown:
+        return NO_GPU
+    others = f", nvidia-smi shows {shown}" if shown else ""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    limits = "" if hidden is None else f", CUDA_VISIBLE_DEVICES is {hidden!r}"
+    return f"CUDA shows no GPU here (driver {driver or 'unknown'}{others}{limits}): {_cuda_reason()}"
+
+
+def _cuda_reason() -> str:
+    try:
+        from cuda.bindings import runtime
+
+        error, _ = runtime.cudaGetDeviceCount()
+        _, words = runtime.cudaGetErrorString(error)
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"cuda-bindings cannot be used: {error}"
+    return words.decode() if isinstance(words, bytes) else str(words)
 
 
 def find_driver(file: Path = DRIVER_FILE) -> str | None:

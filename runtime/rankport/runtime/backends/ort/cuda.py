@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from rankport.protos.errors import BackendError, BundleError
+from rankport.protos.extras import CUDA_INSTALL
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.capability import require_fp8
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
@@ -128,10 +129,7 @@ def _on_gpu(device: int) -> Iterator[CudaMemory]:
 def require_provider() -> None:
     """Raises BackendError if the onnxruntime that is installed has no CUDA."""
     if PROVIDER not in onnxruntime.get_available_providers():
-        raise BackendError(
-            f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: pip uninstall onnxruntime, then "
-            "pip install 'rankport[cuda]'"
-        )
+        raise BackendError(f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: {CUDA_INSTALL}")
 
 
 def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:

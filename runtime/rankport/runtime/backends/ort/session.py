@@ -1,6 +1,5 @@
 """ONNX Runtime's sessions over a bundle's graphs on the CPU, and how they are set up."""
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, BundleError, Unavailable
 from rankport.runtime.backends.contract import WeightsChanged
 from rankport.runtime.backends.mapped_files import MappedFiles
+from rankport.runtime.backends.ort.cores import count_cores, quota_cores
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import external_files
 from rankport.runtime.bundle.manifest import GraphSpec, Role
@@ -146,26 +146,16 @@ def _needs_packing(bundle: Bundle) -> bool:
     )
 
 
-def _cores() -> int:
-    """Counts the cores that this process may use as ONNX Runtime does: one that has two hyper-threads, once."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = set()
-    for cpu in affinity(0) if affinity else range(os.cpu_count() or 1):
-        try:
-            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
-
-
 def _threads_of_a_pass(config: EngineConfig) -> int:
     """Counts the threads that ONNX Runtime gives a pass, its caller's included; 0: all.
 
     Passes beside each other have a caller each, and the other threads in common.
     """
+    cores = count_cores()
+    threads = config.threads or min(quota_cores() or cores, cores)
     if config.instances == 1:
-        return config.threads
-    return max((config.threads or _cores()) - config.instances + 1, 1)
+        return 0 if threads == cores and not config.threads else threads
+    return max(threads - config.instances + 1, 1)
 
 
 def _thread_options(config: EngineConfig) -> onnxruntime.SessionOptions:
@@ -175,7 +165,7 @@ def _thread_options(config: EngineConfig) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if options.intra_op_num_threads > _cores():
+    if options.intra_op_num_threads > count_cores():
         # Those that spin would keep the cores from those that work: with many a load would take minutes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

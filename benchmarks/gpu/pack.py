@@ -32,7 +32,14 @@ WHEELS = (
 )
 INSTALLED = frozenset(
     [
-        *("cuda-bindings", "nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-cufft"),
+        *(
+            "cuda-bindings",
+            "nvidia-cublas",
+            "nvidia-cuda-runtime",
+            "nvidia-cudnn-cu13",
+            "nvidia-cufft",
+            "nvidia-curand",
+        ),
         *("grpcio", "matplotlib", "ml-dtypes", "numpy", "onnx", "onnxscript", "peft", "prometheus-client"),
         *("protobuf", "rich", "safetensors", "tokenizers", "torch", "transformers", "typer"),
     ]

@@ -29,8 +29,10 @@ class PlayedMachine(Machine):
         broken: Container[str] = (),
         here: tuple[Gpu, ...] = (),
         cuda: bool = False,
+        libraries: str = "",
     ) -> None:
         self._missing, self._broken, self._here, self._cuda = missing, broken, here, cuda
+        self._libraries = libraries
 
     def version(self, package: str) -> str | None:
         return None if package in self._missing or package not in ALL else "1.0"
@@ -40,6 +42,8 @@ class PlayedMachine(Machine):
             return "", f"{module} does not load: libcuda.so.1: cannot open shared object file"
         if module.replace("_", "-") in self._missing:
             return "", f"{module} is not installed"
+        if "preload" in expression:
+            return self._libraries, ""
         providers = ["CUDAExecutionProvider"] * self._cuda + ["CPUExecutionProvider"]
         return json.dumps(providers) if expression else "", ""
 
@@ -159,6 +163,15 @@ def test_a_machine_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(subprocess, "run", absent)
     monkeypatch.setattr(gpus, "find_driver", lambda: None)
     assert gpus.no_gpu_reason() == "no NVIDIA GPU here"
+
+
+def test_a_library_of_cuda_that_is_not_there_is_told() -> None:
+    told = "Failed to load libcurand.so.10: no such file"
+    lacks = {"cuda": True, "libraries": f"{told}\nPlease follow https://onnxruntime.ai"}
+    found = diagnosed(here=(H200,), **lacks)
+    assert verdicts(found)["onnx-cuda"] == ("", told)
+    assert installs(found)["onnx-cuda"] == CUDA_INSTALL
+    assert verdicts(diagnosed(**lacks))["onnx-cuda"] == ("", "no NVIDIA GPU here")
 
 
 def test_a_module_that_does_not_load_is_a_line_and_not_a_crash() -> None:

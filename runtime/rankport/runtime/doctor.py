@@ -137,7 +137,7 @@ def diagnose(machine: Machine | None = None) -> Diagnosis:
         packages=packages,
         targets=(
             _onnx_cpu(have, runtime_problem),
-            _onnx_cuda(have, no_gpu, providers, runtime_problem),
+            _onnx_cuda(machine, have, no_gpu, providers, runtime_problem),
             _tensorrt(machine, "tensorrt", have, here, no_gpu),
             _tensorrt(machine, "tensorrt_rtx", have, here, no_gpu),
         ),
@@ -160,17 +160,25 @@ def _onnx_cpu(have: set[str], runtime_problem: str) -> TargetDiagnosis:
 
 
 def _onnx_cuda(
-    have: set[str], no_gpu: str, providers: tuple[str, ...], runtime_problem: str
+    machine: Machine, have: set[str], no_gpu: str, providers: tuple[str, ...], runtime_problem: str
 ) -> TargetDiagnosis:
     build = _missing(have, (*_EXPORT, *_RUNTIME))
     lacking = _missing(have, _RUNTIME) or runtime_problem
     if not lacking and _CUDA_PROVIDER not in providers:
         lacking = f"onnxruntime here has no {_CUDA_PROVIDER}"
+    elif not lacking and not no_gpu:
+        lacking = _lacking_libraries(machine)
     if lacking and not no_gpu:  # first what this machine alone can do: any other builds, too
         install = CUDA_INSTALL
     else:  # which brings an onnxruntime without CUDA
         install = " && ".join([_pip("export"), *([] if no_gpu else [CUDA_INSTALL])]) if build else ""
     return TargetDiagnosis("onnx-cuda", build, no_gpu or lacking, install)
+
+
+def _lacking_libraries(machine: Machine) -> str:
+    """Tells the libraries of CUDA that ONNX Runtime does not find, of packages or of the system."""
+    printed, problem = machine.evaluate("onnxruntime", "module.preload_dlls() or ''")
+    return problem or "; ".join(line for line in printed.splitlines() if line.startswith("Failed"))
 
 
 def _tensorrt(

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import onnxruntime
 import pytest
 from onnxruntime import RunOptions
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.ort.bound_graph import BoundGraph
+from rankport.runtime.backends.ort.cuda import find_libraries
 
 
 class PlayedSession:
@@ -79,3 +81,17 @@ def test_a_pass_is_not_recorded_while_another_thread_records() -> None:
 def test_what_fails_without_a_recording_too_fails() -> None:
     with pytest.raises(BackendError, match="CUDA failure 901"):
         run(PlayedSession("7", "-1"), 7)
+
+
+def test_what_onnx_runtime_prints_of_libraries_is_told_and_stands_among_no_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def preload() -> None:
+        print("Failed to load libcurand.so.10: no such file")
+        print("Please follow https://onnxruntime.ai/docs/install/#cuda-and-cudnn to install CUDA.")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    find_libraries.cache_clear()
+    assert find_libraries() == "Failed to load libcurand.so.10: no such file"
+    find_libraries.cache_clear()
+    assert capsys.readouterr().out == ""

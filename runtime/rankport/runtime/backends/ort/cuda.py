@@ -1,9 +1,10 @@
 """ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, redirect_stdout
+from functools import cache, partial
 
 import numpy as np
 import onnxruntime
@@ -117,13 +118,24 @@ def cuda_decode_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
 def _on_gpu(device: int) -> Iterator[CudaMemory]:
     """Gives the memory of a GPU, closed again if what is loaded into it fails."""
     require_provider()
-    onnxruntime.preload_dlls()
+    find_libraries()
     memory = CudaMemory(device)
     try:
         yield memory
     except BaseException:
         memory.close()
         raise
+
+
+@cache
+def find_libraries() -> str:
+    """Has CUDA's libraries loaded that packages brought. Returns those that are not there, as ONNX Runtime tells them.
+
+    It prints them to stdout, where answers are: a system may have brought others.
+    """
+    with redirect_stdout(io.StringIO()) as printed:
+        onnxruntime.preload_dlls()
+    return "; ".join(line for line in printed.getvalue().splitlines() if line.startswith("Failed"))
 
 
 def require_provider() -> None:
@@ -162,7 +174,10 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             message = f"ONNX Runtime cannot load {path.name} on CUDA: {reason_of(error)}"
             raise (BackendError if lacks_memory(error) else BundleError)(message) from error
         if PROVIDER not in session.get_providers():
-            raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
+            lacking = find_libraries() or f"see {CUDA_INSTALL}"
+            raise BackendError(
+                f"ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded: {lacking}"
+            )
         check = memory.cuda.check
         return BoundGraph(session, "cuda", memory.device, records=records, check_device=check)
     raise AssertionError("a session without recording was tried")

@@ -181,3 +181,13 @@ def test_source_that_is_written_to_meanwhile_is_told(source: TokenNamespace, tmp
         copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC), write)
     with pytest.raises(StoreError, match="no token store at"):
         open_store(tmp_path / "snap", read_only=True)
+
+    def delete(progress: CopyProgress) -> None:
+        if progress == CopyProgress("copied", 2500, 2500):
+            source.delete_many(["item 9"])
+
+    with pytest.raises(
+        StoreError, match=r"the copy has 2500 items of encoder a{64}, and the source 2499 by now"
+    ):
+        copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC), delete)
+    assert copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC)).stored == 2499

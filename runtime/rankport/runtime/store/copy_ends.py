@@ -129,6 +129,7 @@ class CopyTarget(ABC):
     """Target of a copy."""
 
     spec: TokenSpec
+    made_whole = True  # of the source's items and no others
 
     @abstractmethod
     def absent(self, keys: Sequence[str], infos: Sequence[EntryInfo]) -> list[int]:
@@ -157,6 +158,8 @@ class CopyTarget(ABC):
 
 class NamespaceTarget(CopyTarget):
     """Namespace of a store that is written to, item by item. One that is made is hidden until it is complete."""
+
+    made_whole = False
 
     def __init__(self, store: TokenStore, fingerprint: str, spec: TokenSpec) -> None:
         """Opens or makes it. The store stays open. Raises `StoreError` for other tokens of that encoder."""

@@ -60,11 +60,16 @@ def copy_tokens(
         with target.reading() as copied:
             compared = copy.compare_all(copied)
             stored = len(copied)
+        if target.made_whole and stored > compared + len(unreadable):
+            raise StoreError(
+                f"the copy has {counted(stored, 'item')} of encoder {source.fingerprint}, and the source {compared} by "
+                "now: it was written to meanwhile; run the copy again"
+            )
         target.publish()
     return CopyReport(
         items=compared + len(unreadable),
         written=written,
-        unchanged=compared - written,
+        unchanged=max(0, compared - written),  # some may be deleted in the source by now
         unreadable=len(unreadable),
         unreadable_keys=tuple(unreadable[:_KEPT_KEYS]),
         compared=compared,

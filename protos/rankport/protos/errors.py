@@ -101,6 +101,10 @@ class BundleError(RankportError):
 class StoreError(RankportError):
     """Store of tokens that cannot be opened or used as asked."""
 
+    replaced = (
+        False  # True of one that was open to be written to, in whose place another stands: do not wait for it
+    )
+
 
 class CheckpointError(RankportError):
     """Checkpoint that cannot be exported: the message names what does not fit and why."""

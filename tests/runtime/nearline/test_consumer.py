@@ -1,5 +1,6 @@
 """Changes from a real stream of Redis: done once, the newest version of each item, whatever fails in between."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,20 @@ def test_dead_letter_that_cannot_be_written_stays_with_the_group(changes: Consum
     assert (dead[b"id"], dead[b"text"], repr(dead[b"entry"])) == (b"a", b"one", entry)
     assert b"none of id, op, text, version; 5000 other fields are left out here" in dead[b"reason"]
     assert len(dead) == 5
+
+
+def test_store_that_is_replaced_ends_the_consumer(changes: Consumers, tmp_path: Path) -> None:
+    consumer = changes.consumer()
+    changes.add(id="a", text="one")
+    consumer.step()
+    (tmp_path / "store").rename(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "store")
+    changes.add(id="b", text="two")
+    with pytest.raises(
+        StoreError, match="is replaced by another since it was opened to write to, which ends here"
+    ):
+        consumer.run()
+    assert changes.pending() == 1
 
 
 def test_change_that_ends_each_of_its_consumers_is_a_dead_letter_in_the_end(changes: Consumers) -> None:

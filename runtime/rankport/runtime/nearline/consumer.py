@@ -81,7 +81,10 @@ class NearlineConsumer:
         self._stopped.set()
 
     def run(self) -> None:
-        """Consumes until `stop`. Raises `BackendError` where the encoder is broken."""
+        """Consumes until `stop`.
+
+        Raises `BackendError` where the encoder is broken, `StoreError` where another store stands in the place of its own.
+        """
         grouped = False
         while not self._stopped.is_set():
             try:
@@ -91,6 +94,8 @@ class NearlineConsumer:
                 self.step()
                 self._set_trouble("")
             except (StoreError, Unavailable, Overloaded) as error:
+                if isinstance(error, StoreError) and error.replaced:
+                    raise
                 grouped = False
                 self._set_trouble(str(error))
                 self._stopped.wait(_TROUBLE_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 import lmdb
 
 from rankport.protos.errors import StoreError
+from rankport.runtime.store.watched_file import FileState
 
 _FULL_BYTES = 2**20  # LMDB tells a write that found too little room as a failed one
 _ANEW = "copy it anew (into another directory, then rename that), or encode again"
@@ -70,6 +71,15 @@ def write_failure(path: Path, error: lmdb.Error) -> StoreError:
             "(ulimit -f), a quota or a failing disk, and run again"
         )
     return failure(path, error, read_only=False)
+
+
+def not_in_place(path: Path, state: FileState) -> StoreError:
+    """Words the end of writing to a file that stands there no more."""
+    error = StoreError(
+        f"token store {path} is {state.value} since it was opened to write to, which ends here: run again"
+    )
+    error.replaced = state is FileState.REPLACED
+    return error
 
 
 def _permission_error(path: Path, read_only: bool) -> StoreError:

@@ -205,9 +205,7 @@ class LmdbEnvironment:
 
     def _check_in_place(self) -> None:
         if (state := self._file.data.look()) is not FileState.SAME:
-            raise StoreError(
-                f"token store {self._path} is {state.value} since it was opened to write to, which ends here: run again"
-            )
+            raise causes.not_in_place(self._path, state)
 
     def _reopen(self, state: FileState) -> None:
         state = self._file.data.look()  # of what another thread has opened meanwhile

@@ -100,6 +100,43 @@ def add_dense(folder: Path, path: str, into: int, out: int, **config: Any) -> No
     save_file(tensors, folder / path / "model.safetensors")
 
 
+def add_norm(folder: Path, path: str, width: int, **config: Any) -> None:
+    """Writes a LayerNorm module of random weights."""
+    torch.manual_seed(width)
+    write(folder, f"{path}/config.json", {"dimension": width, **config})
+    tensors = {"norm.weight": 1 + torch.randn(width) * 0.3, "norm.bias": torch.randn(width) * 0.3}
+    save_file(tensors, folder / path / "model.safetensors")
+
+
+def pair_scorer(base: Path, folder: Path, pooling: object = "cls", outputs: int = 1) -> Path:
+    """Makes a folder as ettin-reranker's are: pooled, a Dense layer, a LayerNorm, and one that ends in scores."""
+    pooled(base, folder, pooling)
+    add_dense(
+        folder, "2_Dense", WIDTH, 24, bias=False, activation_function="torch.nn.modules.activation.GELU"
+    )
+    add_norm(folder, "3_LayerNorm", 24)
+    scores = {"module_input_name": "sentence_embedding", "module_output_name": "scores"}
+    add_dense(
+        folder, "4_Dense", 24, outputs, activation_function="torch.nn.modules.linear.Identity", **scores
+    )
+    behind = [
+        ("Dense", "2_Dense"),
+        ("LayerNorm", "3_LayerNorm"),
+        ("Dropout", "5_Dropout"),
+        ("Dense", "4_Dense"),
+    ]
+    state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), *behind)
+    write(folder, "5_Dropout/config.json", {"dropout": 0.1})
+    task = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+    form = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    write(folder, "sentence_bert_config.json", {**task, "modality_config": form, "max_seq_length": 24})
+    identity = {"activation_fn": "torch.nn.modules.linear.Identity", "model_type": "CrossEncoder"}
+    write(
+        folder, "config_sentence_transformers.json", {**identity, "prompts": {}, "default_prompt_name": None}
+    )
+    return folder
+
+
 def rich(base: Path, folder: Path) -> Path:
     """Makes a folder that says all at once: paths, limit, prompt, pooling without it, Dense, Normalize, a cut."""
     pooled(base, folder / "0_Transformer")

@@ -6,12 +6,13 @@ folder, never unpickles.
 
 import dataclasses
 import hashlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import nn
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
@@ -32,6 +33,8 @@ from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
 from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
+from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
+from rankport.exporters.checkpoints.sentence_transformers.pair_scorer import pair_scorer
 from rankport.exporters.checkpoints.stated import (
     has_class_labels,
     head_of,
@@ -39,6 +42,7 @@ from rankport.exporters.checkpoints.stated import (
     speaking_folders,
     tokenizer_of_folder,
 )
+from rankport.exporters.checkpoints.states import states_width
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -128,6 +132,15 @@ def load_checkpoint(
         CheckpointError: naming the file, field or tensor at fault.
         InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
     """
+    bodies = "none" if scores_pairs(path) else head
+    loaded = _load_with_base(path, bodies, base, ignore_remote_code, task)
+    return loaded if bodies == head else _scoring_pairs(loaded)
+
+
+def _load_with_base(
+    path: Path, head: WantedHead, base: Path | None, ignore_remote_code: bool, task: str | None
+) -> Checkpoint:
+    """Loads a folder, of an adapter's merged into its base."""
     inner = transformer_folder(path)
     if not (inner / ADAPTER_CONFIG).is_file():
         if base is not None:
@@ -160,6 +173,15 @@ def load_checkpoint(
         ignored_code=(*below.ignored_code, *code),
         notes=(*below.notes, *notes, *facts.notes),
     )
+
+
+def _scoring_pairs(body: Checkpoint) -> Checkpoint:
+    """Puts the head of a CrossEncoder's folder that pools on its body."""
+    model = body.model
+    assert isinstance(model, PreTrainedModel)
+    typed = "token_type_ids" in inspect.signature(model.forward).parameters
+    scorer = pair_scorer(model, body.path, states_width(model, body.hidden_size), typed=typed)
+    return dataclasses.replace(body, model=scorer, head="classification_head", parameters=_parameters(scorer))
 
 
 def _load(

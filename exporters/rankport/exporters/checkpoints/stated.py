@@ -24,10 +24,13 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     stated_modules,
     transformer_folder,
 )
+from rankport.exporters.checkpoints.sentence_transformers.pair_head import pair_outputs, scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.exporters.checkpoints.set_ranker import config as set_ranker
 from rankport.exporters.checkpoints.two_tower import config as two_tower
 from rankport.protos.errors import CheckpointError
+
+_PAIR_HEAD = "scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,19 @@ class StatedModel:
     @classmethod
     def read(cls, path: Path, base: Path | None = None) -> "StatedModel":
         """Reads a folder's config, of an adapter that of its base. Raises as `load_checkpoint`."""
-        modules = stated_modules(path) or ()
         inner = transformer_folder(path)
         folder = base_of(inner, base) if is_adapter(inner) else inner
         stored = CheckpointFolder.open(transformer_folder(folder))
         if is_adapter(inner):
             stored = with_adapters_head(stored, inner)
         architecture = stored.architecture
+        if scores_pairs(path):
+            return cls(path, architecture, "classification_head", False, base, _PAIR_HEAD, pair_outputs(path))
         return cls(
             path,
             architecture,
             stored_head(stored),
-            _pools(modules),
+            makes_embeddings(path),
             base,
             _encoder_head(stored),
             _outputs(stored),
@@ -78,8 +82,8 @@ class StatedModel:
 
 
 def makes_embeddings(path: Path) -> bool:
-    """Tells whether a folder is one of sentence-transformers that pools hidden states."""
-    return _pools(stated_modules(path) or ())
+    """Tells whether a folder is one of sentence-transformers whose pooled states are embeddings, or end in labels."""
+    return _pools(stated_modules(path) or ()) and not scores_pairs(path)
 
 
 def has_class_labels(path: Path) -> bool:

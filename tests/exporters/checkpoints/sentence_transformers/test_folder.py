@@ -243,7 +243,7 @@ def test_dense_weights_are_those_of_the_config_in_safetensors(folder: Path) -> N
     (place / "model.safetensors").unlink()
     torch.save({}, place / "pytorch_model.bin")
     with pytest.raises(
-        CheckpointError, match="pickles are never loaded: load the model with SentenceTransformer"
+        CheckpointError, match="pickles are never loaded: load the model with sentence-transformers"
     ):
         dense_weights(place, dense_layer(place))
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankport.exporters.checkpoints.config.direction import reads_both_ways
 from rankport.exporters.checkpoints.config.harmless import ANY_VALUE
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
-from rankport.exporters.checkpoints.forms.folder import code_beside, require_checkpoint
+from rankport.exporters.checkpoints.forms.folder import code_beside, require_checkpoint, stated_both_ways
 from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
 from rankport.exporters.checkpoints.list_ranker.recipe import FILE as RECIPE
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -166,11 +165,11 @@ def notes_of_config(adapter: Path, base: Path) -> tuple[str, ...]:
     Raises CheckpointError where it says that the model reads the other way.
     """
     own, below = _configs(adapter, base)
-    if own and reads_both_ways(own) != reads_both_ways(below):
+    if own and stated_both_ways(own) != stated_both_ways(below):
         ways = {True: "both ways", False: "from left to right"}
         raise CheckpointError(
-            f"{adapter / 'config.json'} has the model read {ways[reads_both_ways(own)]}, and {base / 'config.json'}, "
-            f"by which it is made, {ways[reads_both_ways(below)]} (is_causal): say in the latter what the adapter was "
+            f"{adapter / 'config.json'} has the model read {ways[stated_both_ways(own)]}, and {base / 'config.json'}, "
+            f"by which it is made, {ways[stated_both_ways(below)]} (is_causal): say in the latter what the adapter was "
             "trained with"
         )
     others = own.keys() & below.keys() - ANY_VALUE - _LABELS

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -100,7 +101,7 @@ class CheckpointFolder:
     @property
     def reads_both_ways(self) -> bool:
         """True of a decoder whose tokens see those behind them too."""
-        return reads_both_ways(self.raw)
+        return stated_both_ways(self.raw)
 
     @property
     def quantization_method(self) -> str | None:
@@ -116,6 +117,11 @@ class CheckpointFolder:
         known = self.raw.get("model_type") in types or self.architecture == jina.ARCHITECTURE
         known = known or (self.published is not None and self.published.has_code(self.raw.get("auto_map")))
         return (() if known else own_code("config.json", self.raw)) + code_beside(self.path)
+
+
+def stated_both_ways(raw: Mapping[str, Any]) -> bool:
+    """Tells whether a config.json is of a decoder that reads both ways: by its type, or by a field."""
+    return reads_both_ways(raw) or raw.get("model_type") == BIDIRECTIONAL_TYPE
 
 
 def _stated(file: Path) -> dict[str, Any]:

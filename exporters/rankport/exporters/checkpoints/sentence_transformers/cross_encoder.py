@@ -12,6 +12,7 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     stated_modules,
     transformer_folder,
 )
+from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.exporters.checkpoints.sentence_transformers.transformer import (
     check_pair_settings,
@@ -55,10 +56,11 @@ class CrossEncoderFolder:
         own = config.part("sentence_transformers")
         activation = own.text("activation_fn") or config.text("sbert_ce_default_activation_function")
         modules = stated_modules(path)
-        if modules is None or any(module.kind == "Pooling" for module in modules):
+        pools = scores_pairs(path)
+        if modules is None or (not pools and any(module.kind == "Pooling" for module in modules)):
             return cls(None, _score(config, activation), None, "", is_own=activation is not None)
         for module in modules:
-            if module.kind not in ("Transformer", "LogitScore"):
+            if not pools and module.kind not in ("Transformer", "LogitScore"):
                 raise CheckpointError(
                     f"{path / MODULES_FILE} has a {module.kind} module, which a ranker's graph lacks: it would be "
                     "another model: serve this one with sentence-transformers"

@@ -13,7 +13,10 @@ from rankport.protos.errors import CheckpointError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Activation, DenseLayer
 
+DenseWeights = Mapping[str, Tensor]
+"""`linear.weight` [out, in], and as far as the layer has them `linear.bias` [out] and `residual.weight`."""
 WEIGHTS_FILE = "model.safetensors"
+_POOLED = "sentence_embedding"
 _DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
 _ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
     {
@@ -27,11 +30,13 @@ _ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
 )
 
 
-def dense_layer(folder: Path) -> DenseLayer:
-    """Reads the config of a Dense module. Raises CheckpointError for what cannot be exported."""
+def dense_layer(folder: Path, output: str = _POOLED) -> DenseLayer:
+    """Reads the config of a Dense module whose `output` has that name. CheckpointError for what cannot be exported."""
     settings = Settings.read(folder / "config.json")
-    for name in ("module_input_name", "module_output_name"):
-        settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
+    settings.require("module_input_name", [_POOLED], f"must be {_POOLED}: it follows the pooling")
+    named = settings.text("module_output_name") or _POOLED
+    if named != output:
+        raise settings.error("module_output_name", named, f"must be {output} in its place of modules.json")
     sizes = [settings.count(name) for name in ("in_features", "out_features")]
     if None in sizes:
         raise CheckpointError(f"{settings.where} must say in_features and out_features")
@@ -46,24 +51,29 @@ def dense_layer(folder: Path) -> DenseLayer:
     return layer
 
 
-def dense_weights(folder: Path, layer: DenseLayer) -> Mapping[str, Tensor]:
-    """Reads `linear.weight` [out, in], `linear.bias` [out] and `residual.weight`, as far as the layer has them.
+def dense_weights(folder: Path, layer: DenseLayer) -> DenseWeights:
+    """Reads the weights of a Dense module. Raises CheckpointError as `module_weights`."""
+    return module_weights(folder, "Dense", _shapes(layer))
+
+
+def module_weights(folder: Path, kind: str, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
+    """Reads the tensors of a module in fp32, by name.
 
     Raises CheckpointError if the file is missing or damaged, lacks one, or has another tensor or shape.
     """
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise CheckpointError(
-            f"Dense module {str(folder)!r} has no {WEIGHTS_FILE}, and pickles are never loaded: load the model with "
-            "SentenceTransformer and save_pretrained it anew"
+            f"{kind} module {str(folder)!r} has no {WEIGHTS_FILE}, and pickles are never loaded: load the model with "
+            "sentence-transformers and save_pretrained it anew"
         )
     try:
         tensors = safetensors.torch.load_file(file)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged: {reason_of(error)}") from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != _shapes(layer):
-        raise CheckpointError(f"{file} holds {shapes}, its config.json asks for {_shapes(layer)}")
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if stored != shapes:
+        raise CheckpointError(f"{file} holds {stored}, its config.json asks for {shapes}")
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 

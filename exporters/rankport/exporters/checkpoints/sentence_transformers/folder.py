@@ -89,9 +89,9 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
     modules = stated_modules(path)
     if modules is None:
         return None
-    transformer, pooling, *rest = _ordered(path, modules)
     settings = Settings.read(path / CONFIG_FILE)
     settings.require("model_type", ["SentenceTransformer"], "is no encoder of one embedding a text")
+    transformer, pooling, *rest = _ordered(path, modules)
     settings.ignore("__version__", "requirements")
     prompts, default = stated_prompts(settings)
     folder = EncoderFolder(
@@ -99,7 +99,7 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
         transformer=transformer_settings(transformer.folder),
         pooling=pooling_settings(pooling.folder),
         dense=tuple((module.folder, dense_layer(module.folder)) for module in rest if module.kind == "Dense"),
-        normalize=any(_is_normalize(module) for module in rest),
+        normalize=any(is_normalize(module) for module in rest),
         prompts=prompts,
         default_prompt_name=default,
         truncate_dim=settings.count("truncate_dim"),
@@ -146,7 +146,8 @@ def _ordered(path: Path, modules: tuple[StatedModule, ...]) -> tuple[StatedModul
     return modules
 
 
-def _is_normalize(module: StatedModule) -> bool:
+def is_normalize(module: StatedModule) -> bool:
+    """Tells a Normalize module. Raises CheckpointError for one of another value than what is pooled."""
     if module.kind != "Normalize":
         return False
     settings = Settings.read(module.folder / "config.json")

@@ -88,6 +88,11 @@ def _limit(source: Checkpoint, options: CrossEncoderOptions) -> int:
             "pair's frame lacks: put it into the texts, and take default_prompt_name out of "
             "config_sentence_transformers.json"
         )
+    if folder.messages is not None and folder.logit_score is None:
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} reads a pair as messages of a chat template, which a pair's frame lacks: "
+            "serve this one with sentence-transformers"
+        )
     tokenizer = None if source.tokenizer_file is None else PairTokenizer.of(source.tokenizer_file)
     stated = folder.max_seq_length or (None if tokenizer is None else tokenizer.limit)
     positions = position_limit(source.model)

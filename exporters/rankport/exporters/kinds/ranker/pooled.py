@@ -7,10 +7,11 @@ computed once. Other poolings share no prefix, and are a classifier's.
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.dense_module import dense_stack
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.labels.pooled_head import PREFIX_POOLINGS, pooled_form, pooled_head
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.texts.encoder_module import dense_stack, stored_dense
+from rankport.exporters.kinds.texts.encoder_module import stored_dense
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.folder_prompt import require_lower_case
 from rankport.exporters.options.presets import BARE

@@ -1,32 +1,18 @@
 """An item encoder checkpoint as one function: padded token ids -> embedding tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.sentence_transformers.dense import dense_weights
+from rankport.exporters.checkpoints.sentence_transformers.dense import DenseWeights, dense_weights
+from rankport.exporters.checkpoints.sentence_transformers.dense_module import dense_stack
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
-from rankport.exporters.kinds.texts.pooling import PooledStates
+from rankport.exporters.checkpoints.sentence_transformers.pooled_states import PooledStates
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest import Activation, DenseLayer, Embedding
-
-DenseWeights = Mapping[str, Tensor]
-"""`linear.weight` [out, in], and as far as the layer has them `linear.bias` [out] and `residual.weight`."""
-
-ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = MappingProxyType(
-    {
-        "identity": nn.Identity,
-        "tanh": nn.Tanh,
-        "relu": nn.ReLU,
-        "gelu": nn.GELU,
-        "silu": nn.SiLU,
-        "sigmoid": nn.Sigmoid,
-    }
-)
+from rankport.runtime.bundle.manifest import Embedding
 
 
 class EncoderModule(nn.Module):
@@ -82,27 +68,3 @@ def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
             f"checkpoint {str(source.path)!r} has other Dense modules than the bundle states"
         )
     return [place for place, _ in layers]
-
-
-def dense_stack(layers: Sequence[DenseLayer], weights: Sequence[DenseWeights]) -> nn.Sequential:
-    """Makes Dense layers one behind the other. [..., in] -> [..., out]"""
-    return nn.Sequential(*map(_Dense, layers, weights))
-
-
-class _Dense(nn.Module):
-    """activation(x W + b), and the input beside it where the layer says so."""
-
-    def __init__(self, layer: DenseLayer, weights: DenseWeights) -> None:
-        super().__init__()
-        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
-        self.activation = ACTIVATIONS[layer.activation]()
-        self.adds_input = layer.residual
-        self.residual: nn.Module = nn.Identity()
-        if layer.residual and layer.in_features != layer.out_features:
-            self.residual = nn.Linear(layer.in_features, layer.out_features, bias=False)
-        self.load_state_dict(weights)
-        self.requires_grad_(False)
-
-    def forward(self, states: Tensor) -> Tensor:
-        made: Tensor = self.activation(self.linear(states))
-        return made + self.residual(states) if self.adds_input else made

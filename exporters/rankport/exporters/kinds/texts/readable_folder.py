@@ -14,6 +14,7 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     module_folders,
     transformer_folder,
 )
+from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
 
 _SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 """Files beside a model that are no weights and no code."""
@@ -40,7 +41,8 @@ def readable_folder(source: Checkpoint) -> Iterator[Path]:
 
 def _save_model(source: Checkpoint, folder: Path) -> None:
     """Loads the model anew, which a quantization may have changed in place, and saves it."""
-    head: WantedHead = "none" if source.head == "none" else "own"
+    bare = source.head == "none" or scores_pairs(source.path)
+    head: WantedHead = "none" if bare else "own"
     model = load_checkpoint(source.path, head=head, ignore_remote_code=True, task=source.task).model
     model.save_pretrained(folder)  # type: ignore[operator]
 

@@ -83,7 +83,7 @@ class NearlineConsumer:
     def run(self) -> None:
         """Consumes until `stop`.
 
-        Raises `BackendError` where the encoder is broken, `StoreError` where another store stands in the place of its own.
+        Raises `BackendError` where the encoder is broken, `StoreError` where its store was replaced by another.
         """
         grouped = False
         while not self._stopped.is_set():

@@ -82,6 +82,23 @@ def test_what_tools_leave_beside_their_rows_is_left_out(tmp_path: Path) -> None:
         rows(tmp_path)
 
 
+def test_parts_of_spark_are_read(tmp_path: Path) -> None:
+    (tmp_path / "part-0.json").touch()  # of no rows
+    (tmp_path / "part-1.json").write_text('{"id": 1, "text": "one"}\n')
+    lines = replace(COLUMNS, file_format="jsonl")
+    with pytest.raises(InvalidRequest, match=r"part-0\.json is empty, as if its writer had failed"):
+        rows(tmp_path, columns=lines)
+    (tmp_path / "_SUCCESS").touch()
+    assert ids(rows(tmp_path, columns=lines)) == ids(rows(tmp_path / "*", columns=lines)) == ["1"]
+    with pytest.raises(
+        NotFound, match=r"no file of a format that its name tells: give their format \(--format\)"
+    ):
+        rows(tmp_path)
+    assert ids(rows(f"file://{tmp_path}/part-1*", columns=lines)) == ["1"]
+    write(tmp_path / "b.csv", "2")
+    assert ids(rows(tmp_path, columns=replace(COLUMNS, file_format="csv"))) == ["2"]
+
+
 @pytest.mark.parametrize(
     ("log", "kind"),
     [("_delta_log/0.json", "Delta"), (".hoodie/x", "Hudi"), ("metadata/v1.metadata.json", "Iceberg")],

@@ -10,30 +10,32 @@ from glob import has_magic
 from typing import Final
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.items_file import format_of
+from rankport.runtime.jobs.items_file import FileFormat, format_of
 
-NO_FILE: Final = "no file of a format that its name tells; others are read by a pattern and --format"
+NO_FILE: Final = "no file of a format that its name tells: give their format (--format)"
 """Words for a folder without any."""
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
 
 
-def item_files(folder: str, names: Iterable[str]) -> list[str]:
+def item_files(folder: str, names: Iterable[str], file_format: FileFormat | None) -> list[str]:
     """Finds those that hold items among the names, below a folder, of all its files; a Lance dataset is one.
 
-    Raises `InvalidRequest` for a table.
+    Where no name tells a format, and one is given, all of them do. Raises `InvalidRequest` for a table.
     """
-    found: dict[str, None] = {}
-    for name in sorted(names):
-        parts = name.split("/")
+    parted = [name.split("/") for name in sorted(names)]
+    for parts in parted:
         _check_no_table(folder, parts)
-        if any(map(is_beside, parts)):
-            continue
-        dataset = next((at for at, part in enumerate(parts[:-1], 1) if format_of(part) == "lance"), 0)
-        if dataset or format_of(name):
-            found["/".join(parts[:dataset] if dataset else parts)] = None
-    return list(found)
+    visible = [parts for parts in parted if not any(map(is_beside, parts))]
+    told = dict.fromkeys("/".join(_dataset(parts)) for parts in visible if format_of(_dataset(parts)[-1]))
+    return list(told or (map("/".join, visible) if file_format else ()))
+
+
+def _dataset(parts: list[str]) -> list[str]:
+    """Cuts the path of a file to that of the Lance dataset that it lies in."""
+    end = next((at for at, part in enumerate(parts[:-1], 1) if format_of(part) == "lance"), len(parts))
+    return parts[:end]
 
 
 def is_beside(name: str) -> bool:

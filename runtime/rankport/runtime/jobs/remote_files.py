@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
-from rankport.runtime.jobs.items_file import format_of
+from rankport.runtime.jobs.items_file import FileFormat, format_of
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -25,8 +25,8 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
-def files_behind(url: str) -> list[str]:
-    """Finds the files that a URL stands for, by name: itself, those of a folder, or of a pattern.
+def files_behind(url: str, file_format: FileFormat | None) -> list[str]:
+    """Finds the files that a URL stands for, by name: itself, those of a folder, or of a pattern; of a given format.
 
     Raises NotFound where there are none, InvalidRequest where it cannot be reached, MissingExtra without fsspec.
     """
@@ -42,10 +42,12 @@ def files_behind(url: str) -> list[str]:
                 file
                 for name, about in matched
                 if not lies_beside(path, name)
-                for file in (_files_in(files, scheme, name) if about["type"] == "directory" else [name])
+                for file in (
+                    _files_in(files, scheme, name, file_format) if about["type"] == "directory" else [name]
+                )
             ]
         elif files.isdir(path):
-            found = _files_in(files, scheme, path)
+            found = _files_in(files, scheme, path, file_format)
         else:
             return [url]
     if not found:
@@ -57,10 +59,10 @@ def files_behind(url: str) -> list[str]:
     return names
 
 
-def _files_in(files: Any, scheme: str, folder: str) -> list[str]:
+def _files_in(files: Any, scheme: str, folder: str, file_format: FileFormat | None) -> list[str]:
     below = _with_scheme(scheme, folder.rstrip("/") + "/")
     names = (_with_scheme(scheme, name).removeprefix(below) for name in files.find(folder))
-    return [name if "://" in name else below + name for name in item_files(below, names)]
+    return [name if "://" in name else below + name for name in item_files(below, names, file_format)]
 
 
 def _with_scheme(scheme: str, name: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
@@ -106,7 +106,9 @@ class ItemSources:
         if not sources:
             raise InvalidRequest("no items: name at least one file")
         shard = None if columns.shard is None else Shard.parse(columns.shard)
-        names = tuple(dict.fromkeys(name for source in sources for name in _files_of(str(source))))
+        names = tuple(
+            dict.fromkeys(name for source in sources for name in _files_of(str(source), columns.file_format))
+        )
         for name in names:
             allowed(name)
         return cls(names, columns, shard)
@@ -173,26 +175,35 @@ def _own(columns: FileColumns) -> dict[str, Any]:
     return given
 
 
-def _files_of(source: str) -> list[str]:
+def _files_of(source: str, file_format: FileFormat | None) -> list[str]:
     """Finds the files that a source stands for, by name."""
     if is_url(source):
-        return files_behind(source)
+        return files_behind(source, file_format)
     if _is_folder(source):
-        found = _files_in(source)
+        found = _files_in(source, file_format)
     elif has_magic(source) and not Path(source).exists():
         names = (name for name in sorted(glob(source, recursive=True)) if not lies_beside(source, name))
-        found = [file for name in names for file in (_files_in(name) if _is_folder(name) else [name])]
+        found = [
+            file for name in names for file in (_files_in(name, file_format) if _is_folder(name) else [name])
+        ]
     else:
         return [source]  # which `ItemsFile.open` misses by name if it is not there
+    found = [name for name in found if not _is_empty_part(name)]
     if not found:
         raise NotFound(f"no items in {source}: {NO_FILE}")
     return found
 
 
-def _files_in(folder: str) -> list[str]:
+def _files_in(folder: str, file_format: FileFormat | None) -> list[str]:
     paths = [path for path in Path(folder).rglob("*") if path.is_file() or path.is_symlink()]
     names = [path.relative_to(folder).as_posix() for path in paths if not path.is_dir()]
-    return [os.path.join(folder, name) for name in item_files(folder, names)]
+    return [os.path.join(folder, name) for name in item_files(folder, names, file_format)]
+
+
+def _is_empty_part(name: str) -> bool:
+    """Says whether a file is empty, and Spark beside it says that all is written: it had no rows for that part."""
+    path = Path(name)
+    return path.is_file() and not path.stat().st_size and path.with_name("_SUCCESS").exists()
 
 
 def _is_folder(name: str) -> bool:

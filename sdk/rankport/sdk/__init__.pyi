@@ -23,6 +23,8 @@ from rankport.protos.errors import RequestCancelled as RequestCancelled
 from rankport.protos.errors import StoreError as StoreError
 from rankport.protos.errors import Unauthenticated as Unauthenticated
 from rankport.protos.errors import Unavailable as Unavailable
+from rankport.protos.errors import UnsupportedGpu as UnsupportedGpu
+from rankport.protos.generation import GeneratedBeam as GeneratedBeam
 from rankport.protos.generation import GeneratedPart as GeneratedPart
 from rankport.protos.generation import GenerateResult as GenerateResult
 from rankport.protos.generation import GenerateUsage as GenerateUsage
@@ -30,6 +32,7 @@ from rankport.protos.generation import Sampling as Sampling
 from rankport.protos.generation import SearchResult as SearchResult
 from rankport.protos.jobs import EncodeTask as EncodeTask
 from rankport.protos.jobs import Job as Job
+from rankport.protos.jobs import JobState as JobState
 from rankport.protos.messages.streamed import ScoreCall as ScoreCall
 from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.priorities import priority as priority
@@ -41,9 +44,13 @@ from rankport.protos.tagging import WordTags as WordTags
 from rankport.protos.types import EncodedText as EncodedText
 from rankport.protos.types import ItemStatus as ItemStatus
 from rankport.protos.types import Key as Key
+from rankport.protos.types import LookupResult as LookupResult
 from rankport.protos.types import ModelDescription as ModelDescription
 from rankport.protos.types import ScoreResult as ScoreResult
 from rankport.protos.types import Usage as Usage
+from rankport.protos.versions import ModelAlias as ModelAlias
+from rankport.protos.versions import ModelVersion as ModelVersion
+from rankport.protos.versions import ModelVersions as ModelVersions
 from rankport.runtime.bundle.wide import WideFeature as WideFeature
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.classifying import Classifier as Classifier
@@ -61,6 +68,7 @@ from rankport.runtime.store.contract import TokenStore as TokenStore
 from rankport.runtime.store.opening import open_store as open_store
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client
+from rankport.sdk.generating import WrittenText as WrittenText
 from rankport.sdk.membership.audit import audit_membership as audit_membership
 from rankport.sdk.membership.report import MembershipReport as MembershipReport
 from rankport.sdk.offline import build as build

@@ -6,6 +6,7 @@ and the second of gRPC, documents from stdin.
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -115,12 +116,58 @@ def langchain_cohere(url: str, model: str, query: str, texts: Sequence[str]) -> 
     return [(texts[row["index"]], row["relevance_score"]) for row in ranked]
 
 
+def voyage_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from voyageai import Client
+
+    client = Client(api_key="none", base_url=f"{url}/v1")
+    ranked = client.rerank(query, list(texts), model=model, top_k=2).results
+    return [(result.document, result.relevance_score) for result in ranked]
+
+
+def _litellm(provider: str, url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # asks no other server for prices
+    import litellm
+
+    asked = {"query": query, "documents": list(texts), "top_n": 2, "api_base": url, "api_key": "none"}
+    ranked = litellm.rerank(model=f"{provider}/{model}", **asked).results
+    return [(texts[result["index"]], result["relevance_score"]) for result in ranked]
+
+
+def litellm_cohere(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return _litellm("cohere", url, model, query, texts)
+
+
+def litellm_tei(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return _litellm("huggingface", url, model, query, texts)
+
+
+def litellm_vllm(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return _litellm("hosted_vllm", url, model, query, texts)
+
+
 def openai_embeddings(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
     from openai import OpenAI
 
     client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     rows = client.embeddings.create(model=model, input=list(texts)).data
     return [(texts[row.index], row.embedding[0]) for row in rows]
+
+
+def voyage_embeddings(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from voyageai import Client
+
+    client = Client(api_key="none", base_url=f"{url}/v1")
+    rows = client.embed(list(texts), model=model, input_type="document").embeddings
+    return [(text, float(row[0])) for text, row in zip(texts, rows, strict=True)]
+
+
+def tei_embedder(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack_integrations.components.embedders.huggingface_api import HuggingFaceAPITextEmbedder
+
+    embedder = HuggingFaceAPITextEmbedder(
+        api_type="text_embeddings_inference", api_params={"url": url}, normalize=False, truncate=False
+    )
+    return [(text, float(embedder.run(text)["embedding"][0])) for text in texts]
 
 
 async def _kserve(address: str, model: str, query: str, texts: Sequence[str], *, raw: bool) -> Answer:
@@ -166,7 +213,12 @@ RERANKERS: Sequence[Callable[..., Answer]] = (
     llama_index_tei,
     llama_index_cohere,
     langchain_cohere,
+    voyage_ranker,
+    litellm_cohere,
+    litellm_tei,
+    litellm_vllm,
 )
+ENCODERS: Sequence[Callable[..., Answer]] = (openai_embeddings, voyage_embeddings, tei_embedder)
 
 
 def main(url: str, address: str, model: str, encoder: str, query: str) -> None:
@@ -174,7 +226,8 @@ def main(url: str, address: str, model: str, encoder: str, query: str) -> None:
     calls = {client.__name__: partial(client, url, model, query, texts) for client in RERANKERS}
     for client in (kserve_typed, kserve_raw):
         calls[client.__name__] = partial(client, address, model, query, texts)
-    calls["openai_embeddings"] = partial(openai_embeddings, url, encoder, query, texts)
+    for client in ENCODERS:
+        calls[client.__name__] = partial(client, url, encoder, query, texts)
     for name, call in calls.items():
         try:
             outcome: dict[str, Any] = {"client": name, "answer": call()}

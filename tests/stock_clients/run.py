@@ -70,11 +70,13 @@ def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]
     expected = dict.fromkeys(
         (*names, "llama_index_cohere", "langchain_cohere", "kserve_typed", "kserve_raw"), scores
     )
+    tops = ("vllm_ranker_top", "voyage_ranker", "litellm_cohere", "litellm_tei", "litellm_vllm")
+    vectors = list(zip(TEXTS, rows, strict=True))
     return expected | {
-        "vllm_ranker_top": scores[:2],
+        **dict.fromkeys(tops, scores[:2]),
         "tei_ranker_cut": logits,
         "nvidia_ranker": logits,
-        "openai_embeddings": list(zip(TEXTS, rows, strict=True)),
+        **dict.fromkeys(("openai_embeddings", "voyage_embeddings", "tei_embedder"), vectors),
     }
 
 

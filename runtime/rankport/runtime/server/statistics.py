@@ -53,11 +53,11 @@ class ModelTotals:
 
 
 class Statistics:
-    """Totals by the names that models are served by."""
+    """Totals by version of a model, NAME@VERSION."""
 
     def __init__(self) -> None:
         self._totals: dict[str, ModelTotals] = {}
 
     def of(self, name: str) -> ModelTotals:
-        """Returns the totals of a model, which are added to."""
+        """Returns the totals of a version, which are added to."""
         return self._totals.setdefault(name, ModelTotals())

@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest, NotFound
+from rankport.protos.kserve import kserve_pb2
 from rankport.protos.types import ScoreResult
 from rankport.protos.versions import AliasTarget, ModelState
 from rankport.runtime.bundle.bundle import Bundle
@@ -103,6 +104,20 @@ def test_every_answer_under_swaps_is_that_of_one_of_the_two_versions(served: Ser
             stop.set()
         seen = [future.result() for future in asked]
     assert {version for versions in seen for version in versions} == {"1", "2"}
+
+
+def test_statistics_of_kserve_are_those_of_a_version(served: Served) -> None:
+    served.client.admin.load("2")
+    request = kserve_pb2.ModelInferRequest(model_name="jobs", model_version="2")
+    for name, text in (("prefix", PREFIX), ("items", "blue boots")):
+        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[1])
+        tensor.contents.bytes_contents.append(text.encode())
+    with grpc.insecure_channel(served.address) as channel:
+        kserve = "/inference.GRPCInferenceService/"
+        channel.unary_unary(f"{kserve}ModelInfer")(request.SerializeToString(), timeout=10)
+        told = channel.unary_unary(f"{kserve}ModelStatistics")(b"", timeout=10)
+    counted = kserve_pb2.ModelStatisticsResponse.FromString(told).model_stats
+    assert {each.version: each.inference_count for each in counted} == {"1": 0, "2": 1}
 
 
 def test_nothing_keeps_a_model_that_is_unloaded(tmp_path: Path) -> None:

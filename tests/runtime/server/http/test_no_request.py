@@ -124,6 +124,12 @@ def test_a_path_or_method_that_there_is_not_is_named_and_counted(
     assert logged.server.counts.snapshot()[Outcome.INVALID] == 1
 
 
+def test_a_query_of_the_address_which_nobody_reads_is_refused(logged: Serving) -> None:
+    answer = ask(logged.server.http_address, "/rerank?model=other", {"query": "a", "texts": ["b"]})
+    assert (answer.status, answer.headers["rankport-error"]) == (400, "InvalidRequest")
+    assert "the address has a query, 'model=other'" in answer.text
+
+
 def test_no_path_of_a_client_is_a_label_of_the_metrics(logged: Serving) -> None:
     ask(logged.server.http_address, "/private")
     page = ask(logged.server.http_address, "/metrics").text

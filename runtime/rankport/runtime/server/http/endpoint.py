@@ -53,7 +53,7 @@ class Endpoint:
             begun = self._core.observer.begin("http", scope["path"], headers.items(), verb=scope["method"])
             with WorkingFor(begun) as seen:
                 events = EventStream(send, idle_s, self._own_headers(headers, seen))
-                answer = await self._answer(headers, seen, receive, events)
+                answer = await self._answer(scope, headers, seen, receive, events)
             if answer is not None:
                 own = self._own_headers(headers, seen)
                 await replace(answer, headers={**answer.headers, **own}).send(send, idle_s)
@@ -74,13 +74,14 @@ class Endpoint:
             raise InvalidRequest("content-length and transfer-encoding are both given: give one of them")
 
     async def _answer(
-        self, headers: Headers, seen: SeenCall, receive: Receive, events: EventStream
+        self, scope: Scope, headers: Headers, seen: SeenCall, receive: Receive, events: EventStream
     ) -> Answer | None:
         """Makes the answer; None: it was sent as events."""
         dialect = self._choices[-1].dialect
         try:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
                 self._let_in(headers, seen)
+                _check_query(scope["query_string"])
                 call = Call.of(self._core, headers, events)
                 self._check_unread(dialect, call, headers)
                 body = await self._bodies.read(headers, receive)
@@ -131,6 +132,14 @@ class Endpoint:
             "retry-after": str(-int(-retry_after_s // 1)),
             "retry-after-ms": str(round(retry_after_s * 1000)),
         }
+
+
+def _check_query(query: bytes) -> None:
+    if query:
+        told = query.decode("latin-1")
+        raise InvalidRequest(
+            f"the address has a query, {told!r:.60}, which means nothing here: give fields in the body"
+        )
 
 
 async def _told_as_event(events: EventStream, refusal: object) -> None:

@@ -8,6 +8,7 @@ from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
 from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.packages import VERSION
+from rankport.protos.types import ModelDescription
 from rankport.protos.wording import repeated
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
@@ -16,6 +17,7 @@ from rankport.runtime.server.grpc.kserve.parameters import check_tensors, option
 from rankport.runtime.server.grpc.kserve.tasks import Task, task_of, tasks_of
 from rankport.runtime.server.grpc.kserve.tensors import Tensors, add_output
 from rankport.runtime.server.models import Served
+from rankport.runtime.server.statistics import ModelTotals
 
 _EXTENSIONS = ("statistics", "model_configuration")
 PROBES = frozenset(("ServerLive", "ServerReady"))  # without a token, as those of health
@@ -68,7 +70,7 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
             models = self._core.models.descriptions()
             if request.name:
                 models = (self._find(request.name, request.version).description,)
-            statistics = [statistics_of(model, self._core.statistics.of(model.name)) for model in models]
+            statistics = [statistics_of(model, self._totals(model)) for model in models]
             return pb.ModelStatisticsResponse(model_stats=statistics)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
@@ -76,7 +78,7 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
             nbytes = request.ByteSize()
             self._core.limits.check_bytes(nbytes)
             served = self._find(request.model_name, request.model_version, request_id(context))
-            totals = self._core.statistics.of(served.description.name)
+            totals = self._totals(served.description)
             with served, totals.timed(), self._core.admission.admitted(nbytes):
                 return fitting(await self._infer(served, request, context), self._core)
 
@@ -99,12 +101,15 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         )
         begun_s = time.perf_counter()
         response = _response(served, request, task, result, asked)
-        totals = self._core.statistics.of(served.description.name)
+        totals = self._totals(served.description)
         totals.write.add(time.perf_counter() - begun_s)
         usage = task.usage(result)
         if usage is not None:
             totals.add_usage(usage)
         return response
+
+    def _totals(self, model: ModelDescription) -> ModelTotals:
+        return self._core.statistics.of(f"{model.name}@{model.version}")
 
     def _find(self, name: str, version: str, request_id: str = "") -> Served[Any]:
         models = self._core.models

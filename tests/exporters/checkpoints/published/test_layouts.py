@@ -22,6 +22,7 @@ from support.published.jina_bert import (
     jina_bert_states,
 )
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
+from support.published.qwen3 import PROJECTION, pplx, qwen3_states, voyage
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
 TYPES = [0, 0, 0, 1, 1, 1, 1]
@@ -175,6 +176,31 @@ def test_experts_of_nomic_compute_what_was_published(fields: dict[str, Any], tmp
     assert type(source.model).__name__ == "NomicMoeModel"
 
 
+@pytest.mark.parametrize(
+    ("make", "fields", "name", "width"),
+    [
+        (voyage, {}, "ProjectedQwen3Model", PROJECTION),
+        (
+            voyage,
+            {"num_labels": ..., "id2label": {i: f"LABEL_{i}" for i in range(PROJECTION)}},
+            "ProjectedQwen3Model",
+            PROJECTION,
+        ),
+        (pplx, {}, "Qwen3Model", 32),
+    ],
+    ids=["voyage", "voyage, by its labels", "pplx"],
+)
+def test_qwen3_that_reads_both_ways_computes_what_was_published(
+    make: Callable[..., Path], fields: dict[str, Any], name: str, width: int, tmp_path: Path
+) -> None:
+    folder = change(make(tmp_path), **fields)
+    source = load_checkpoint(folder, head="none")
+    computed = states(source)
+    torch.testing.assert_close(computed, qwen3_states(folder, IDS), atol=1e-5, rtol=0)
+    assert (type(source.model).__name__, computed.shape[1], source.ignored_code) == (name, width, ())
+    assert StatedModel.read(folder).reads_both_ways
+
+
 def test_positions_of_nomic_end_where_its_frequencies_follow_the_length(tmp_path: Path) -> None:
     source = load_checkpoint(nomic(tmp_path, rotary_scaling_factor=2), head="none")
     assert source.model.config.max_position_embeddings == 64
@@ -229,6 +255,13 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "nomic: half rotated": (nomic, {"rotary_emb_fraction": 0.5}, r"'rotary_emb_fraction' is 0\.5"),
     "nomic: one way": (nomic, {"causal": True}, r"'causal' is True"),
     "nomic: two sizes": (nomic, {"hidden_size": 64}, r"is 64 and hidden_size is 32, which are one field"),
+    "voyage: one way": (voyage, {"use_bidirectional_attention": False}, r"'use_bidirectional_attention' is False: of "),
+    "voyage: no word on it": (voyage, {"use_bidirectional_attention": ...}, r"use_bidirectional_attention is missing"),
+    "voyage: another width": (voyage, {"num_labels": 32}, r"'linear.weight' has shape \[48, 32\], the config expects"),
+    "voyage: no width": (voyage, {"num_labels": ...}, r"num_labels is None, must be the width of linear\.weight"),
+    "voyage: a slip": (voyage, {"rms_norm_epsilon": 1e-5}, r"'rms_norm_epsilon' is 1e-05, .*'rms_norm_eps' meant"),
+    "pplx: two ways": (pplx, {"is_causal": True}, r"'is_causal' is True, which perplexity-ai/pplx-embed-v1 does not"),
+    "pplx: a class": (pplx, {"architectures": ["PPLXQwen3ForTokenClassification"]}, r"under no name"),
     "nomic: a class": (nomic, {"architectures": ["NomicVisionModel"]}, r"'NomicVisionModel' of .* under no name"),
 }  # fmt: skip
 

@@ -18,7 +18,11 @@ from transformers.initialization import no_init_weights
 
 from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
-from rankport.exporters.checkpoints.published import jina_bert_config, nomic_moe_config
+from rankport.exporters.checkpoints.published import (
+    jina_bert_config,
+    nomic_moe_config,
+    qwen3_both_ways_config,
+)
 from rankport.exporters.graphs.ordered_sets import sets_made_in_order
 from rankport.protos.errors import CheckpointError
 
@@ -52,6 +56,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
         return _nomic_moe_class(head)
     if config.model_type == jina_bert_config.MODEL_TYPE:
         return _jina_bert_class(head)
+    if config.model_type == qwen3_both_ways_config.MODEL_TYPE:
+        return _projected_qwen3_class(head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -87,6 +93,15 @@ def _nomic_moe_class(head: Head) -> type:
     if head != "none":
         raise CheckpointError("config.json: nomic-embed-text-v2-moe is a body, and no head of it is known")
     return nomic_moe_model.NomicMoeModel
+
+
+def _projected_qwen3_class(head: Head) -> type:
+    """Gives the class of voyage-4-nano, a body. Raises CheckpointError for a head."""
+    from rankport.exporters.checkpoints.published import qwen3_both_ways_model
+
+    if head != "none":
+        raise CheckpointError("config.json: voyage-4-nano is a body, and no head of it is known")
+    return qwen3_both_ways_model.ProjectedQwen3Model
 
 
 def _jina_bert_class(head: Head) -> type:

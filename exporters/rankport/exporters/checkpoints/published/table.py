@@ -2,10 +2,16 @@
 
 from collections.abc import Collection
 
-from rankport.exporters.checkpoints.published import gte, jina, jina_bert, nomic
+from rankport.exporters.checkpoints.published import gte, jina, jina_bert, nomic, qwen3_both_ways
 from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
 
-LAYOUTS: tuple[PublishedLayout, ...] = (gte.LAYOUT, jina.LAYOUT, nomic.LAYOUT, *jina_bert.LAYOUTS)
+LAYOUTS: tuple[PublishedLayout, ...] = (
+    gte.LAYOUT,
+    jina.LAYOUT,
+    nomic.LAYOUT,
+    *jina_bert.LAYOUTS,
+    *qwen3_both_ways.LAYOUTS,
+)
 
 
 def layout_of(raw: Fields, tensors: Collection[str]) -> PublishedLayout | None:

@@ -43,15 +43,17 @@ def pair_outputs(path: Path) -> int:
     return dense_layer(_ordered(path)[-1].folder, _SCORES).out_features
 
 
-def pair_head(path: Path, width: int) -> tuple[PoolingSettings, nn.Sequential]:
-    """Reads how states of a width are pooled, and makes the modules behind them: [..., pooled] -> [..., scores].
+def pair_head(path: Path, width: int, layers: int) -> tuple[PoolingSettings, nn.Sequential]:
+    """Reads how states are pooled, and makes the modules behind them: [..., pooled] -> [..., scores].
+
+    `width` is that of the states, `layers` that before a projection.
 
     Raises CheckpointError for what cannot be exported.
     """
     _check_transformer(path)
     _, pooling, *rest = _ordered(path)
     settings = pooling_settings(pooling.folder)
-    settings.require_width(width)
+    settings.require_width(width, layers)
     return settings, _head(rest, width * len(settings.modes))
 
 

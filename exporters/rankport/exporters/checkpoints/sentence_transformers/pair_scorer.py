@@ -60,7 +60,7 @@ def pair_scorer(body: PreTrainedModel, path: Path, width: int, *, typed: bool) -
 
     Raises CheckpointError for a head that cannot be exported.
     """
-    settings, head = pair_head(path, width)
+    settings, head = pair_head(path, width, body.config.get_text_config().hidden_size)
     first, *others = settings.modes
     form = Embedding(
         tokens=1,

@@ -40,10 +40,10 @@ class PoolingSettings:
     widths: tuple[tuple[str, int], ...]  # of the hidden states, by the names that state it
     where: str  # file that says so
 
-    def require_width(self, width: int) -> None:
-        """Raises CheckpointError where the hidden states have another width than is stated."""
+    def require_width(self, width: int, layers: int) -> None:
+        """Raises CheckpointError where neither states nor `layers`, which may be projected, have the stated width."""
         for name, stated in self.widths:
-            if stated != width:
+            if stated not in (width, layers):
                 raise CheckpointError(
                     f"{self.where}: {name} is {stated}, and the hidden states have {width} values: is it the Pooling "
                     "of another model?"

@@ -41,7 +41,7 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
     layers = () if folder is None else folder.dense
     states = states_width(source.model, source.hidden_size)
     if folder is not None:
-        folder.pooling.require_width(states)
+        folder.pooling.require_width(states, source.hidden_size)
     width = require_chained(layers, states * len(chosen))
     cut = None if folder is None else folder.truncate_dim
     return Embedding(

@@ -28,7 +28,7 @@ def pooled_head(source: Checkpoint, *, named: bool) -> tuple[tuple[str, ...], Cl
     """
     folder = _folder(source)
     states = states_width(source.model, source.hidden_size)
-    folder.pooling.require_width(states)
+    folder.pooling.require_width(states, source.hidden_size)
     outputs = require_chained(folder.dense, states * len(folder.pooling.modes))
     stated = _folder_names(source, folder, outputs, wanted=not named)
     head = ClassHead(

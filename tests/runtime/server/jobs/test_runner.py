@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from rankport.protos.errors import Unavailable
-from rankport.protos.jobs import JobState
+from rankport.protos.jobs import Job, JobState
 from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.jobs.runner import JobRunner
@@ -97,6 +97,20 @@ def test_a_cancelled_job_whose_batch_fails_as_the_server_stops_is_not_begun_agai
         stopped.result(20.0)
     with serving(jobs_config(tmp_path)) as again, Client(again.address, timeout_s=20.0) as client:
         assert list(client.jobs.watch("unwanted"))[-1].state is JobState.CANCELLED
+
+
+def test_a_cancelled_job_is_not_begun_again_after_a_kill(tmp_path: Path) -> None:
+    write_items(tmp_path, 1)
+    with closing(JobBook(str(tmp_path / "jobs.sqlite"))) as book:
+        for id in ("unwanted", "wanted"):
+            book.add(Job(id, task()))
+            book.change(Job(id, task(), JobState.RUNNING))
+        book.cancel("unwanted")
+    with serving(jobs_config(tmp_path)) as running, Client(running.address, timeout_s=20.0) as client:
+        assert list(client.jobs.watch("unwanted"))[-1].state is JobState.CANCELLED
+        assert list(client.jobs.watch("wanted"))[-1].state is JobState.DONE
+    with closing(JobBook(str(tmp_path / "jobs.sqlite"))) as book:
+        assert book.cancelled() == set()
 
 
 def _listens(port: int) -> bool:

@@ -1,6 +1,7 @@
 """`JobBook`: the jobs of a server in a file of SQLite. Owns what is written and when; any thread may call it.
 
     jobs(number INTEGER PRIMARY KEY, id TEXT UNIQUE, state TEXT, job TEXT)    `job`: JSON of a `Job`
+    cancelled(id TEXT PRIMARY KEY)    of jobs that run and are to end
 
 The file belongs to one server at a time. A change is on disk when its call returns.
 """
@@ -83,7 +84,20 @@ class JobBook:
         """Writes a job over that with its id."""
         with self._changing() as db:
             db.execute("UPDATE jobs SET state = ?, job = ? WHERE id = ?", (job.state, _to_json(job), job.id))
+            if job.state not in (JobState.QUEUED, JobState.RUNNING):
+                db.execute("DELETE FROM cancelled WHERE id = ?", (job.id,))
         return job
+
+    def cancel(self, id: str) -> None:
+        """Notes that a job which runs is to end, for a start after a kill too."""
+        with self._changing() as db:
+            db.execute("INSERT OR IGNORE INTO cancelled (id) VALUES (?)", (id,))
+
+    def cancelled(self) -> set[str]:
+        """Returns the ids of jobs that run and are to end."""
+        with self._lock:
+            self._check_open()
+            return {id for (id,) in self._db.execute("SELECT id FROM cancelled")}
 
     def get(self, id: str) -> Job:
         """Returns a job. Raises `NotFound` where there is none, or it ended too long ago."""
@@ -126,6 +140,7 @@ class JobBook:
                 "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, "
                 "state TEXT NOT NULL, job TEXT NOT NULL)"
             )
+        self._db.execute("CREATE TABLE IF NOT EXISTS cancelled (id TEXT PRIMARY KEY)")
         self._db.execute("COMMIT")
 
     def _rows(self, query: str, *values: str) -> list[Job]:

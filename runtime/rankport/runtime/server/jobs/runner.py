@@ -43,7 +43,7 @@ class JobRunner:
         self._changed = threading.Event()  # something may be there to run
         self._stopping = threading.Event()
         self._turn = threading.Lock()  # guards which jobs run, and which of these are to end
-        self._cancelled: set[str] = set()
+        self._cancelled = book.cancelled()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="rankport-jobs", daemon=True)
 
@@ -89,6 +89,7 @@ class JobRunner:
             job = self._book.get(id)
             _log.info("job %s is to end", id)
             if job.state is JobState.RUNNING:
+                self._book.cancel(id)
                 self._cancelled.add(id)
             elif job.state is JobState.QUEUED:
                 job = self._book.change(replace(job, state=JobState.CANCELLED, ended_s=time.time()))
@@ -126,6 +127,9 @@ class JobRunner:
             return self._book.change(replace(begun, state=JobState.RUNNING))
 
     def _work_on(self, job: Job) -> None:
+        if job.id in self._cancelled:  # before a kill
+            self._end(job, JobState.CANCELLED)
+            return
         run = _Run(self._book, job, lambda: self._stopping.is_set() or job.id in self._cancelled)
         try:
             encoder = self._encoder(run)

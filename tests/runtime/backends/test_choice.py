@@ -10,9 +10,11 @@ from rankport.runtime.backends.choice import (
     load_prefix_backend,
     load_text_backend,
     require_device,
+    view_for,
 )
 from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Target
 from rankport.runtime.config import Device, EngineConfig
 from rankport.runtime.tokens import TokenRuns
 from support.reference_backend import ReferenceEncodingBackend
@@ -37,6 +39,24 @@ def test_graphs_for_another_device_are_refused_with_the_way_out(encoder_bundle: 
         match="not for CUDA: take --device cpu, or export it with --target onnx-cuda",
     ):
         load_text_backend(encoder_bundle, "encode", EngineConfig(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "built"),
+    [
+        (("onnx-cuda", "onnx-cpu"), "onnx-cpu"),
+        (("onnx-cpu", "onnx-cuda"), "onnx-cpu"),
+        (("onnx-cpu",), "onnx-cpu"),
+        (("onnx-cuda", "onnx-cpu", "tensorrt"), "tensorrt"),
+    ],
+)
+def test_tensorrt_runs_the_plans_of_the_graphs_that_they_are_built_of(
+    targets: tuple[Target, ...], built: Target, encoder_bundle: Bundle
+) -> None:
+    (graph,) = encoder_bundle.manifest.graphs
+    graphs = [graph.model_copy(update={"target": target}) for target in targets]
+    bundle = Bundle(encoder_bundle.path, encoder_bundle.manifest.model_copy(update={"graphs": graphs}))
+    assert view_for(bundle, "tensorrt").graph("encode").target == built
 
 
 def test_products_of_fp8_are_not_for_a_cpu(encoder_bundle: Bundle) -> None:

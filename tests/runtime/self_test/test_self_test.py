@@ -9,7 +9,13 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.devices.gpus import list_gpus
-from rankport.runtime.self_test.self_test import Children, Line, has_failed, run_self_test
+from rankport.runtime.self_test.self_test import (
+    Children,
+    Line,
+    SelfTestDevice,
+    has_failed,
+    run_self_test,
+)
 from support.cli import rankport
 
 needs_no_gpu = pytest.mark.skipif(
@@ -89,6 +95,13 @@ def test_plans_are_run_only_where_they_were_built() -> None:
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="device is 'tpu': must be one of cpu, cuda, tensorrt, all"):
         run_self_test("tpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_device_that_lists_no_gpus_is_not_asked_to_try_one(device: SelfTestDevice) -> None:
+    told = f"allow_unsupported_gpu is True with device '{device}': it is of TensorRT's plans"
+    with pytest.raises(InvalidRequest, match=told):
+        run_self_test(device, allow_unsupported_gpu=True)
 
 
 @needs_no_gpu

@@ -197,13 +197,14 @@ def _view_for_cuda(bundle: Bundle) -> Bundle:
 
 
 def _view_for_tensorrt(bundle: Bundle) -> Bundle:
+    """Views the graphs that `rankport build` makes plans of."""
     manifest = bundle.manifest
     if manifest.targets == ("onnx-cuda",):
         raise InvalidRequest(
             f"bundle {manifest.name!r} has graphs for onnx-cuda, whose operators TensorRT lacks: "
             f"{_way_out(manifest, 'tensorrt')}"
         )
-    return bundle.for_target("tensorrt") if "tensorrt" in manifest.targets else bundle
+    return bundle.for_target("tensorrt" if "tensorrt" in manifest.targets else "onnx-cpu")
 
 
 def _cpu_backends(_: Bundle) -> _Backends:

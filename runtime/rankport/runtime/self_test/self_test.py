@@ -83,10 +83,15 @@ def run_self_test(
 ) -> tuple[Line, ...]:
     """Runs the small ranker on a device, or on all, and compares. Takes seconds.
 
-    Raises InvalidRequest for a device that there is not; whatever a library does is a line.
+    Raises InvalidRequest for a device that there is not, or that lists no GPUs; whatever a library does is a line.
     """
     if device not in get_args(SelfTestDevice):
         raise InvalidRequest(f"device is {device!r}: must be one of {', '.join(get_args(SelfTestDevice))}")
+    if allow_unsupported_gpu and device not in ("tensorrt", "all"):
+        raise InvalidRequest(
+            f"allow_unsupported_gpu is {allow_unsupported_gpu} with device {device!r}: it is of TensorRT's plans: take "
+            "--device tensorrt, or leave it out"
+        )
     chosen = [step for name, steps in _STEPS.items() if device in (name, "all") for step in steps]
     with TemporaryDirectory(prefix="rankport-self-test-") as folder:
         processes = children or Children()

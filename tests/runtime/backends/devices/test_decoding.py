@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, InvalidRequest
@@ -188,6 +189,32 @@ def test_what_a_text_leaves_behind_changes_no_other(
     for step in range(5):
         logits = device.decode([sound], TEXTS[0, PROMPT + step : PROMPT + step + 1])
         np.testing.assert_allclose(logits[0], whole[step], atol=2e-5)
+
+
+def test_a_step_whose_logits_do_not_leave_the_device_is_not_repeated(
+    memory: HostMemory, load: Callable[..., Generator], cpu: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is behind a text by then would be there twice: the text that waits for them fails, and no other."""
+    greedy, drawn = (
+        (PROMPTS[place], Sampling(max_tokens=12, temperature=float(place), seed=12, stop_ids=()))
+        for place in range(2)
+    )
+    download, rows = memory.download, list[int]()
+
+    def failing(pointer: int, host: NDArray[np.uint8]) -> None:
+        if host.nbytes % (4 * VOCABULARY) == 0:
+            rows.append(host.nbytes)
+            if len(rows) == 4:
+                raise BackendError("no page-locked memory")
+        download(pointer, host)
+
+    with load() as generator:
+        monkeypatch.setattr(memory, "download", failing)
+        futures = [generator.submit_generate(*order) for order in (greedy, drawn)]
+        assert futures[0].result().token_ids == cpu.generate(*greedy).token_ids
+        with pytest.raises(BackendError, match="no page-locked memory"):
+            futures[1].result()
+        assert generator.generate(*drawn).token_ids == cpu.generate(*drawn).token_ids
 
 
 def test_a_cancelled_text_ends_between_steps_and_nothing_stays_behind(

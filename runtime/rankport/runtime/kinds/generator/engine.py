@@ -236,12 +236,9 @@ class _GenerationWork:
         tokens = np.array([request.text.next_token for request in texts], np.int64)
         if self._backend.finds_likeliest:
             found = on_device("decode", self._backend.decode_likeliest, sequences, tokens)
-            left = take_likeliest([request.text for request in texts], found)
-            if not left:
-                return
-            texts, logits = [texts[place] for place in left], on_device("decode", found.rows, np.array(left))
-        else:
-            logits = on_device("decode", self._backend.decode, sequences, tokens)
+            take_likeliest([request.text for request in texts], found)
+            return
+        logits = on_device("decode", self._backend.decode, sequences, tokens)
         check_count("decode", len(logits), len(texts))
         for request, row in zip(texts, logits, strict=True):
             request.text.take(row)

@@ -10,8 +10,9 @@ from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPar
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
 from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
-from rankport.runtime.scheduling.work import Request
+from rankport.runtime.scheduling.work import Request, on_device
 
 OnPart = Callable[[GeneratedPart], None]
 
@@ -155,13 +156,27 @@ class TextRequest(TokenPrefixRequest):
         return self.text.written(self, waited_s, cached=self.prefix_tokens_cached, computed=computed)
 
 
-def take_likeliest(texts: Sequence[Text], found: Likeliest) -> list[int]:
-    """Has texts take their next tokens as far as the likeliest are enough; lists the places of the others."""
-    return [
+def take_likeliest(texts: Sequence[Text], found: Likeliest) -> None:
+    """Has texts take their next tokens, of the likeliest as far as these are enough, else of all logits.
+
+    The step is done: repeated, it would put each token behind itself. So texts fail whose logits do not come.
+    """
+    left = [
         place
         for place, text in enumerate(texts)
         if text.order.sampler.needs_all or not text.take_likeliest(found, place)
     ]
+    if not left:
+        return
+    try:
+        logits = on_device("decode", found.rows, np.array(left))
+        check_count("decode", len(logits), len(left))
+    except RankportError as error:
+        for place in left:
+            texts[place].failure = error
+        return
+    for place, row in zip(left, logits, strict=True):
+        texts[place].take(row)
 
 
 def tell(on_part: OnPart | None, part: GeneratedPart) -> RankportError | None:

@@ -30,10 +30,16 @@ def word_tokenizer() -> tokenizers.Tokenizer:
     return made
 
 
-def pair_encoder(max_tokens: int, cut: str = "longest-first", keep: str = "start") -> PairEncoder:
+def pair_encoder(
+    max_tokens: int, cut: str = "longest-first", keep: str = "start", own_limit: int | None = None
+) -> PairEncoder:
     separator = Segment(special=["[SEP]"])
     prompt = Prompt(
-        prefix=[Segment(special=["[CLS]"]), Segment(field="query", keep=keep), separator],  # type: ignore[arg-type]
+        prefix=[
+            Segment(special=["[CLS]"]),
+            Segment(field="query", keep=keep, max_tokens=own_limit),  # type: ignore[arg-type]
+            separator,
+        ],
         item=[Segment(item=True, keep=keep), separator],  # type: ignore[arg-type]
     )
     draft = ManifestDraft.model_construct(
@@ -55,6 +61,17 @@ def any_cut_fits(cut: str, first: str, seconds: list[str], room: int) -> bool:
     """Whether a pair fits with one token of the text that is cut."""
     lengths = [(len(first.split()), len(second.split())) for second in seconds]
     return all((a if cut == "only-second" else b) < room or a + b <= room for a, b in lengths)
+
+
+def test_a_first_text_that_is_cut_to_its_own_limit_cuts_each_of_its_pairs() -> None:
+    encoder = pair_encoder(20, own_limit=2)
+    assert encoder.encode("w1 w2 w3", ["w4", "", "w5"], "truncate", skip_empty=True).truncated.tolist() == [
+        0,
+        2,
+    ]
+    assert not len(encoder.encode("w1 w2", ["w4"], "truncate").truncated)
+    firsts, seconds = ItemColumns.of(["w1 w2 w3", "w1", "w1 w2 w3"]), ItemColumns.of(["w4", "w5", " "])
+    assert encoder.encode_apart(firsts, seconds, "truncate", skip_empty=True).truncated.tolist() == [0]
 
 
 @pytest.mark.parametrize("keep", ["start", "end"])

@@ -72,9 +72,12 @@ class PairEncoder:
             LimitExceeded: a pair is too long and `truncation` is "error", or no cut of one text makes it fit.
         """
         prompt = self._starts if truncation == "error" else self._prompt
-        first = prompt.encode_prefix(prefix, truncation).run.ids
+        given = prompt.encode_prefix(prefix, truncation)
+        first = given.run.ids
         prompt = self._prompt_behind(len(first), truncation)
         encoded = prompt.encode_items(items, truncation, skip_empty=skip_empty)
+        if given.truncated:
+            encoded = replace(encoded, truncated=encoded.places)
         frame = self._first if isinstance(prefix, str | Mapping) else _Frame(len(first), 0, keep_end=False)
         every = _Firsts(
             TokenRuns.of_lengths(first, np.array([len(first)])), np.zeros(len(encoded.runs), np.int64)
@@ -105,6 +108,9 @@ class PairEncoder:
         )
         if len(first.empty):
             encoded = _without(encoded, first.empty)
+        if len(first.truncated):
+            cut = np.intersect1d(first.truncated, encoded.places)
+            encoded = replace(encoded, truncated=np.union1d(encoded.truncated, cut))
         every = _Firsts(first.runs, np.searchsorted(first.places, encoded.places))
         return self._encoded(every, self._first, encoded, truncation)
 

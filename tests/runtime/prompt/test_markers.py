@@ -22,6 +22,11 @@ def test_no_marker_survives_in_whatever_it_was_hidden(pieces: list[str]) -> None
     assert QUERY not in text
 
 
+def test_markers_that_are_hidden_in_each_other_ever_so_deep_are_left_out() -> None:
+    depth = 20_000
+    assert MARKERS.cleaned(f"a{ITEM[:7] * depth}{QUERY}{ITEM[7:] * depth}b") == "ab"
+
+
 @given(st.text(alphabet="ab <|>", max_size=20))
 def test_a_text_without_markers_stays(text: str) -> None:
     assert MARKERS.cleaned(text) == text

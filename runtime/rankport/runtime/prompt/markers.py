@@ -30,10 +30,9 @@ class Markers:
 
     def cleaned(self, text: str) -> str:
         """Leaves the names of markers out of a text, until none is left: none is made of what stood around one."""
-        while any(marker.token in text for marker in self.markers):
-            for marker in self.markers:
-                text = text.replace(marker.token, "")
-        return text
+        for marker in self.markers:
+            text = text.replace(marker.token, "")
+        return _reduced(text, self.names()) if any(name in text for name in self.names()) else text
 
     def refuse(self, ids: NDArray[np.int64], where: str) -> None:
         """Raises `InvalidRequest` for a marker among token ids [tokens]; `where` names them in the message."""
@@ -49,3 +48,17 @@ class Markers:
     def names(self) -> Sequence[str]:
         """Lists the names of the markers."""
         return [marker.token for marker in self.markers]
+
+
+def _reduced(text: str, names: Sequence[str]) -> str:
+    """Leaves names out as they are completed, so that what one of them was hidden in is read but once."""
+    ends = {name[-1] for name in names}
+    kept: list[str] = []
+    for character in text:
+        kept.append(character)
+        if character in ends:
+            for name in names:
+                if "".join(kept[-len(name) :]) == name:
+                    del kept[-len(name) :]
+                    break
+    return "".join(kept)

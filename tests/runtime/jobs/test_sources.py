@@ -1,11 +1,14 @@
 """`ItemSources`: files, folders, patterns, URLs and shards."""
 
 import bz2
+import errno
 import gzip
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -77,6 +80,12 @@ def test_what_tools_leave_beside_their_rows_is_left_out(tmp_path: Path) -> None:
         assert ids(rows(source)) == ["1", "2"]
     for source in (tmp_path / "_temp*/**/*.csv", tmp_path / "_temporary", f"{url}/_temp*"):
         assert ids(rows(source)) == ["1", "old"]
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert ids(rows(tmp_path)) == ["1", "2"]
+    elsewhere = write(tmp_path.with_name("elsewhere") / "a.csv", "3")
+    (tmp_path / "b").symlink_to(elsewhere.parent)
+    assert ids(rows(tmp_path)) == ["1", "2", "3"]
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(NotFound, match=r"no items file .*gone\.csv"):
         rows(tmp_path)
@@ -97,6 +106,27 @@ def test_parts_of_spark_are_read(tmp_path: Path) -> None:
     assert ids(rows(f"file://{tmp_path}/part-1*", columns=lines)) == ["1"]
     write(tmp_path / "b.csv", "2")
     assert ids(rows(tmp_path, columns=replace(COLUMNS, file_format="csv"))) == ["2"]
+
+
+@pytest.mark.parametrize(("name", "told"), [("day=2", True), ("_tmp", False), ("lost+found", False)])
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    write(tmp_path / "day=1" / "a.csv", "1")
+    write(tmp_path / name / "a.csv", "2")
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path == str(tmp_path / name):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root reads all
+    if told:
+        with pytest.raises(InvalidRequest, match=f"{name} cannot be read: Permission denied"):
+            rows(tmp_path)
+    else:
+        assert ids(rows(tmp_path)) == ["1"]
 
 
 @pytest.mark.parametrize(

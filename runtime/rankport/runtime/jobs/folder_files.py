@@ -5,17 +5,21 @@ Spark, `.ipynb_checkpoints`, `._items.csv`), as Spark and pyarrow do, but for pa
 says which of its files count is refused: the others hold rows that were deleted or replaced.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from glob import has_magic
+from pathlib import Path
 from typing import Final
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.items_file import FileFormat, format_of
 
 NO_FILE: Final = "no file of a format that its name tells: give their format (--format)"
 """Words for a folder without any."""
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_OF_THE_DISK = "lost+found"
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
 
 
@@ -30,6 +34,28 @@ def item_files(folder: str, names: Iterable[str], file_format: FileFormat | None
     visible = [parts for parts in parted if not any(map(is_beside, parts))]
     told = dict.fromkeys("/".join(_dataset(parts)) for parts in visible if format_of(_dataset(parts)[-1]))
     return list(told or (map("/".join, visible) if file_format else ()))
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Yields the names of all files below a folder that is here, through links too, each folder once.
+
+    Raises `InvalidRequest` for a folder there that cannot be read: nobody knows which items it has.
+    """
+
+    def fail(error: OSError) -> None:
+        parts = Path(error.filename).relative_to(folder).parts
+        if not any(is_beside(part) or part == _OF_THE_DISK for part in parts):
+            raise InvalidRequest(f"{error.filename} cannot be read: {reason_of(error)}") from error
+
+    seen: set[str] = set()
+    for path, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        folders.sort()
+        if os.path.realpath(path) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(path))
+        below = Path(path).relative_to(folder)
+        yield from ((below / file).as_posix() for file in files)
 
 
 def _dataset(parts: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
+from rankport.runtime.jobs.folder_files import NO_FILE, files_below, item_files, lies_beside
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
 
@@ -195,9 +195,8 @@ def _files_of(source: str, file_format: FileFormat | None) -> list[str]:
 
 
 def _files_in(folder: str, file_format: FileFormat | None) -> list[str]:
-    paths = [path for path in Path(folder).rglob("*") if path.is_file() or path.is_symlink()]
-    names = [path.relative_to(folder).as_posix() for path in paths if not path.is_dir()]
-    return [os.path.join(folder, name) for name in item_files(folder, names, file_format)]
+    found = (os.path.join(folder, name) for name in item_files(folder, files_below(folder), file_format))
+    return [name for name in found if os.path.isfile(name) or os.path.isdir(name) or os.path.islink(name)]
 
 
 def _is_empty_part(name: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
+from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of, text_of
 from rankport.sdk.cli.flags.texts import tagged_texts_of_file, texts_of_file
 from support.cli import rankport
 
@@ -42,6 +42,20 @@ def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) ->
     assert next(lines) == "one\n"
     assert not stream.closed
     assert list(lines) == ["two\n"]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [("a\n", "a"), ("a\r\n", "a"), ("a", "a"), ("a\nb\n\n", "a\nb\n"), ("a\r", "a\r"), ("\n", "")],
+)
+def test_the_line_end_that_echo_puts_behind_a_text_is_none_of_it(
+    given: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt of `echo` had one token more than the same prompt as an argument."""
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8", newline="\n")
+    )
+    assert text_of("-", "FILE") == text
 
 
 def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ def filled_lines(path: str, option: str) -> list[str]:
     return lines
 
 
+def text_of(path: str, option: str) -> str:
+    """Reads a text without the line end that `echo` and editors put behind its last line. Raises as `lines_of`."""
+    text = "".join(lines_of(path, option))
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
 def each_line(path: str, option: str) -> Iterator[str]:
     """Yields the lines as they come. Raises as `lines_of`."""
     try:

@@ -15,7 +15,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes
-from rankport.sdk.cli.flags.lines import lines_of
+from rankport.sdk.cli.flags.lines import lines_of, text_of
 from rankport.sdk.cli.flags.model import opened_model, refuse_device
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
@@ -45,7 +45,9 @@ class _Writes(Protocol):
 
 @takes(*flags_of(EngineConfig, only=("device",)))
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="The prompt's only field; - for stdin.")] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt's only field; - for stdin, but for its last line end.")
+    ] = None,
     fields: Annotated[
         list[str] | None,
         typer.Option("--field", metavar="NAME=TEXT", help="A field of the prompt; again for each."),
@@ -159,7 +161,7 @@ def _prompt(prompt: str | None, fields: list[str]) -> Prefix:
     if (prompt is None) == (not fields):
         raise typer.BadParameter("give either a prompt or its fields, --field NAME=TEXT")
     if prompt == "-":
-        return "".join(lines_of(prompt, "the prompt of"))
+        return text_of(prompt, "the prompt of")
     if prompt is not None:
         return prompt
     values: dict[str, str] = {}

@@ -8,7 +8,7 @@ _INCOMPLETE = "\ufffd"
 
 
 class TokenTexts:
-    """What each further token adds to a text: whole characters.
+    """Additions of each further token to a text: whole characters.
 
     Of the tokens before it those are decoded again that the last addition was made of: a space may depend on them.
     """

@@ -19,11 +19,14 @@ from support.prompt_encoders import encoded, ids
 from support.text_tokenizers import LINES, saved
 
 CHAT = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_APART = [line.replace("A: B:", "A B :") for line in LINES]
+"""Lines in which "A:" and "B:" are two tokens each."""
 TOKENIZERS = {
     "qwen3-reranker": saved("qwen", (*LINES, "system user assistant"), CHAT, ("<think>", "</think>")),
     "mxbai": saved("qwen", (*LINES, "query: document: Relevance: 0 1"), CHAT),
     "monot5": saved("metaspace", (*LINES, "Query: Document: Relevant: true false"), ("<pad>", "</s>")),
     "nemotron-rerank": saved("qwen", (*LINES, "question: passage: \n \n passage:"), ("<|begin_of_text|>",)),
+    "bge-minicpm": saved("metaspace", (*_APART, "Given a query A and a passage B or No"), ("<s>", "</s>")),
     "bge-gemma": saved("gemma", (*LINES, "Given a query A and a passage B, Yes or No"), ("<bos>", "<eos>")),
 }
 
@@ -95,6 +98,7 @@ RECIPES: dict[str, tuple[Recipe, int]] = {
     "qwen3-reranker": (_qwen3_reranker, 8192),
     "mxbai": (_mxbai, 8192),
     "bge-gemma": (_bge_gemma, 512),
+    "bge-minicpm": (_bge_gemma, 512),  # the same steps
     "monot5": (_monot5, 512),
     "nemotron-rerank": (_nemotron_rerank, 512),
 }
@@ -110,9 +114,8 @@ PAIRS = (
 
 def _published(name: str) -> PreTrainedTokenizerFast:
     inner = tokenizers.Tokenizer.from_str(TOKENIZERS[name])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>" if "<bos>" in inner.get_vocab() else None
-    )
+    begin = next((token for token in ("<bos>", "<s>") if token in inner.get_vocab()), None)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=begin)
 
 
 def _encoder(name: str, most_item_tokens: int = 20_000) -> PromptEncoder:
@@ -139,7 +142,7 @@ def test_a_preset_has_the_ids_of_its_published_code(name: str) -> None:
         assert prefix + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
 
 
-@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma", "nemotron-rerank"])
+@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma", "bge-minicpm", "nemotron-rerank"])
 def test_a_preset_cuts_a_long_item_as_its_published_code(name: str) -> None:
     hf = _published(name)
     recipe, max_length = RECIPES[name]
@@ -177,6 +180,7 @@ def test_every_preset_ships_and_names_its_labels() -> None:
     assert labels == {
         "qwen3-reranker": ["yes", "no"],
         "bge-gemma": ["Yes"],
+        "bge-minicpm": None,
         "mxbai": ["1", "0"],
         "monot5": ["▁true", "▁false"],
         "nemotron-rerank": None,

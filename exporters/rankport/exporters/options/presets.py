@@ -33,6 +33,7 @@ MONO_T5 = Preset("monot5", "monoT5", r"mono[-_]?t5")
 PRESETS = (
     Preset("qwen3-reranker", "Qwen3-Reranker", r"qwen3[-_]reranker"),
     Preset("bge-gemma", "bge-reranker-v2-gemma", r"bge[-_]reranker[-_]v2[-_]gemma"),
+    Preset("bge-minicpm", "bge-reranker-v2-minicpm-layerwise", r"minicpm[-_]layerwise"),
     MONO_T5,
     Preset("mxbai", "mxbai-rerank-v2", r"mxbai[-_]rerank[-_](base|large)[-_]v2"),
     Preset("nemotron-rerank", "llama-nemotron-rerank", r"nemotron[-_]rerank|nv[-_]rerankqa"),

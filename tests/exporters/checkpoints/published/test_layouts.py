@@ -21,6 +21,7 @@ from support.published.jina_bert import (
     jina_bert_reranker,
     jina_bert_states,
 )
+from support.published.minicpm import minicpm, minicpm_logit
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 from support.published.qwen3 import PROJECTION, pplx, qwen3_states, voyage
 
@@ -201,6 +202,25 @@ def test_qwen3_that_reads_both_ways_computes_what_was_published(
     assert StatedModel.read(folder).reads_both_ways
 
 
+@pytest.mark.parametrize(
+    ("fields", "last"),
+    [({}, 2), ({"cutoff_layer": 1}, 1), ({"scale_emb": 2.0, "scale_depth": 0.7, "pad_token_id": 2}, 2)],
+    ids=["the last layer", "another", "other scales"],
+)
+def test_a_layerwise_minicpm_is_read_at_one_of_its_layers(
+    fields: dict[str, Any], last: int, tmp_path: Path
+) -> None:
+    folder = minicpm(tmp_path, **fields)
+    source = load_checkpoint(folder)
+    with torch.no_grad():
+        answered = source.model(input_ids=torch.tensor([IDS])).logits
+    assert float(answered) == pytest.approx(minicpm_logit(folder, IDS, last), abs=1e-4)
+    assert len(source.model.base_model.layers) == last  # type: ignore[arg-type, union-attr]
+    assert f"read at layer {last} of 2, by the head of that layer" in source.notes[1]
+    assert (source.head, source.ignored_code) == ("classification_head", ())
+    assert (StatedModel.read(folder).encoder_head, StatedModel.read(folder).outputs) == (None, 1)
+
+
 def test_positions_of_nomic_end_where_its_frequencies_follow_the_length(tmp_path: Path) -> None:
     source = load_checkpoint(nomic(tmp_path, rotary_scaling_factor=2), head="none")
     assert source.model.config.max_position_embeddings == 64
@@ -255,6 +275,14 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "nomic: half rotated": (nomic, {"rotary_emb_fraction": 0.5}, r"'rotary_emb_fraction' is 0\.5"),
     "nomic: one way": (nomic, {"causal": True}, r"'causal' is True"),
     "nomic: two sizes": (nomic, {"hidden_size": 64}, r"is 64 and hidden_size is 32, which are one field"),
+    "minicpm: a layer too many": (minicpm, {"cutoff_layer": 3}, r"cutoff_layer is 3, .* from 1 \(start_layer\) to 2"),
+    "minicpm: a layer without": (minicpm, {"cutoff_layer": 0}, r"cutoff_layer is 0, must be a layer with a head"),
+    "minicpm: layers": (minicpm, {"cutoff_layers": [1]}, r"'cutoff_layers' is \[1\], which minicpm_layerwise"),
+    "minicpm: a head of tokens": (minicpm, {"head_type": "raw"}, r"'head_type' is 'raw': of .* only 'simple' is what"),
+    "minicpm: one head": (minicpm, {"head_multi": False}, r"'head_multi' is False"),
+    "minicpm: no scale": (minicpm, {"scale_depth": ...}, r"scale_depth is missing, for which BAAI/bge-rer"),
+    "minicpm: frequencies": (minicpm, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, r"'rope_scaling' is"),
+    "minicpm: more layers": (minicpm, {"num_hidden_layers": 3}, r"lacks tensor '"),
     "voyage: one way": (voyage, {"use_bidirectional_attention": False}, r"'use_bidirectional_attention' is False: of "),
     "voyage: no word on it": (voyage, {"use_bidirectional_attention": ...}, r"use_bidirectional_attention is missing"),
     "voyage: another width": (voyage, {"num_labels": 32}, r"'linear.weight' has shape \[48, 32\], the config expects"),

@@ -20,6 +20,7 @@ from rankport.exporters.checkpoints.bidirectional_llama import config as bidirec
 from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.exporters.checkpoints.published import (
     jina_bert_config,
+    minicpm_config,
     nomic_moe_config,
     qwen3_both_ways_config,
 )
@@ -56,6 +57,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
         return _nomic_moe_class(head)
     if config.model_type == jina_bert_config.MODEL_TYPE:
         return _jina_bert_class(head)
+    if config.model_type == minicpm_config.MODEL_TYPE:
+        return _layerwise_minicpm_class(head)
     if config.model_type == qwen3_both_ways_config.MODEL_TYPE:
         return _projected_qwen3_class(head)
     if head == "lm_head":
@@ -93,6 +96,21 @@ def _nomic_moe_class(head: Head) -> type:
     if head != "none":
         raise CheckpointError("config.json: nomic-embed-text-v2-moe is a body, and no head of it is known")
     return nomic_moe_model.NomicMoeModel
+
+
+def _layerwise_minicpm_class(head: Head) -> type:
+    """Gives the class of a layerwise MiniCPM. Raises CheckpointError for a head that it has not."""
+    from rankport.exporters.checkpoints.published import minicpm_model
+
+    known = {
+        "none": minicpm_model.LayerwiseMiniCpmModel,
+        "classification_head": minicpm_model.LayerwiseMiniCpmForSequenceClassification,
+    }
+    if head not in known:
+        raise CheckpointError(
+            f"config.json: a layerwise MiniCPM ends in scores, and has no {head}: --kind ranker"
+        )
+    return known[head]
 
 
 def _projected_qwen3_class(head: Head) -> type:

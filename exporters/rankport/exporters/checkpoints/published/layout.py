@@ -18,7 +18,7 @@ class TensorRow:
     """Stored tensors that a pattern matches, and the places of their parts, which lie one below the other."""
 
     pattern: re.Pattern[str]
-    places: tuple[str, ...]  # `{0}` is the first group of the pattern
+    places: tuple[str, ...]  # `{0}` is the first group of the pattern; none of tensors that are left out
 
 
 @dataclass(frozen=True, slots=True)

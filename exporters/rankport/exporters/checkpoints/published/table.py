@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 
-from rankport.exporters.checkpoints.published import gte, jina, jina_bert, nomic, qwen3_both_ways
+from rankport.exporters.checkpoints.published import gte, jina, jina_bert, minicpm, nomic, qwen3_both_ways
 from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
 
 LAYOUTS: tuple[PublishedLayout, ...] = (
     gte.LAYOUT,
     jina.LAYOUT,
     nomic.LAYOUT,
+    minicpm.LAYOUT,
     *jina_bert.LAYOUTS,
     *qwen3_both_ways.LAYOUTS,
 )

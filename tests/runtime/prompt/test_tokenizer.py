@@ -75,6 +75,13 @@ def test_a_model_makes_no_special_token_of_its_name(
     assert 2 in tokenizer.matching_special().encode_batch(["a</s>"])[0]
 
 
+def test_a_vocabulary_may_have_gaps() -> None:
+    inner = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "a": 9, "[SEP]": 7}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    inner.add_special_tokens(["[UNK]", "[SEP]"])
+    assert [ids.tolist() for ids in Tokenizer(inner).encode_batch(["a [SEP]", "a"])] == [[9, 0, 0], [9]]
+
+
 def test_a_text_has_the_same_tokens_each_time_whatever_the_file_says_of_dropout() -> None:
     merges = [("a", "b"), ("ab", "ab")]
     inner = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, "abab": 3}, merges, dropout=0.9))

@@ -32,7 +32,9 @@ class SpelledTokens:
             if len(token.content) > 1  # a sole character cannot be cut
         }
         self._names = tuple(spelled.values())
-        self._spelled = np.zeros(inner.get_vocab_size(with_added_tokens=True), np.bool_)
+        self._spelled = np.zeros(
+            2 + max(spelled, default=0), np.bool_
+        )  # the last stands for all tokens behind
         self._spelled[list(spelled)] = True
 
     def texts(self, runs: RaggedIds) -> list[int]:

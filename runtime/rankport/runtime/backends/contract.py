@@ -41,6 +41,7 @@ class PrefixBatch:
     runs: TokenRuns  # [runs], each at least one token
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
     every_token: bool = False  # results are of each token; else of the last one of each run
+    apart: bool = False  # no two runs in one row, where a layout has rows of several
 
     @classmethod
     def of(
@@ -48,6 +49,14 @@ class PrefixBatch:
     ) -> "PrefixBatch":
         """Makes a batch of runs that are apart from each other."""
         return cls(tuple(prefixes), TokenRuns.of(runs), run_prefix)
+
+    def take(self, runs: NDArray[np.int64]) -> "PrefixBatch":
+        """Takes some of the runs, ascending, apart, and the prefixes that they continue."""
+        kept, places = np.unique(self.run_prefix[runs], return_inverse=True)
+        prefixes = tuple(self.prefixes[prefix] for prefix in kept)
+        return PrefixBatch(
+            prefixes, self.runs.take(runs), places.astype(np.int64), self.every_token, apart=True
+        )
 
     @property
     def read_tokens(self) -> NDArray[np.int64]:

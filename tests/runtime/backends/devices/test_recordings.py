@@ -1,5 +1,6 @@
 """Recorded passes: every prefill of short prefixes at load, nothing lost as passes grow, all of it counted."""
 
+import ctypes
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ TRIAL = Path(trial.__file__).parent / "ranker" / "bundle"
 
 @dataclass
 class ShapesOnly:
-    """A `DeviceGraph` that computes nothing, and refuses to be recorded if told so."""
+    """A `DeviceGraph` that computes zeros, and refuses to be recorded if told so."""
 
     refuses: bool = False
     shapes: list[tuple[int | None, tuple[int, ...]]] = field(default_factory=list)
@@ -48,6 +49,8 @@ class ShapesOnly:
         if self.refuses and fixed is not None:
             raise BackendError("no room for a recording")
         self.shapes.append((fixed, inputs["input_ids"].shape))
+        for array in outputs.values():
+            ctypes.memset(array.pointer, 0, array.nbytes)
 
     def close(self) -> None:
         pass

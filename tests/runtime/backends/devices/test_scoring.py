@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.proof.modes import MODES, SampleRequest
@@ -24,7 +25,7 @@ from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.tokens import TokenRun
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support import checkpoints
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_backend
@@ -80,6 +81,33 @@ def test_logits_are_those_of_the_cpu_backend(mode: str, bundle: Bundle, device: 
     expected = MODES[mode](OnnxRuntimePrefixBackend(bundle, EngineConfig(threads=1)), requests)
     for one, other in zip(expected, MODES[mode](device, requests), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("bundle", ["embedding tokens"], indirect=True)
+@pytest.mark.parametrize("broken", [[0], [3, 5], [*range(8)], []])
+def test_an_item_whose_numbers_are_none_leaves_those_in_its_row_as_they_are(
+    broken: list[int], bundle: Bundle, device: DevicePrefixBackend
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 2, bundle.manifest.shape.hidden_size), np.float32)
+    (pieces,) = device.prefill(PrefixBatch.of([()], [TokenRun(np.arange(5, 15))], np.zeros(1, np.int64)))
+
+    def scored() -> NDArray[np.float32]:
+        items = [
+            TokenRun(np.array([EMBEDDED, 7, EMBEDDED][: 2 + place % 2]), row[: 1 + place % 2])
+            for place, row in enumerate(rows)
+        ]
+        batch = PrefixBatch.of([(pieces,), ()], items, np.array([0] * 5 + [1] * 3))
+        assert rectangle(batch, EmbeddingsForm(2)).sizes.rows == 1
+        return device.score(batch)
+
+    right = scored()
+    rows[broken, 0, 0] = np.nan
+    launched = device.recordings.launched
+    given = scored()
+    assert np.isnan(given).all(axis=1).tolist() == [place in broken for place in range(8)]
+    others = [place for place in range(8) if place not in broken]
+    np.testing.assert_allclose(given[others], right[others], atol=1e-5)
+    assert device.recordings.launched - launched == 1 + bool(broken)
 
 
 def test_only_logits_leave_the_device(

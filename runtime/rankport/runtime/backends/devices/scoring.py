@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Logits = NDArray[np.float32]
 _TOLD_STEP = 64
+_APART = 128  # runs of a pass in which each has a row, and a copy of its prefix's KV
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class DevicePrefixBackend:
     def start(self, batch: PrefixBatch) -> Started[np.float32]:
         """See `PrefixBackend.start`."""
         self._run("score", batch)
-        return self._downloads.fetch((len(batch.read_tokens), self._labels))
+        started = self._downloads.fetch((len(batch.read_tokens), self._labels))
+        return Started(partial(self._each_by_itself, batch, started.results), done=False)
 
     def told(self, batch: PrefixBatch, places: NDArray[np.int64]) -> tuple[Logits, Logits]:
         """Computes single logits, of a graph that tells them, at places [asked] in all rows, at least one.
@@ -173,6 +176,28 @@ class DevicePrefixBackend:
             for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
                 freed.callback(graph.close)
             self._memory.mark()()
+
+    def _each_by_itself(self, batch: PrefixBatch, results: Callable[[], Logits]) -> Logits:
+        """Gives the logits of a pass. Where some are no numbers, those of all runs in their rows are: each has another.
+
+        A prefix whose numbers are none is at fault for all behind it: they are left as they are, soon.
+        """
+        logits = results()
+        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if batch.every_token or not len(broken):
+            return logits
+        if self._lay_out(batch).sizes.rows == np.bincount(batch.run_prefix).max():
+            return logits  # each had a row of its own
+        for first in range(0, len(broken), _APART):
+            runs = broken[first : first + _APART]
+            try:
+                logits[runs] = self.score(batch.take(runs))
+            except BackendError as error:
+                log.warning("items beside one whose logits are no numbers are not computed apart: %s", error)
+                break
+            if not np.isfinite(logits[runs]).all(axis=1).any():
+                break
+        return logits
 
     def _prefill_zeros(self, prefixes: int, tokens: int) -> None:
         runs = TokenRuns.of_lengths(np.zeros(prefixes * tokens, np.int64), [tokens] * prefixes)

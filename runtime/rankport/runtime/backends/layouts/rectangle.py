@@ -144,7 +144,7 @@ def rectangle(
     past_lengths = batch.past_lengths
     item = rank_within(owner)
     longest, items = int(lengths.max()), int(item.max()) + 1
-    rows = items if by_length else -(-items // max(1, ROW_TOKENS // longest))
+    rows = items if by_length or batch.apart else -(-items // max(1, ROW_TOKENS // longest))
     if by_item:
         rows, in_row, longest = _whole_rows(items, rows, longest)
     else:

@@ -21,6 +21,16 @@ def test_a_row_with_a_logit_that_is_not_finite_has_no_score(probabilities: bool,
     assert np.isnan(sums[1:]).all()
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_equal_rows_have_equal_sums_wherever_they_stand(count: int) -> None:
+    rng = np.random.default_rng(count)
+    heads = Heads(tuple(map(str, range(count))), False, {})
+    for _ in range(100):
+        logits = rng.normal(0, 3, (23, count)).astype(np.float32)
+        logits[::3] = logits[0]
+        assert len(set(heads.combined(logits, rng.normal(size=count).astype(np.float32))[::3].tolist())) == 1
+
+
 @pytest.mark.parametrize(
     ("scores", "again", "order"),
     [

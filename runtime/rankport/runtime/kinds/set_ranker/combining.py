@@ -54,8 +54,10 @@ class Heads:
         return label_probabilities(known, exclusive=False) if self.probabilities else known
 
     def combined(self, logits: Values, weights: Values) -> Values:
-        """Sums the heads' scores by weight. [rows]"""
-        combined: Values = self.scores(logits) @ weights
+        """Sums the heads' scores by weight, those of equal rows alike wherever they stand. [rows]"""
+        combined: Values = np.einsum(
+            "rh,h->r", self.scores(logits), weights
+        )  # BLAS adds in another order by place
         return combined
 
 

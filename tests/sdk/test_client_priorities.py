@@ -116,6 +116,44 @@ def test_so_does_each_of_the_client_for_asyncio(recorder: tuple[Recorder, str]) 
     assert said == [{"background"}, {"interactive"}] * len(names)
 
 
+STREAMS = ("score_stream", "encode_stream", "stream")
+
+
+def test_a_stream_has_the_class_of_the_code_that_made_it(recorder: tuple[Recorder, str]) -> None:
+    """It begins where it is read, which may be behind the block that says the class: it was interactive then."""
+    server, address = recorder
+    server.said.clear()
+
+    async def read_all() -> None:
+        async with AsyncClient(address) as client:
+            with priority("background"):
+                made = [CALLS[name](client, timeout_s=20) for name in STREAMS]
+            for stream in made:
+                with suppress(RankportError):
+                    async for _ in stream:
+                        pass
+
+    asyncio.run(read_all())
+    with Client(address) as client:
+        with priority("background"):
+            streams = [CALLS[name](client, timeout_s=20) for name in STREAMS]
+        for stream in streams:
+            with suppress(RankportError):
+                for _ in stream:
+                    pass
+    assert len(server.said) >= 6
+    assert set(server.said) == {"background"}
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_stream_that_cannot_be_is_refused_where_it_is_made(client: type[Any]) -> None:
+    for name in STREAMS:
+        with pytest.raises(InvalidRequest, match="timeout_s is -1"):
+            CALLS[name](client("localhost:1"), timeout_s=-1)
+        with pytest.raises(InvalidRequest, match="priority is 'urgent'"):
+            CALLS[name](client("localhost:1"), priority="urgent")
+
+
 def test_a_class_that_there_is_not_is_refused_before_it_is_sent(recorder: tuple[Recorder, str]) -> None:
     server, address = recorder
     server.said.clear()

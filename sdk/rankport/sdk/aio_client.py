@@ -37,7 +37,7 @@ from rankport.sdk.transport.access import Tls, Token, checked_token, credentials
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
 from rankport.sdk.transport.retries import REFUSALS, RetryBudget
-from rankport.sdk.transport.tracing import trace_metadata
+from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -126,12 +126,10 @@ class AsyncClient(StreamsInLoops, RanksSetsInLoops, GeneratesInLoops, ReadsInLoo
         request: pb.GenerateRequest,
         timeout_s: float | None,
         left_s: float | None,
-        priority: Priority | None,
+        traced: Metadata | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
         with rankport_errors(self._address, timeout_s):
-            call = self._connected().generation.Generate(
-                request, timeout=left_s, metadata=trace_metadata(priority, self._model)
-            )
+            call = self._connected().generation.Generate(request, timeout=left_s, metadata=traced)
             try:
                 async for message in call:
                     yield message

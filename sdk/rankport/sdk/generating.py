@@ -19,6 +19,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
 from rankport.sdk.calls import Calls, CallsInLoops
 from rankport.sdk.transport.retries import REFUSALS, Tries
+from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 AS_THE_BUNDLE_SAYS = Sampling()
 
@@ -169,19 +170,19 @@ class GeneratesInLoops(CallsInLoops):
         """Writes as `Client.generate`."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         timeout_s = self._timeout(timeout_s)
-        tries = self._retries.tries(timeout_s)
+        tries, traced = self._retries.tries(timeout_s), trace_metadata(priority, self._model)
         while True:
             parts: list[GeneratedPart] = []
             last: pb.GenerateResponse | None = None
             try:
-                async for message in self._written(request, timeout_s, tries.left_s(), priority):
+                async for message in self._written(request, timeout_s, tries.left_s(), traced):
                     parts += generate_wire.part_values(message)
                     last = message if generate_wire.is_last(message) else None
                 return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
             except REFUSALS as error:
                 await asyncio.sleep(tries.wait_s(error))
 
-    async def stream(
+    def stream(
         self,
         prompt: Prefix,
         sampling: Sampling = AS_THE_BUNDLE_SAYS,
@@ -192,11 +193,15 @@ class GeneratesInLoops(CallsInLoops):
     ) -> AsyncIterator[GeneratedPart]:
         """Yields the parts of a text as they come; ending the iteration ends the text."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
-        timeout_s = self._timeout(timeout_s)
+        return self._streamed_text(request, self._timeout(timeout_s), trace_metadata(priority, self._model))
+
+    async def _streamed_text(
+        self, request: pb.GenerateRequest, timeout_s: float | None, traced: Metadata | None
+    ) -> AsyncIterator[GeneratedPart]:
         tries, begun = self._retries.tries(timeout_s), False
         while True:
             try:
-                async for message in self._written(request, timeout_s, tries.left_s(), priority):
+                async for message in self._written(request, timeout_s, tries.left_s(), traced):
                     begun = True
                     for part in generate_wire.part_values(message):
                         yield part
@@ -230,7 +235,7 @@ class GeneratesInLoops(CallsInLoops):
         request: pb.GenerateRequest,
         timeout_s: float | None,
         left_s: float | None,
-        priority: Priority | None,
+        traced: Metadata | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Yields the messages of one text, for which `left_s` of the caller's `timeout_s` are left."""
 

@@ -23,13 +23,14 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
 from rankport.protos.types import EncodedText, Side, Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, in_loop, lost_its_reason, rankport_errors
 from rankport.sdk.calls import Calls, CallsInLoops
 from rankport.sdk.score_stream import AsyncScoreRequests, ScoreRequests
 from rankport.sdk.transport.connections import AsyncConnection, Connection, responses_of
 from rankport.sdk.transport.kept_messages import AsyncKeptMessages, KeptMessages
 from rankport.sdk.transport.retries import REFUSALS
-from rankport.sdk.transport.tracing import trace_metadata
+from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -54,18 +55,12 @@ class Streams(Calls):
 
         A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
         `timeout_s` and errors of `calls` are as those of `encode_stream`. Calls that wait together need ids of their
-        own where a stream that breaks is to go on.
+        own where a stream that breaks is to go on. It begins with the first answer that is asked for, in the priority
+        and by the id of the code that made it.
         """
         requests = ScoreRequests(self._model, window)
         kept = KeptMessages(requests.drawn(calls), name=attrgetter("id"))
-        with closing(
-            self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority)
-        ) as responses:
-            try:
-                yield from requests.read(responses)
-            finally:
-                requests.end()
-        requests.raise_error()
+        return _scored(requests, self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority))
 
     def encode_stream(
         self,
@@ -87,12 +82,9 @@ class Streams(Calls):
         """
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         kept = KeptMessages(requests.drawn(texts))
-        with closing(
-            self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
-        ) as responses:
-            for response in responses:
-                yield from requests.results(response)
-        requests.raise_error()
+        return _encoded(
+            requests, self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
+        )
 
     def _streamed(
         self,
@@ -101,9 +93,16 @@ class Streams(Calls):
         timeout_s: float | None,
         priority: Priority | None,
     ) -> Generator[AnswerT, None, None]:
-        timeout_s = checked_timeout_s(timeout_s)
+        return self._responses(method, kept, checked_timeout_s(timeout_s), trace_metadata(priority))
+
+    def _responses(
+        self,
+        method: "Callable[[Connection], grpc.StreamStreamMultiCallable[RequestT, AnswerT]]",
+        kept: KeptMessages[RequestT],
+        timeout_s: float | None,
+        traced: Metadata | None,
+    ) -> Generator[AnswerT, None, None]:
         tries = self._retries.tries(timeout_s)
-        traced = trace_metadata(priority)
         while True:
             called = method(self._connected())
             try:
@@ -132,7 +131,7 @@ class StreamsInLoops(CallsInLoops):
 
     _address: str
 
-    async def score_stream(
+    def score_stream(
         self,
         calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall],
         timeout_s: float | None = None,
@@ -143,14 +142,11 @@ class StreamsInLoops(CallsInLoops):
         """Scores as `Client.score_stream`."""
         requests = AsyncScoreRequests(self._model, window)
         kept = AsyncKeptMessages(requests.drawn_async(calls), name=attrgetter("id"))
-        async with aclosing(
-            self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority)
-        ) as responses:
-            async for answer in requests.read_async(responses):
-                yield answer
-        requests.raise_error()
+        return _scored_async(
+            requests, self._streamed(lambda to: to.scoring.ScoreStream, kept, timeout_s, priority)
+        )
 
-    async def encode_stream(
+    def encode_stream(
         self,
         texts: AsyncIterable[tuple[str, Text]] | Iterable[tuple[str, Text]],
         timeout_s: float | None = None,
@@ -163,24 +159,27 @@ class StreamsInLoops(CallsInLoops):
         """Encodes as `Client.encode_stream`."""
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         kept = AsyncKeptMessages(requests.drawn_async(in_loop(texts)))
-        async with aclosing(
-            self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
-        ) as responses:
-            async for response in responses:
-                for result in requests.results(response):
-                    yield result
-        requests.raise_error()
+        return _encoded_async(
+            requests, self._streamed(lambda to: to.embedding.EncodeStream, kept, timeout_s, priority)
+        )
 
-    async def _streamed(
+    def _streamed(
         self,
         method: "Callable[[AsyncConnection], grpc.aio.StreamStreamMultiCallable[RequestT, AnswerT]]",
         kept: AsyncKeptMessages[RequestT],
         timeout_s: float | None,
         priority: Priority | None,
     ) -> AsyncGenerator[AnswerT, None]:
-        timeout_s = checked_timeout_s(timeout_s)
-        tries = self._retries.tries(timeout_s)
-        traced, waited_s = trace_metadata(priority), 0.0
+        return self._responses(method, kept, checked_timeout_s(timeout_s), trace_metadata(priority))
+
+    async def _responses(
+        self,
+        method: "Callable[[AsyncConnection], grpc.aio.StreamStreamMultiCallable[RequestT, AnswerT]]",
+        kept: AsyncKeptMessages[RequestT],
+        timeout_s: float | None,
+        traced: Metadata | None,
+    ) -> AsyncGenerator[AnswerT, None]:
+        tries, waited_s = self._retries.tries(timeout_s), 0.0
         try:
             while True:
                 called = method(self._connected())
@@ -210,3 +209,42 @@ class StreamsInLoops(CallsInLoops):
     @abstractmethod
     def _connected(self) -> AsyncConnection:
         """Gives the connection of the running loop."""
+
+
+def _scored(
+    requests: ScoreRequests, answers: Generator[pb.ScoreStreamResponse, None, None]
+) -> Iterator[StreamedScore]:
+    with closing(answers) as responses:
+        try:
+            yield from requests.read(responses)
+        finally:
+            requests.end()
+    requests.raise_error()
+
+
+def _encoded(
+    requests: ChunkRequests, answers: Generator[pb.EncodeStreamResponse, None, None]
+) -> Iterator[EncodedText]:
+    with closing(answers) as responses:
+        for response in responses:
+            yield from requests.results(response)
+    requests.raise_error()
+
+
+async def _scored_async(
+    requests: AsyncScoreRequests, answers: AsyncGenerator[pb.ScoreStreamResponse, None]
+) -> AsyncIterator[StreamedScore]:
+    async with aclosing(answers) as responses:
+        async for answer in requests.read_async(responses):
+            yield answer
+    requests.raise_error()
+
+
+async def _encoded_async(
+    requests: ChunkRequests, answers: AsyncGenerator[pb.EncodeStreamResponse, None]
+) -> AsyncIterator[EncodedText]:
+    async with aclosing(answers) as responses:
+        async for response in responses:
+            for result in requests.results(response):
+                yield result
+    requests.raise_error()

@@ -218,7 +218,9 @@ def test_of_calls_with_one_id_it_is_not_known_which_are_left(leaving_once: tuple
     handler.streams += [[], []]
     with Client(address) as client, pytest.raises(Unavailable, match="going"):
         list(client.score_stream((ScoreCall("a", "q", ["a"]) for _ in range(6)), window=3))
-    assert handler.streams[2:] == [["a", "a"]]
+    # One whose end comes before its answer is read may be begun anew, from the start.
+    assert all(stream == ["a", "a"] for stream in handler.streams[2:])
+    assert len(handler.streams) > 2
 
 
 class EncodesOne(grpc.GenericRpcHandler):

@@ -47,7 +47,7 @@ def test_lines_of_jsonl_that_are_no_objects_are_kept_as_they_are(tmp_path: Path)
         lines[0],
         "[1]",
         {"id": True, "text": "two"},
-        {"id": "c"},
+        {"id": "c", "text": None},
     ]
 
 

@@ -297,6 +297,18 @@ def test_a_template_and_a_column_of_what_is_deleted(tmp_path: Path) -> None:
         rows(path, columns=FileColumns(template="{titel}"))
 
 
+def test_a_column_that_rows_of_jsonl_leave_out_is_found_wherever_it_comes(tmp_path: Path) -> None:
+    lines = ['{"id": 1, "text": "one"}\n'] * 200
+    path = tmp_path / "a.jsonl"
+    columns = FileColumns(template="{text} {größe}")
+    path.write_text("".join(lines) + '"größe"\n{"größe", \n{"id": 2, "text": {"größe": 1}}\n')
+    with pytest.raises(InvalidRequest, match="no column 'größe'; its columns: id, text"):
+        rows(path, columns=columns)
+    for written in ("größe", "gr\\u00F6\\u00dfe"):
+        path.write_text("".join(lines) + f'{{"id": 2, "text": "two", "{written}": 7}}\n')
+        assert rows(path, columns=columns)[-2:] == [ItemRow(200, "1", "one"), ItemRow(201, "2", "two 7")]
+
+
 def test_a_template_takes_numbers_as_their_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "title": "One", "year": 1999, "rank": 1.5}\n')
     assert rows(tmp_path / "a.jsonl", columns=FileColumns(template="{title} ({year})"))[0] == ItemRow(

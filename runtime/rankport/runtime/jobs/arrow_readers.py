@@ -1,6 +1,6 @@
 """Readers of Parquet, Arrow's own files and Lance: records of columns. Owns what becomes of a value of each type."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class ParquetReader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         with _parquet_file(self._path) as file:
             return tuple(file.schema_arrow.names)
 
@@ -56,7 +56,7 @@ class ArrowReader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         with _arrow_batches(self._path) as (schema, _):
             return tuple(schema.names)
 
@@ -90,7 +90,7 @@ class LanceReader:
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"{path} cannot be read as Lance: {error}") from error
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         return tuple(self._dataset.schema.names)
 
     def types(self) -> Mapping[str, ColumnType]:

@@ -1,4 +1,4 @@
-"""Files of a folder that hold items, told by their names alone: of folders that are here, and of those behind URLs.
+"""Formats of files, and which files of a folder hold items, told by names alone: here, and behind URLs.
 
 Leaves out what tools put beside the rows that they write: names that start with a dot or an underscore (`_temporary` of
 Spark, `.ipynb_checkpoints`, `._items.csv`), as Spark and pyarrow do, but for partitions (`_day=…`). A table whose log
@@ -6,21 +6,47 @@ says which of its files count is refused: the others hold rows that were deleted
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from glob import has_magic
 from pathlib import Path
 from typing import Final
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
-from rankport.runtime.jobs.items_file import FileFormat, format_of
+from rankport.runtime.jobs.config import FileFormat
 
 NO_FILE: Final = "no file of a format that its name tells: give their format (--format)"
 """Words for a folder without any."""
 
+_SUFFIXES: Mapping[str, FileFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".lance": "lance",
+}
+_COMPRESSED = {
+    ".gz",
+    ".gzip",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".lz4",
+    ".zip",
+}  # gzip is read, others are told by what they hold
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _OF_THE_DISK = "lost+found"
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
+
+
+def format_of(name: str) -> FileFormat | None:
+    """Tells the format of a file by its name; None where that says none."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() not in _COMPRESSED]
+    return _SUFFIXES.get(suffixes[-1] if suffixes else "")
 
 
 def item_files(folder: str, names: Iterable[str], file_format: FileFormat | None) -> list[str]:

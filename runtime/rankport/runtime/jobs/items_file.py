@@ -25,6 +25,7 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.column_types import check_columns
 from rankport.runtime.jobs.config import FileColumns, FileFormat
+from rankport.runtime.jobs.folder_files import format_of
 from rankport.runtime.jobs.records import (
     WHOLE,
     BadRow,
@@ -42,26 +43,6 @@ __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
 
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 
-_SUFFIXES: Mapping[str, FileFormat] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".lance": "lance",
-}
-_COMPRESSED = {
-    ".gz",
-    ".gzip",
-    ".bz2",
-    ".xz",
-    ".zst",
-    ".lz4",
-    ".zip",
-}  # gzip is read, others are told by what they hold
 _YES, _NO = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"", "false", "f", "no", "n", "0"})
 _FILE_ERRORS = (OSError, EOFError, zlib.error)
 _ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
@@ -135,11 +116,11 @@ class ItemsFile:
         made_of = None if template is None else TextTemplate.parse(template)
         text_columns = tuple(text_columns) if made_of is None else made_of.columns
         reader = _reader(file, file_format, max_row_length)
+        others = (*text_columns, *([deleted_column] if deleted_column else []))
         try:
-            columns, types = reader.columns(), reader.types()
+            columns, types = reader.columns((id_column, *others)), reader.types()
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
-        others = (*text_columns, *([deleted_column] if deleted_column else []))
         check_columns(file, columns, types, id_column, others)
         return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
 
@@ -199,7 +180,7 @@ class ItemsFile:
 
     def _row(self, record: Record, columns: Sequence[str]) -> ItemRow | BadRow:
         item_id: str | None = None
-        values = {name: record.values[name] for name in columns if name in record.values}
+        values = {name: record.values.get(name) for name in columns}
         try:
             item_id = _item_id(self.id_column, values.get(self.id_column))
             if self.deleted_column is not None and _says_so(
@@ -227,12 +208,6 @@ class ItemsFile:
 
 class _BadValueError(ValueError):
     """Reason why a row is bad."""
-
-
-def format_of(name: str) -> FileFormat | None:
-    """Tells the format of a file by its name; None where that says none."""
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() not in _COMPRESSED]
-    return _SUFFIXES.get(suffixes[-1] if suffixes else "")
 
 
 def _format(path: Path, file_format: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Protocol
@@ -90,8 +90,11 @@ WHOLE: Final = Span()
 class RowReader(Protocol):
     """Reader of a file in one format. Errors of the file as a whole are OSError, EOFError or zlib.error."""
 
-    def columns(self) -> tuple[str, ...]:
-        """Lists the columns there are. Raises InvalidRequest where there are none to be found."""
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
+        """Lists the columns there are, the first ones where rows have what they like, and which of `wanted` come later.
+
+        Raises InvalidRequest where there are none to be found.
+        """
 
     def types(self) -> Mapping[str, ColumnType]:
         """Tells the types of columns, where they have any."""

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.folder_files import NO_FILE, item_files, lies_beside
-from rankport.runtime.jobs.items_file import FileFormat, format_of
+from rankport.runtime.jobs.config import FileFormat
+from rankport.runtime.jobs.folder_files import NO_FILE, format_of, item_files, lies_beside
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 

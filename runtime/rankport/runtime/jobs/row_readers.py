@@ -3,7 +3,8 @@
 Owns header and objects. Which columns matter, and what their values must be, is `items_file`'s.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from gzip import GzipFile
 from itertools import islice
@@ -42,7 +43,7 @@ class CsvReader:
         self._path = path
         self._max_row_length = max_row_length
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         check_encoding(self._path)
         with open_text(self._path) as stream:
             return self._header(iter(CsvRecords(stream, self._max_row_length)))
@@ -116,14 +117,31 @@ class JsonlReader:
         self._path = path
         self._max_row_length = max_row_length
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         check_encoding(self._path)
         names = _sampled_names(self.records(()))
         if not names:
             raise InvalidRequest(
                 f"{self._path} has no JSON object in its first {counted(_SAMPLED_ROWS, 'row')}"
             )
-        return names
+        return (*names, *self._names_behind({*wanted} - {*names}))
+
+    def _names_behind(self, missing: set[str]) -> Iterator[str]:
+        """Looks for names in all rows: one may be left out wherever it is empty, as Spark does."""
+        if not missing:
+            return
+        quoted = (json.dumps(name, ensure_ascii=False).encode(errors="surrogateescape") for name in missing)
+        marks = (b"\\u", *quoted)  # a line without these need not be read as JSON
+        with open_bytes(self._path) as stream:
+            for line in _lines(stream, self._max_row_length):
+                if line is None or not any(mark in line for mark in marks):
+                    continue
+                record = _json_record(0, line)
+                found = missing & record.values.keys() if isinstance(record, Record) else set()
+                yield from found
+                missing -= found
+                if not missing:
+                    return
 
     def types(self) -> Mapping[str, ColumnType]:
         return {}
@@ -163,7 +181,7 @@ class DeadLettersReader:
     def __init__(self, path: Path, max_row_length: int) -> None:
         self._path, self._letters = path, JsonlReader(path, max_row_length)
 
-    def columns(self) -> tuple[str, ...]:
+    def columns(self, wanted: Collection[str] = ()) -> tuple[str, ...]:
         check_encoding(self._path)
         names = _sampled_names(self.records(()))
         if not names:

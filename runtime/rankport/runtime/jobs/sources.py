@@ -21,8 +21,8 @@ from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import NO_FILE, files_below, item_files, lies_beside
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
+from rankport.runtime.jobs.folder_files import NO_FILE, files_below, format_of, item_files, lies_beside
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
 
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")

@@ -117,7 +117,8 @@ class EngineConfig:
         default=0,
         metadata=flag(
             "Embedding tokens of --store that each ranker of them keeps on its GPUs, in bytes or as 4GiB (4 bytes a "
-            "value), from the first key on; requests that name their keys then send none. Needs --device cuda.",
+            "value, 2 in fp16), from the first key on; requests that name their keys then send none. Needs --device "
+            "cuda.",
             name="--device-tokens",
             least=0,
             metavar="SIZE",

@@ -133,6 +133,25 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     assert closed == ["graph", "memory"]
 
 
+def test_memory_of_the_prefix_cache_is_taken_before_a_plan_is_loaded(
+    mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that grew until there is no more would fail every request from then on."""
+    closed = list[str]()
+
+    class Small(HostMemory):
+        def reserve(self, nbytes: int) -> None:
+            raise BackendError(f"the GPU has no {nbytes} bytes for the prefix cache")
+
+        def close(self) -> None:
+            closed.append("memory")
+
+    monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: Small())
+    with pytest.raises(BackendError, match="no 4096 bytes for the prefix cache"):
+        tensorrt_prefix_backend(mix_bundle, kv_bytes=4096)
+    assert closed == ["memory"]
+
+
 def test_without_parts_a_pass_too_large_would_be_refused(mix_bundle: Bundle, used: list[str]) -> None:
     limits = ProfileLimits(16, max_prefixes=1)
     prefix, score = (

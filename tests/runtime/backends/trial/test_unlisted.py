@@ -100,11 +100,15 @@ def test_only_a_config_that_allows_it_has_plans_tried(
     for name in ("tensorrt_prefix_backend", "tensorrt_text_backend"):
         monkeypatch.setattr(tensorrt_backends, name, lambda *_, **how: loads.append(how))
     for allowed in (False, True):
-        config = EngineConfig(device="tensorrt", allow_unsupported_gpu=allowed)
+        config = EngineConfig(device="tensorrt", allow_unsupported_gpu=allowed, prefix_cache_bytes=2**20)
         load_prefix_plans(sample, config, 3, lambda: sample)
         load_text_plans(sample, "encode", config, 3, lambda: None)
-    assert loads[:2] == [{"device": 3}] * 2
-    assert [sorted(how) for how in loads[2:]] == [["device", "on_unlisted_gpu"]] * 2
+    kv = {"kv_bytes": 5 * 2**18}
+    assert loads[:2] == [{"device": 3, **kv}, {"device": 3}]
+    (on_unlisted_prefix, on_unlisted_text) = (how.pop("on_unlisted_gpu") for how in loads[2:])
+    assert loads[2:] == loads[:2]
+    assert callable(on_unlisted_prefix)
+    assert callable(on_unlisted_text)
 
 
 def test_an_answer_that_is_no_number_is_infinitely_far() -> None:

@@ -31,12 +31,14 @@ from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.rectangle import ASKED
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRuns
 
 log = logging.getLogger(__name__)
 
 Logits = NDArray[np.float32]
 _TOLD_STEP = 64
+_PASSES_SHARE = 8
 _APART = 128  # runs of a pass in which each has a row, and a copy of its prefix's KV
 
 
@@ -265,6 +267,16 @@ class DevicePrefixBackend:
             self._memory.clear(past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
             self._pieces.put(pieces, Place(past.pointer, sizes.prefixes, sizes.past, row))
+
+
+def passes_bytes(config: EngineConfig) -> int:
+    """Counts the bytes of KV that a pass has room for from the start, beside those of the prefix cache."""
+    return config.prefix_cache_bytes // _PASSES_SHARE
+
+
+def reserved_bytes(config: EngineConfig) -> int:
+    """Counts the bytes of KV that a ranker needs: of its prefix cache, of a pass, and of what that leaves in turn."""
+    return config.prefix_cache_bytes + 2 * passes_bytes(config)
 
 
 def _told_room(asked: int) -> int:

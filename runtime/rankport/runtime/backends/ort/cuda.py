@@ -18,7 +18,12 @@ from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
-from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.devices.scoring import (
+    DevicePrefixBackend,
+    ScoringGraphs,
+    passes_bytes,
+    reserved_bytes,
+)
 from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
@@ -34,8 +39,6 @@ from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 log = logging.getLogger(__name__)
 
 PROVIDER = "CUDAExecutionProvider"
-_PASSES_SHARE = 8
-"""Part of the prefix cache's bytes that a pass has room for from the start, and what it leaves in turn."""
 
 
 def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DevicePrefixBackend:
@@ -44,16 +47,16 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
     bundle = bundle.for_onnxruntime(onnxruntime.__version__)
-    # Beside the cache, for KV in passes.
-    passes_bytes = config.prefix_cache_bytes // _PASSES_SHARE
     with _on_gpu(device) as memory:
-        memory.reserve(config.prefix_cache_bytes + 2 * passes_bytes)
+        memory.reserve(reserved_bytes(config))
         prefix = _load(bundle, "prefix", memory)
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
         table = token_table(bundle.manifest, config, memory)
         backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
-        backend.hold(config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes)
+        backend.hold(
+            config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes(config)
+        )
         backend.record_ahead = partial(_record_prefills, manifest=bundle.manifest, config=config)
         return backend
 
@@ -68,7 +71,7 @@ def _record_prefills(backend: DevicePrefixBackend, manifest: Manifest, config: E
     # A product of fp8 by fp8 stops the stream, which ends a recording.
     if longest and not any(graph.fp8_products for graph in manifest.graphs):
         sizes = prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest)
-        backend.record_prefills(sizes, config.prefix_cache_bytes // _PASSES_SHARE)
+        backend.record_prefills(sizes, passes_bytes(config))
 
 
 def _run_largest(backend: DevicePrefixBackend, manifest: Manifest, config: EngineConfig) -> None:

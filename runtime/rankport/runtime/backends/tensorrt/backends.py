@@ -18,18 +18,24 @@ BackendT = TypeVar("BackendT", PrefixBackend, TextBackend)
 
 
 def tensorrt_prefix_backend(
-    bundle: Bundle, *, device: int = 0, on_unlisted_gpu: Callable[[PrefixBackend], None] | None = None
+    bundle: Bundle,
+    *,
+    device: int = 0,
+    kv_bytes: int = 0,
+    on_unlisted_gpu: Callable[[PrefixBackend], None] | None = None,
 ) -> PrefixBackend:
-    """Loads a ranker on one GPU. `on_unlisted_gpu` compares its numbers where TensorRT does not list that.
+    """Loads a ranker on one GPU, where `kv_bytes` are taken for KV of prefixes.
+
+    `on_unlisted_gpu` compares its numbers where TensorRT does not list the GPU.
 
     Raises:
         UnsupportedGpu: it does not, and nothing is there to compare.
         BundleError: the bundle has no plan for this machine; the message says what differs from those it has.
-        BackendError: there is no GPU or no TensorRT here, or a plan cannot be loaded.
+        BackendError: there is no GPU or no TensorRT here, it has less memory, or a plan cannot be loaded.
     """
     shares_file = bundle.graph("prefix").file == bundle.graph("score").file
     roles: list[Role] = ["prefix"] if shares_file else ["prefix", "score"]
-    memory, graphs = _load_graphs(bundle, roles, device, on_unlisted_gpu is not None)
+    memory, graphs = _load_graphs(bundle, roles, device, on_unlisted_gpu is not None, kv_bytes)
     first, last = graphs[0], graphs[-1]
     backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(first, last), memory)
     in_parts = BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
@@ -70,11 +76,13 @@ def _compared(
 
 
 def _load_graphs(
-    bundle: Bundle, roles: Sequence[Role], device: int, allow_unsupported_gpu: bool
+    bundle: Bundle, roles: Sequence[Role], device: int, allow_unsupported_gpu: bool, kv_bytes: int = 0
 ) -> tuple[CudaMemory, list[TensorRtGraph]]:
     with ExitStack() as opened:
         memory = CudaMemory(device)
         opened.callback(memory.close)
+        if kv_bytes:  # else each request would fail once a cache has grown to what there is
+            memory.reserve(kv_bytes)
         graphs = []
         for role in roles:
             graph = load_graph(

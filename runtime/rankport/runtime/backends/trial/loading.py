@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import PrefixBackend, TextBackend
+from rankport.runtime.backends.devices.scoring import reserved_bytes
 from rankport.runtime.backends.tensorrt import backends
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role
@@ -18,13 +19,14 @@ def load_prefix_plans(bundle: Bundle, config: EngineConfig, gpu: int, on_cpu: On
 
     Raises as `tensorrt_prefix_backend`, and BackendError where numbers on a GPU that may be tried are wrong.
     """
+    kv_bytes = reserved_bytes(config)
     if not config.allow_unsupported_gpu:
-        return backends.tensorrt_prefix_backend(bundle, device=gpu)
+        return backends.tensorrt_prefix_backend(bundle, device=gpu, kv_bytes=kv_bytes)
     with extras_named("allow_unsupported_gpu"):
         from rankport.runtime.backends.trial.unlisted import Unlisted
 
     check = Unlisted(bundle, on_cpu(), gpu).check_prefix_backend
-    return backends.tensorrt_prefix_backend(bundle, device=gpu, on_unlisted_gpu=check)
+    return backends.tensorrt_prefix_backend(bundle, device=gpu, kv_bytes=kv_bytes, on_unlisted_gpu=check)
 
 
 def load_text_plans(bundle: Bundle, role: Role, config: EngineConfig, gpu: int, on_cpu: OnCpu) -> TextBackend:

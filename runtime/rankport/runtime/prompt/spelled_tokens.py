@@ -32,15 +32,17 @@ class SpelledTokens:
             if len(token.content) > 1  # a sole character cannot be cut
         }
         self._names = tuple(spelled.values())
-        self._spelled = np.zeros(
-            2 + max(spelled, default=0), np.bool_
-        )  # the last stands for all tokens behind
+        # By token; the last one stands for all that follow.
+        self._spelled = np.zeros(2 + max(spelled, default=0), np.bool_)
         self._spelled[list(spelled)] = True
 
     def texts(self, runs: RaggedIds) -> list[int]:
         """Lists the texts whose tokens hold one of them."""
-        found = np.flatnonzero(self._spelled.take(runs.ids, mode="clip")) if self._names else _NONE
-        texts: list[int] = np.unique(np.searchsorted(runs.offsets, found, side="right") - 1).tolist()
+        spelled = self._spelled.take(runs.ids, mode="clip")
+        if not spelled.any():
+            return []
+        found = np.searchsorted(runs.offsets, np.flatnonzero(spelled), side="right") - 1
+        texts: list[int] = np.unique(found).tolist()
         return texts
 
     @cached_property
@@ -57,9 +59,6 @@ class SpelledTokens:
         before = self._inner.pre_tokenizer
         made.pre_tokenizer = pre_tokenizers.Sequence([cut] if before is None else [before, cut])
         return made
-
-
-_NONE = np.empty(0, np.int64)
 
 
 def _unknown(model: models.Model) -> set[int | None]:

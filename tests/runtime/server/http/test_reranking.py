@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rankport.protos.errors import Overloaded
 from support.servers.deterministic_models import value
 from support.servers.http import Answer, ask
 from support.servers.serving import HTTP, Serving, serving
@@ -203,6 +204,25 @@ def test_each_dialect_has_its_own_words_for_an_error(address: str) -> None:
     nim = ask(address, "/v1/ranking", {"model": "other", "query": {"text": "a"}, "passages": []})
     assert (nim.status, nim.json["message"], nim.json["object"]) == (404, message, "error")
     assert nim.headers["rankport-error"] == "NotFound"
+
+
+def test_a_refusal_before_the_body_is_read_has_the_words_of_all_dialects_of_its_path(address: str) -> None:
+    given = {"content-type": "text/plain"}
+    voyage_or_jina = ask(address, "/v1/rerank", {}, given).json
+    assert voyage_or_jina["detail"] == voyage_or_jina["error"]["message"]
+    tei_or_jina = ask(address, "/rerank", {}, given).json
+    assert (tei_or_jina["error_type"], tei_or_jina["error"]["code"]) == ("validation", 400)
+
+
+def test_a_path_of_rankers_and_encoders_is_open_while_one_of_them_has_room(
+    served: Serving, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Overloaded("full")
+
+    monkeypatch.setattr(served.encoder, "check_room", full)
+    assert ask(address, "/embed", {"inputs": "a"}).status == 429
+    assert ask(address, "/", {"query": "a", "texts": ["b"]}).status == 200
 
 
 def test_sglang_needs_labels_that_are_tokens(served: Serving, address: str) -> None:

@@ -4,18 +4,23 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from http.client import HTTPSConnection, RemoteDisconnected
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage
+from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.security.config import SecurityConfig
+from rankport.runtime.server.server import Server
 from support.certificates import CertificateFiles
+from support.servers.deterministic_models import DeterministicRanker
 from support.servers.http import ask
 from support.servers.serving import Serving, serving
 from support.servers.supervised import eventually
@@ -145,6 +150,34 @@ def established(port: int) -> bool:
     """Says whether a server has a connection at a port, as the kernel lists them."""
     lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
     return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
+
+
+class Writing(DeterministicRanker):
+    """Generator of a text that no buffer of a connection holds."""
+
+    capabilities = frozenset({"generates"})
+
+    def submit_generate(self, *given: object, on_part: Callable[[GeneratedPart], None], **_: object) -> Any:
+        parts = [GeneratedPart("x" * 2**20, token) for token in range(16)]
+        for part in parts:
+            on_part(part)
+        text = "".join(part.text for part in parts)
+        return resolved(GenerateResult(text, (*range(16),), "length", GenerateUsage(0, 1, 16, 0.0, 0.0, 0.0)))
+
+
+def test_a_connection_whose_events_nobody_reads_ends_with_them(caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"prompt": "a", "stream": True}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    config = ServerConfig(port=0, http_port=0, grace_s=5.0, stream_idle_s=0.1)
+    with Server({"writer": Writing()}, config) as server, socket.socket() as connection:
+        host, port = server.http_address.rsplit(":", 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.sendall(head + body)
+        eventually(lambda: "a client did not read its answer and is cut off" in caplog.text)
+        eventually(lambda: not established(int(port)))
+        assert server.counts.snapshot()[Outcome.DEADLINE] == 1
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_connection_whose_answer_nobody_reads_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """`Dialect`: one way of asking for work over HTTP, and the bodies of errors that more than one dialect has."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
@@ -17,11 +17,11 @@ class Dialect(Generic[FormT]):
     summary: str
     form: type[FormT]
     answer: Callable[[Call, FormT], Awaitable[Reply | None]]  # None: it is sent already, as the call's events
-    refusal: Callable[[RankportError], object]
+    refusal: Callable[[RankportError], Mapping[str, object]]
     does: Capability = "scores"  # of the models that answer it
 
 
-def openai_error(error: RankportError, status: int | None = None) -> object:
+def openai_error(error: RankportError, status: int | None = None) -> Mapping[str, object]:
     """Writes an error as OpenAI, vLLM and our own API do; `status` where it is not the error's own."""
     name, code = type(error).__name__, status or http_status(error)
     return {"error": {"message": str(error), "type": name, "param": None, "code": code}}

@@ -43,6 +43,7 @@ class Endpoint:
         self._core = core
         self._bodies = bodies
         self._choices = choices
+        self._dialects = list(dict.fromkeys(choice.dialect for choice in reversed(choices)))[::-1]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or refuses it as its dialect does."""
@@ -77,29 +78,32 @@ class Endpoint:
         self, scope: Scope, headers: Headers, seen: SeenCall, receive: Receive, events: EventStream
     ) -> Answer | None:
         """Makes the answer; None: it was sent as events."""
-        dialect = self._choices[-1].dialect
+        dialects = self._dialects  # that it may be of
         try:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
                 self._let_in(headers, seen)
                 _check_query(scope["query_string"])
                 call = Call.of(self._core, headers, events)
-                self._check_unread(dialect, call, headers)
+                self._check_unread(call, headers)
                 body = await self._bodies.read(headers, receive)
-                dialect = self._dialect_of(body)
+                dialects = [self._dialect_of(body)]
                 with self._core.admission.admitted(len(body)):
-                    return await self._worked_out(dialect, call, body, receive)
+                    return await self._worked_out(dialects[0], call, body, receive)
         except Exception as error:
             failure = told(error)
             self._core.observer.recent.failed(failure)
             if not events.begun:
-                return self._refusal(dialect, failure)
-            await _told_as_event(events, dialect.refusal(failure))
+                return self._refusal(dialects, failure)
+            await _told_as_event(events, dialects[0].refusal(failure))
             return None
 
-    def _check_unread(self, dialect: Dialect[Any], call: Call, headers: Headers) -> None:
+    def _check_unread(self, call: Call, headers: Headers) -> None:
         """Refuses what has no room before its body is read, of which the rest is thrown away as it comes."""
         length = headers.get("content-length", "")
-        self._core.check_unread(dialect.does, call.left_s, int(length) if length.isdecimal() else 0)
+        does = {choice.dialect.does for choice in self._choices}
+        self._core.check_unread(
+            does.pop() if len(does) == 1 else None, call.left_s, int(length) if length.isdecimal() else 0
+        )
 
     async def _worked_out(
         self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive
@@ -117,9 +121,13 @@ class Endpoint:
         *told_apart, last = self._choices
         return next((choice.dialect for choice in told_apart if has_field(body, choice.field)), last.dialect)
 
-    def _refusal(self, dialect: Dialect[Any], error: RankportError) -> Answer:
+    def _refusal(self, dialects: Sequence[Dialect[Any]], error: RankportError) -> Answer:
+        """Refuses a request in the words of all dialects that it may be of; where they differ, of the last one."""
         headers = {ERROR_METADATA_KEY: type(error).__name__, **self._retry_headers(error)}
-        return Answer.of_json(dialect.refusal(error), http_status(error), headers)
+        told: dict[str, object] = {}
+        for dialect in dialects:
+            told |= dialect.refusal(error)
+        return Answer.of_json(told, http_status(error), headers)
 
     def _retry_headers(self, error: RankportError) -> Mapping[str, str]:
         if isinstance(error, Unauthenticated):

@@ -1,5 +1,6 @@
 """Cohere's v2 API: `/v2/rerank`. Documents longer than the model takes are cut, as Cohere does, with a warning."""
 
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import uuid4
 
@@ -62,7 +63,7 @@ def _meta(scored: Scored) -> object:
     }
 
 
-def _refusal(error: RankportError) -> object:
+def _refusal(error: RankportError) -> Mapping[str, object]:
     return {"message": str(error)}
 
 

@@ -1,5 +1,6 @@
 """NVIDIA NIM's reranking: `/v1/ranking`. Scores are logits."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from rankport.protos.errors import RankportError, http_status
@@ -35,7 +36,7 @@ async def _rank(call: Call, form: NimRanking) -> Reply:
     return Reply(body, scored.headers(normalized=False))
 
 
-def _refusal(error: RankportError) -> object:
+def _refusal(error: RankportError) -> Mapping[str, object]:
     return {
         "object": "error",
         "message": str(error),

@@ -1,6 +1,6 @@
 """text-embeddings-inference: `/rerank`, `/predict`, `/embed`, `/`. Answers are bare lists: headers say the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -131,7 +131,7 @@ _ERROR_TYPES = {
 }
 
 
-def _refusal(error: RankportError) -> object:
+def _refusal(error: RankportError) -> Mapping[str, object]:
     kind = "validation" if isinstance(error, ValueError | LookupError) else "backend"
     return {"error": str(error), "error_type": _ERROR_TYPES.get(type(error), kind)}
 

@@ -3,6 +3,7 @@
 Long texts are cut, as Voyage does, unless `truncation` is false.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from rankport.protos.errors import RankportError
@@ -70,7 +71,7 @@ async def _embed(call: Call, form: VoyageEmbeddings) -> Reply:
     return embedded(encoded, in_base64=form.encoding_format == "base64")
 
 
-def _refusal(error: RankportError) -> object:
+def _refusal(error: RankportError) -> Mapping[str, object]:
     return {"detail": str(error)}
 
 

@@ -21,6 +21,7 @@ from support.published.jina_bert import (
     jina_bert_reranker,
     jina_bert_states,
 )
+from support.published.lfm2 import lfm2, lfm2_states
 from support.published.minicpm import minicpm, minicpm_logit
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
 from support.published.qwen3 import PROJECTION, pplx, qwen3_states, voyage
@@ -203,6 +204,23 @@ def test_qwen3_that_reads_both_ways_computes_what_was_published(
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model_type": "lfm2_bidirectional", "auto_map": ...},
+        {"prefix": "lfm2.", "architectures": ["Lfm2BidirectionalForMaskedLM"]},
+    ],
+    ids=["code of its own", "a later transformers", "below a head"],
+)
+def test_encoders_of_lfm2_see_both_ways(fields: dict[str, Any], tmp_path: Path) -> None:
+    folder = lfm2(tmp_path, **fields)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), lfm2_states(folder, IDS), atol=1e-5, rtol=0)
+    assert (type(source.model).__name__, source.ignored_code) == ("BidirectionalLfm2Model", ())
+    assert StatedModel.read(folder).reads_both_ways
+
+
+@pytest.mark.parametrize(
     ("fields", "last"),
     [({}, 2), ({"cutoff_layer": 1}, 1), ({"scale_emb": 2.0, "scale_depth": 0.7, "pad_token_id": 2}, 2)],
     ids=["the last layer", "another", "other scales"],
@@ -283,6 +301,9 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "minicpm: no scale": (minicpm, {"scale_depth": ...}, r"scale_depth is missing, for which BAAI/bge-rer"),
     "minicpm: frequencies": (minicpm, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, r"'rope_scaling' is"),
     "minicpm: more layers": (minicpm, {"num_hidden_layers": 3}, r"lacks tensor '"),
+    "lfm2: one way": (lfm2, {"is_causal": True}, r"'is_causal' is True, which LiquidAI/LFM2.5-Embedding-350M does not"),
+    "lfm2: biases": (lfm2, {"conv_bias": True}, r"'conv_bias' is True: of LiquidAI/LFM2.5-Embedding-350M only False"),
+    "lfm2: a class": (lfm2, {"architectures": ["Lfm2BidirectionalForTokenClassification"]}, r"under no name"),
     "voyage: one way": (voyage, {"use_bidirectional_attention": False}, r"'use_bidirectional_attention' is False: of "),
     "voyage: no word on it": (voyage, {"use_bidirectional_attention": ...}, r"use_bidirectional_attention is missing"),
     "voyage: another width": (voyage, {"num_labels": 32}, r"'linear.weight' has shape \[48, 32\], the config expects"),

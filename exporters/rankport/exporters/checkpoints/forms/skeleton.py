@@ -20,6 +20,7 @@ from rankport.exporters.checkpoints.bidirectional_llama import config as bidirec
 from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.exporters.checkpoints.published import (
     jina_bert_config,
+    lfm2_both_ways_config,
     minicpm_config,
     nomic_moe_config,
     qwen3_both_ways_config,
@@ -59,8 +60,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
         return _jina_bert_class(head)
     if config.model_type == minicpm_config.MODEL_TYPE:
         return _layerwise_minicpm_class(head)
-    if config.model_type == qwen3_both_ways_config.MODEL_TYPE:
-        return _projected_qwen3_class(head)
+    if config.model_type in (qwen3_both_ways_config.MODEL_TYPE, lfm2_both_ways_config.MODEL_TYPE):
+        return _both_ways_class(config.model_type, head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -113,13 +114,18 @@ def _layerwise_minicpm_class(head: Head) -> type:
     return known[head]
 
 
-def _projected_qwen3_class(head: Head) -> type:
-    """Gives the class of voyage-4-nano, a body. Raises CheckpointError for a head."""
-    from rankport.exporters.checkpoints.published import qwen3_both_ways_model
+def _both_ways_class(model_type: str, head: Head) -> type:
+    """Gives the class of voyage-4-nano or of LFM2.5's encoders, a body. Raises CheckpointError for a head."""
+    from rankport.exporters.checkpoints.published import lfm2_both_ways_model, qwen3_both_ways_model
 
+    known = {
+        qwen3_both_ways_config.MODEL_TYPE: ("voyage-4-nano", qwen3_both_ways_model.ProjectedQwen3Model),
+        lfm2_both_ways_config.MODEL_TYPE: ("LFM2.5's encoder", lfm2_both_ways_model.BidirectionalLfm2Model),
+    }
+    name, kind = known[model_type]
     if head != "none":
-        raise CheckpointError("config.json: voyage-4-nano is a body, and no head of it is known")
-    return qwen3_both_ways_model.ProjectedQwen3Model
+        raise CheckpointError(f"config.json: {name} is a body, and no head of it is known")
+    return kind
 
 
 def _jina_bert_class(head: Head) -> type:

@@ -2,7 +2,15 @@
 
 from collections.abc import Collection
 
-from rankport.exporters.checkpoints.published import gte, jina, jina_bert, minicpm, nomic, qwen3_both_ways
+from rankport.exporters.checkpoints.published import (
+    gte,
+    jina,
+    jina_bert,
+    lfm2_both_ways,
+    minicpm,
+    nomic,
+    qwen3_both_ways,
+)
 from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
 
 LAYOUTS: tuple[PublishedLayout, ...] = (
@@ -10,6 +18,7 @@ LAYOUTS: tuple[PublishedLayout, ...] = (
     jina.LAYOUT,
     nomic.LAYOUT,
     minicpm.LAYOUT,
+    lfm2_both_ways.LAYOUT,
     *jina_bert.LAYOUTS,
     *qwen3_both_ways.LAYOUTS,
 )

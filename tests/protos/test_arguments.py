@@ -16,6 +16,7 @@ from rankport.protos.arguments import (
     of_single_item,
 )
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.tagging import checked_stride
 
 
 @pytest.mark.parametrize("timeout_s", [None, math.inf, 1.1e8, 10**400, np.float32("inf")])
@@ -96,3 +97,8 @@ def test_a_choice_is_told_with_what_there_is() -> None:
             InvalidRequest, match=rf"^side is {re.escape(repr(wrong))}; give one of query, item$"
         ):
             check_choice("side", wrong, ("query", "item"))
+
+
+@pytest.mark.parametrize("stride", [0, 3, np.int64(3), np.uint8(3)])
+def test_a_stride_may_be_a_number_of_numpy(stride: Any) -> None:
+    assert checked_stride(stride) == int(stride)

@@ -113,8 +113,10 @@ class TagResult:
 
 def checked_stride(stride: object) -> int | None:
     """Takes a number of tokens that neighbouring windows share, or None. Raises `InvalidRequest` otherwise."""
-    if stride is None or (isinstance(stride, int) and not isinstance(stride, bool) and 0 <= stride < 2**31):
-        return stride
+    if stride is None:
+        return None
+    if isinstance(stride, int | np.integer) and not isinstance(stride, bool) and 0 <= stride < 2**31:
+        return int(stride)
     raise InvalidRequest(
         f"stride is {stride!r:.40}: it is how many tokens neighbouring windows share, 0 or more"
     )

@@ -1,5 +1,6 @@
 """Every value that fits the wire comes back as it went."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -214,6 +215,9 @@ def test_float64_and_big_endian_arrays_arrive_as_little_endian_singles() -> None
     for dtype in (">f4", "f8", ">f8"):
         request = wire.score_request("", "p", [np.array([[1.5]], dtype)], "error", "skip")
         assert request.items.embeddings.data == b"\x00\x00\xc0\x3f"
+    # Beyond them it is infinite, which a server refuses by its place; numpy's warning was what a caller saw.
+    request = wire.score_request("", "p", [np.array([[1e300, -1e300]])], "error", "skip")
+    assert np.frombuffer(request.items.embeddings.data, "<f4").tolist() == [math.inf, -math.inf]
 
 
 def test_unset_options_are_the_documented_defaults() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import ItemEncoder, MembershipReport, audit_membership
+from rankport.sdk.membership.samples import of_arrays
 
 Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
 FAST = {"resamples": 100, "null_rounds": 4, "repeats": 1}
@@ -121,6 +122,17 @@ def test_files_of_embeddings_are_read_as_arrays_are(tmp_path: Path, leaking: Mem
     np.savez(tmp_path / "d.npz", users=drawn(9, 1.0, 1)[0])
     with pytest.raises(InvalidRequest, match="has no array 'embeddings'"):
         audit_membership(None, tmp_path / "a.npz", tmp_path / "d.npz")
+
+
+def test_lists_are_read_as_arrays_are() -> None:
+    users, rows = drawn(3, 0.5, 1)
+    listed, given = of_arrays("members", users.tolist(), rows.tolist()), of_arrays("members", users, rows)
+    assert (listed.users, listed.owners.tolist()) == (given.users, given.owners.tolist())
+    np.testing.assert_array_equal(listed.rows, given.rows)
+    with pytest.raises(InvalidRequest, match="members: the user of embedding 1 is True: give text"):
+        of_arrays("members", ["a", True], [[1.0], [2.0]])
+    with pytest.raises(InvalidRequest, match="members: users or embeddings are no array: "):
+        of_arrays("members", ["a", "b"], [[1.0], [2.0, 3.0]])
 
 
 def test_values_that_are_no_numbers_are_refused() -> None:

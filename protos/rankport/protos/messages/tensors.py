@@ -24,13 +24,14 @@ _DTYPES: dict[int, np.dtype[np.floating]] = {
 
 
 def tensor_message(array: NDArray[np.floating], field: str) -> pb.Tensor:
-    """Writes the array as a tensor; float64 travels as float32.
+    """Writes the array as a tensor; wider floats travel as float32, of which what it cannot hold is infinite.
 
     Raises:
         InvalidRequest: a dtype the wire does not carry; the message starts with `field`.
     """
-    if array.dtype.kind == "f" and array.dtype.itemsize == 8:
-        array = array.astype(np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize >= 8:
+        with np.errstate(over="ignore"):  # the server refuses it by its place, as a model in process does
+            array = array.astype(np.float32)
     for code, dtype in _DTYPES.items():
         if array.dtype.kind == "f" and array.dtype.itemsize == dtype.itemsize:  # of either byte order
             data = array.astype(dtype, copy=False).tobytes()

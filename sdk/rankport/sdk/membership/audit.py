@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Side as TowerSide
@@ -33,7 +33,7 @@ from rankport.sdk.membership.samples import (
 )
 from rankport.sdk.offline import of_side
 
-Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
+Arrays = tuple[ArrayLike, ArrayLike]
 """Users [samples] and their embeddings [samples, dim]."""
 
 Tell = Callable[[str], None]

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from rankport.protos.arguments import number_array
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import array_reason
@@ -75,8 +77,12 @@ def read_embeddings(path: StrPath) -> Samples:
     return of_arrays(str(path), arrays["users"], arrays["embeddings"])
 
 
-def of_arrays(source: str, users: NDArray[np.generic], rows: NDArray[np.generic]) -> Samples:
+def of_arrays(source: str, given_users: ArrayLike, given_rows: ArrayLike) -> Samples:
     """Checks users [samples] and their embeddings [samples, dim]. Raises `InvalidRequest` for what does not fit."""
+    try:
+        users, rows = _array_of(given_users), _array_of(given_rows)
+    except ValueError as error:
+        raise InvalidRequest(f"{source}: users or embeddings are no array: {error}") from error
     if rows.ndim != 2 or users.ndim != 1 or len(rows) != len(users):
         raise InvalidRequest(
             f"{source}: users {list(users.shape)} and embeddings {list(rows.shape)} do not fit: "
@@ -97,6 +103,14 @@ def of_arrays(source: str, users: NDArray[np.generic], rows: NDArray[np.generic]
                 f"{source}: the user of embedding {place} is {user!r}: give text that is not blank, or a whole number"
             )
     return of_users(source, [str(user) for user in users.tolist()], None, values)
+
+
+def _array_of(given: ArrayLike) -> NDArray[Any]:
+    """Makes an array. A list of texts among others stays one of objects: numpy makes text of them all."""
+    array = number_array(given)
+    if array.dtype.kind == "U" and isinstance(given, list | tuple) and set(map(type, given)) != {str}:
+        return np.array(given, object)
+    return array
 
 
 def of_users(

@@ -83,6 +83,7 @@ class ItemsFile:
     reader: RowReader
     template: TextTemplate | None = None
     deleted_column: str | None = None
+    lacks: frozenset[str] = frozenset()  # columns that none of its rows has, where it may
 
     @classmethod
     def open(
@@ -96,10 +97,13 @@ class ItemsFile:
         deleted_column: str | None = None,
         file_format: str | None = None,
         max_row_length: int = FileColumns().max_row_length,
+        of_several: bool = False,
     ) -> "ItemsFile":
         """Checks the file and its columns. Its name tells the format, unless `file_format` does.
 
-        A row of CSV or JSONL over `max_row_length` (characters, or bytes of JSONL) is a bad row.
+        A row of CSV or JSONL over `max_row_length` (characters, or bytes of JSONL) is a bad row. One of several files
+        may lack columns of texts if it is JSONL, which leaves out what is empty: whether others have them, look at its
+        `lacks`.
 
         Raises:
             NotFound: no such file.
@@ -121,8 +125,10 @@ class ItemsFile:
             columns, types = reader.columns((id_column, *others)), reader.types()
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
-        check_columns(file, columns, types, id_column, others)
-        return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
+        may_lack = of_several and isinstance(reader, JsonlReader)
+        lacks = frozenset(others).difference(columns) if may_lack else frozenset()
+        check_columns(file, columns, types, id_column, [name for name in others if name not in lacks])
+        return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column, lacks)
 
     def rows(self, span: Span = WHOLE, stamp: Stamp | None = None) -> Iterator[ItemRow | BadRow]:
         """Yields the rows, or those of a span, in order.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.folder_files import NO_FILE, files_below, format_of, item_files, lies_beside
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
@@ -116,10 +117,14 @@ class ItemSources:
     def check(self, *, remote: bool = True) -> None:
         """Opens all files that are here and, if `remote`, the first of those behind URLs; raises as `open`."""
         behind = [name for name in self.names if is_url(name)]
+        lacks: list[frozenset[str]] = []
         for name in self.names:
             if name not in behind[int(remote) :]:
-                with self._file(name):
-                    pass
+                with self._file(name) as file:
+                    lacks.append(file.lacks)
+        if lacks and (nowhere := frozenset.intersection(*lacks)):
+            others = f"nor has another of {counted(len(lacks), 'file')} that {be(len(lacks))} looked at"
+            raise InvalidRequest(f"{self.names[0]} has no column {min(nowhere)!r}, {others}")
 
     def rows(self) -> "SourceRows":
         """Gives the rows of all files in order. They raise as `ItemsFile.rows`, and `NotFound` for a file that went."""
@@ -151,7 +156,7 @@ class ItemSources:
             raise InvalidRequest(
                 f"{name}: a dataset is made of files in folders, which every node sees: copy it there first"
             )
-        return tuple(ItemsFile.open(name, **_own(self.columns)) for name in self.names)
+        return tuple(ItemsFile.open(name, **self._own) for name in self.names)
 
     def _all_rows(self) -> Iterator[ItemRow | BadRow]:
         for name in self.names:
@@ -159,20 +164,20 @@ class ItemSources:
                 told = name if len(self.names) > 1 else ""
                 yield from (replace(row, file=told) if told else row for row in file.rows())
 
+    @property
+    def _own(self) -> dict[str, Any]:
+        """Gives what a single file is opened with."""
+        given = asdict(self.columns)
+        given.pop("shard")
+        return {**given, "of_several": len(self.names) > 1}
+
     @contextmanager
     def _file(self, name: str) -> Iterator[ItemsFile]:
         if not is_url(name):
-            yield ItemsFile.open(name, **_own(self.columns))
+            yield ItemsFile.open(name, **self._own)
             return
         with copied(name) as copy:
-            yield ItemsFile.open(copy, **_own(self.columns))
-
-
-def _own(columns: FileColumns) -> dict[str, Any]:
-    """Gives what a single file is opened with."""
-    given = asdict(columns)
-    given.pop("shard")
-    return given
+            yield ItemsFile.open(copy, **self._own)
 
 
 def _files_of(source: str, file_format: FileFormat | None) -> list[str]:

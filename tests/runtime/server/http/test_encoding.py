@@ -170,7 +170,8 @@ def test_tei_predicts_labels_of_texts_and_pairs(
     classifying: tuple[Classifying, str], inputs: Any, texts: Any, raw: bool
 ) -> None:
     model, address = classifying
-    reply = ask(address, "/predict", {"inputs": inputs, "raw_scores": raw}).json
+    answer = ask(address, "/predict", {"inputs": inputs, "raw_scores": raw})
+    reply = answer.json
     best, less = (2.0, -1.0) if raw else (0.5, 0.25)
     row = [
         {"score": best, "label": "yes"},
@@ -179,6 +180,8 @@ def test_tei_predicts_labels_of_texts_and_pairs(
     ]
     assert reply == (row if isinstance(inputs[0], str) else [row] * len(texts))
     assert model.texts == texts
+    headers = {name: answer.headers[f"x-rankport-{name}"] for name in ("model", "version", "prompt-tokens")}
+    assert headers == {"model": "classifier", "version": "1", "prompt-tokens": "1"}
 
 
 @pytest.mark.parametrize(

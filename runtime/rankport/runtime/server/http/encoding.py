@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.kinds.kind import CountingModel, EncodingModel
 from rankport.runtime.server.http.call import Call, Reply
-from rankport.runtime.server.http.scoring import header_value
+from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.models import Served
 
 Inputs = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
@@ -33,12 +33,7 @@ class Encoded:
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers that say which model answered."""
-        said = {
-            "model": self.model.name,
-            "version": self.model.version,
-            "fingerprint": self.model.fingerprint,
-        }
-        return {f"x-rankport-{name}": header_value(value) for name, value in said.items()}
+        return own_headers(self.model)
 
 
 async def encode_texts(

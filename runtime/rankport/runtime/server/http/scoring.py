@@ -36,17 +36,14 @@ class Scored:
 
     def headers(self, normalized: bool | None = None) -> Mapping[str, str]:
         """Makes headers that say of any answer what its scores are, and what was read and cut for them."""
-        said = {
-            "model": self.model.name,
-            "version": self.model.version,
-            "fingerprint": self.result.fingerprint,
-            "score-kind": kind_as(self.result, normalized),
-            "read-out": self.result.read_out,
-            "prompt-tokens": str(self.prompt_tokens),
-            "truncated-items": str(len(self.truncated)),
+        return own_headers(
+            self.model,
+            score_kind=kind_as(self.result, normalized),
+            read_out=self.result.read_out,
+            prompt_tokens=str(self.prompt_tokens),
+            truncated_items=str(len(self.truncated)),
             **({} if self.result.depth is None else {"depth": str(self.result.depth)}),
-        }
-        return {f"x-rankport-{name}": header_value(value) for name, value in said.items()}
+        )
 
     @property
     def truncated(self) -> list[int]:
@@ -114,9 +111,12 @@ def check_fields(model: ModelDescription) -> None:
         )
 
 
-def header_value(text: str) -> str:
-    """Writes a text as a header takes it: percent-encoded where it is not plain."""
-    return quote(text, safe=" ,:+/()")
+def own_headers(model: ModelDescription, **said: str) -> Mapping[str, str]:
+    """Makes headers that say which model answered, and what else is `said`, percent-encoded where it is not plain."""
+    told = {"model": model.name, "version": model.version, "fingerprint": model.fingerprint, **said}
+    return {
+        f"x-rankport-{name.replace('_', '-')}": quote(value, safe=" ,:+/()") for name, value in told.items()
+    }
 
 
 def probabilities(result: ScoreResult) -> NDArray[np.floating]:

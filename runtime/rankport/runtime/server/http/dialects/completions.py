@@ -28,7 +28,7 @@ from rankport.runtime.server.http.forms import (
     prompt_value,
     refuse,
 )
-from rankport.runtime.server.http.scoring import header_value
+from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.http.vllm_options import cuts
 from rankport.runtime.server.submitter import Parts
 
@@ -125,9 +125,7 @@ class _Answer:
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers that say which model answers."""
-        names = ("name", "version", "fingerprint")
-        said = {name: header_value(getattr(self.model, name)) for name in names}
-        return {f"x-rankport-{'model' if name == 'name' else name}": value for name, value in said.items()}
+        return own_headers(self.model)
 
     def body(self, choices: Sequence[object], **usage: object) -> Mapping[str, object]:
         """Writes a body, or an event."""

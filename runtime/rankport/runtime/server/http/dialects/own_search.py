@@ -8,7 +8,7 @@ from rankport.protos.types import Truncation
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import Form, PromptObject, prompt_tokens, prompt_value
-from rankport.runtime.server.http.scoring import header_value
+from rankport.runtime.server.http.scoring import own_headers
 
 
 class OwnSearch(Form):
@@ -42,8 +42,7 @@ async def _search(call: Call, form: OwnSearch) -> Reply:
         "token_ids": found.token_ids.tolist(),
         "usage": usage,
     }
-    said = {"model": model.name, "version": model.version, "fingerprint": model.fingerprint}
-    return Reply(body, {f"x-rankport-{name}": header_value(value) for name, value in said.items()})
+    return Reply(body, own_headers(model))
 
 
 SEARCH = Dialect(

@@ -20,7 +20,13 @@ from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.encoding import encode_texts
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, TopN, refuse
-from rankport.runtime.server.http.scoring import all_scored, best_first, score_texts, scores_as
+from rankport.runtime.server.http.scoring import (
+    all_scored,
+    best_first,
+    own_headers,
+    score_texts,
+    scores_as,
+)
 
 
 class TeiOptions(Form):
@@ -92,7 +98,11 @@ async def _predict(call: Call, form: TeiPredict) -> Reply:
         [{"score": float(row[column]), "label": result.labels[column]} for column in best_first(row, None)]
         for row in values
     ]
-    return Reply(answers[0] if single else answers)
+    usage = result.usage
+    read = usage.prefix_tokens_cached + usage.prefix_tokens_computed + usage.item_tokens
+    cut = sum(status is ItemStatus.TRUNCATED for status in result.status)
+    headers = own_headers(served.description, prompt_tokens=str(read), truncated_items=str(cut))
+    return Reply(answers[0] if single else answers, headers)
 
 
 def _inputs(inputs: "str | list[str] | list[list[str]]") -> tuple[list[str | tuple[str, str]], bool]:

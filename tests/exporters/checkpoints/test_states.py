@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import EmbeddingGemma2TextModel
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.checkpoints.states import states_width
+from rankport.exporters.checkpoints.states import first_state_sees_all, states_width
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.runtime.bundle.bundle import Bundle
@@ -64,3 +64,4 @@ class Boxes(nn.Module):
 
 def test_a_body_that_does_not_run_on_a_token_alone_has_the_width_of_its_config() -> None:
     assert states_width(Boxes(), 7) == 7
+    assert first_state_sees_all(Boxes())

@@ -1,7 +1,10 @@
-"""Width of the states that a body answers, read off a run."""
+"""What a run of a body shows of its states: their width, and whether a text's first one sees the others."""
 
 import torch
 from torch import nn
+
+_ROUNDING = 1e-6
+"""Share of a state's largest value by which sums in another order may move it."""
 
 
 def states_width(model: nn.Module, stated: int) -> int:
@@ -16,3 +19,18 @@ def states_width(model: nn.Module, stated: int) -> int:
     except Exception:  # the model's code raises whatever it likes
         return stated
     return int(states.shape[-1])
+
+
+def first_state_sees_all(model: nn.Module) -> bool:
+    """Tells whether the state of a text's first token depends on those behind it, by a run on two texts.
+
+    True too of a body that does not run on token ids alone.
+    """
+    ids = torch.tensor([[1, 2, 3, 4], [1, 4, 2, 2]])
+    try:
+        with torch.no_grad():
+            states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+    except Exception:  # the model's code raises whatever it likes
+        return True
+    moved = (states[0] - states[1]).abs().max()
+    return bool(moved > _ROUNDING * states.abs().max())

@@ -47,3 +47,14 @@ def test_a_pooling_of_another_width_is_refused(name: str, tmp_path: Path) -> Non
 def test_an_unknown_pooling_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InvalidRequest, match="--pooling is 'sum': use one of last-k, cls, mean, max"):
         ItemEncoderOptions(pooling="sum")  # type: ignore[arg-type]
+
+
+def test_the_first_token_of_a_decoder_is_no_embedding_of_a_text(tmp_path: Path) -> None:
+    """LFM2.5-Embedding is published so: without its code, which reads both ways, all texts had one embedding."""
+    folder = checkpoints.body(tmp_path, "qwen3")
+    with pytest.raises(CheckpointError, match=r"Qwen3Model reads from left to right, .*is_causal false"):
+        output_form(load_checkpoint(folder, head="none"), ItemEncoderOptions(pooling="cls"))
+    assert output_form(load_checkpoint(folder, head="none"), ItemEncoderOptions(pooling="mean")).tokens == 1
+    sentence_folders.change(folder, "config.json", is_causal=False)
+    both_ways = output_form(load_checkpoint(folder, head="none"), ItemEncoderOptions(pooling="cls"))
+    assert both_ways.poolings == ("cls",)

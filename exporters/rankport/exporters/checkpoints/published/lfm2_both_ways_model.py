@@ -10,7 +10,7 @@ from transformers.models.lfm2.modeling_lfm2 import Lfm2ShortConv
 from rankport.exporters.checkpoints.published.lfm2_both_ways_config import BidirectionalLfm2Config
 
 
-class CentredConvolution(Lfm2ShortConv):  # type: ignore[no-untyped-call]
+class CentredConvolution(Lfm2ShortConv):
     """LFM2's gated short convolution, its kernel centred on a token; padding is zero before it, as a text's end is."""
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:

@@ -1,14 +1,16 @@
 """The embedding tokens that an item encoder makes."""
 
+from collections.abc import Sequence
+
 from rankport.exporters.checkpoints.bidirectional_llama.config import pooling_of
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.onnx_model import EMBEDDING
 from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
-from rankport.exporters.checkpoints.states import states_width
+from rankport.exporters.checkpoints.states import first_state_sees_all, states_width
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.own_embedding import own_form
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding, Pooling
 
 
@@ -38,6 +40,7 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         raise InvalidRequest(
             f"--tokens {options.tokens}: the pooling leaves the prompt out, and makes one token"
         )
+    _require_seen(source, chosen)
     layers = () if folder is None else folder.dense
     states = states_width(source.model, source.hidden_size)
     if folder is not None:
@@ -55,6 +58,16 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         dense=[layer for _, layer in layers],
         cut_from=width if cut is not None and cut < width else None,
     )
+
+
+def _require_seen(source: Checkpoint, poolings: Sequence[Pooling]) -> None:
+    """Raises CheckpointError for embeddings at the first token of a model in which that token sees no other."""
+    if "cls" in poolings and not first_state_sees_all(source.model):
+        raise CheckpointError(
+            f"{source.architecture} reads from left to right, and pooling cls takes its state at a text's first token, "
+            "which sees no other: texts that begin alike would have one embedding. Say is_causal false in config.json "
+            "if the model was trained to read both ways, else another --pooling"
+        )
 
 
 def _normalizes(folder: EncoderFolder | None, own: tuple[Pooling, bool] | None) -> bool:

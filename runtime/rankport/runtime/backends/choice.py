@@ -229,10 +229,10 @@ def _cuda_backends(_: Bundle) -> _Backends:
 
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda.cuda_prefix_backend(bundle, config, device=gpu),
-        text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
+        text=lambda bundle, role, config, gpu: cuda.cuda_text_backend(bundle, role, config, device=gpu),
         sets=lambda bundle, stored, config, gpu: cuda.cuda_set_backend(bundle, stored, config, device=gpu),
         decode=lambda bundle, config, gpu: cuda.cuda_decode_backend(bundle, config, device=gpu),
-        marked=lambda bundle, role, _, gpu: cuda.cuda_marked_backend(bundle, role, device=gpu),
+        marked=lambda bundle, role, config, gpu: cuda.cuda_marked_backend(bundle, role, config, device=gpu),
     )
 
 

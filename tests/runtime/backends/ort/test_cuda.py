@@ -11,9 +11,13 @@ import onnxruntime
 import pytest
 from onnxruntime import RunOptions
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.ort import cuda, session
 from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.backends.ort.cuda import find_libraries
+from rankport.runtime.backends.trial.sample import open_sample
+from rankport.runtime.config import engine_config
+from support.gpu.host_device import HostMemory
 
 
 class PlayedSession:
@@ -81,6 +85,30 @@ def test_a_pass_is_not_recorded_while_another_thread_records() -> None:
 def test_what_fails_without_a_recording_too_fails() -> None:
     with pytest.raises(BackendError, match="CUDA failure 901"):
         run(PlayedSession("7", "-1"), 7)
+
+
+@pytest.mark.parametrize(("threads", "given"), [(3, 3), (0, 2)])
+def test_a_session_has_the_threads_that_were_asked_for(
+    threads: int, given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def open_session(path: object, options: onnxruntime.SessionOptions, **_: object) -> None:
+        asked.append(options.intra_op_num_threads)
+        raise RuntimeError("no device")
+
+    class Memory(HostMemory):
+        device = 0
+
+    monkeypatch.setattr(cuda, "require_provider", lambda: None)
+    monkeypatch.setattr(cuda, "CudaMemory", lambda device: Memory())
+    monkeypatch.setattr(session, "quota_cores", lambda: 2)
+    monkeypatch.setattr(session, "count_cores", lambda: 64)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    sample = open_sample().for_target("onnx-cuda")
+    with pytest.raises(BundleError, match="no device"):
+        cuda.cuda_text_backend(sample, "score", engine_config("cuda", threads=threads))
+    assert asked == [given]
 
 
 def test_what_onnx_runtime_prints_of_libraries_is_told_and_stands_among_no_answers(

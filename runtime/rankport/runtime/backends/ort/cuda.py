@@ -29,6 +29,7 @@ from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
 from rankport.runtime.backends.ort.bound_graph import UNDISTURBED, BoundGraph
 from rankport.runtime.backends.ort.cuda_errors import lacks_memory, reason_of
+from rankport.runtime.backends.ort.session import threads_of_a_pass
 from rankport.runtime.backends.set_contract import StoredRows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
@@ -49,9 +50,9 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
     bundle = bundle.for_onnxruntime(onnxruntime.__version__)
     with _on_gpu(device) as memory:
         memory.reserve(reserved_bytes(config))
-        prefix = _load(bundle, "prefix", memory)
+        prefix = _load(bundle, "prefix", memory, config)
         one = bundle.graph("score").file == bundle.graph("prefix").file
-        score = prefix if one else _load(bundle, "score", memory)
+        score = prefix if one else _load(bundle, "score", memory, config)
         table = token_table(bundle.manifest, config, memory)
         backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
         backend.hold(
@@ -87,16 +88,20 @@ def _run_largest(backend: DevicePrefixBackend, manifest: Manifest, config: Engin
         backend.score(PrefixBatch(((),), items, np.zeros(count, np.int64)))
 
 
-def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceTextBackend:
+def cuda_text_backend(
+    bundle: Bundle, role: Role, config: EngineConfig, *, device: int = 0
+) -> DeviceTextBackend:
     """Loads a graph of texts on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        return DeviceTextBackend(bundle, role, _load(bundle, role, memory), memory)
+        return DeviceTextBackend(bundle, role, _load(bundle, role, memory, config), memory)
 
 
-def cuda_marked_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceMarkedBackend:
+def cuda_marked_backend(
+    bundle: Bundle, role: Role, config: EngineConfig, *, device: int = 0
+) -> DeviceMarkedBackend:
     """Loads a graph of texts that are read at markers on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        return DeviceMarkedBackend(bundle, role, _load(bundle, role, memory), memory)
+        return DeviceMarkedBackend(bundle, role, _load(bundle, role, memory, config), memory)
 
 
 def cuda_set_backend(
@@ -105,7 +110,7 @@ def cuda_set_backend(
     """Loads a ranker of sets on one GPU, beside rows of its tables. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
         memory.reserve(config.prefix_cache_bytes)
-        graphs = {graph.role: _load(bundle, graph.role, memory) for graph in bundle.manifest.graphs}
+        graphs = {graph.role: _load(bundle, graph.role, memory, config) for graph in bundle.manifest.graphs}
         resident = device_rows(bundle.manifest, memory, stored, config.device_rows_bytes)
         return DeviceSetBackend(bundle.manifest, graphs, memory, resident)
 
@@ -114,7 +119,7 @@ def cuda_decode_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
     """Loads a generator on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
         memory.reserve(config.prefix_cache_bytes)
-        return DeviceDecodeBackend(bundle.manifest, _load(bundle, "decode", memory), memory)
+        return DeviceDecodeBackend(bundle.manifest, _load(bundle, "decode", memory, config), memory)
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def require_provider() -> None:
         raise BackendError(f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: {CUDA_INSTALL}")
 
 
-def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
+def _load(bundle: Bundle, role: Role, memory: CudaMemory, config: EngineConfig) -> BoundGraph:
     graph = bundle.graph(role)
     if graph.fp8_products:
         require_fp8(graph, list_gpus(), memory.device)
@@ -156,6 +161,8 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
     for records in (False,) if graph.fp8_products else (True, False):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Each session has its own for what is left to the processor, which is next to nothing.
+        options.intra_op_num_threads = threads_of_a_pass(config)
         # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
         options.enable_mem_pattern = False
         # Q/DQ stays enabled: without it low-bit constants would be dequantized once, and stay so in memory.

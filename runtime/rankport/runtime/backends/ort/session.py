@@ -146,7 +146,7 @@ def _needs_packing(bundle: Bundle) -> bool:
     )
 
 
-def _threads_of_a_pass(config: EngineConfig) -> int:
+def threads_of_a_pass(config: EngineConfig) -> int:
     """Counts the threads that ONNX Runtime gives a pass, its caller's included; 0: all.
 
     Passes beside each other have a caller each, and the other threads in common.
@@ -161,7 +161,7 @@ def _threads_of_a_pass(config: EngineConfig) -> int:
 def _thread_options(config: EngineConfig) -> onnxruntime.SessionOptions:
     """Makes options of a session that has the threads of one pass."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads_of_a_pass(config)
+    options.intra_op_num_threads = threads_of_a_pass(config)
     options.inter_op_num_threads = 1
     # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -1,6 +1,7 @@
 """Spans of calls: within the client's trace, with a child for each phase."""
 
 import asyncio
+import sys
 from concurrent.futures import Future
 
 import pytest
@@ -16,7 +17,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.observing.call import WorkingFor
 from rankport.runtime.server.observing.config import ObservingConfig
-from rankport.runtime.server.observing.exporting import traces_exported
+from rankport.runtime.server.observing.exporting import check_traces, traces_exported
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.tracing import Tracing
 from rankport.runtime.server.submitter import Submitter
@@ -115,6 +116,34 @@ def test_without_a_provider_nothing_is_made() -> None:
 def test_spans_go_nowhere_unless_the_environment_says_where() -> None:
     with traces_exported({}) as exported:
         assert not exported
-    message = "OTEL_TRACES_EXPORTER is 'zipkin': give otlp, console or none"
-    with pytest.raises(InvalidRequest, match=message), traces_exported({"OTEL_TRACES_EXPORTER": "zipkin"}):
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER is 'zipkin': give otlp, console or none"),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL is 'http/json': give grpc or http/protobuf",
+        ),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318",
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            },
+            "_PROTOCOL is 'http/protobuf': pip install opentelemetry-exporter-otlp-proto-http, or give grpc",
+        ),
+    ],
+)
+def test_what_the_environment_asks_for_in_vain_is_refused_by_name(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    for use in (check_traces, enter_exported):
+        with pytest.raises(InvalidRequest, match=message):
+            use(environment)
+
+
+def enter_exported(environment: dict[str, str]) -> None:
+    with traces_exported(environment):
         pass

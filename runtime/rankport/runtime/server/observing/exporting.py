@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest
@@ -11,6 +12,8 @@ from rankport.protos.extras import extras_named
 
 _FAREWELL_S = 2.0
 _EXPORTER = "OTEL_TRACES_EXPORTER"
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_MODULES = {"grpc": "grpc", "http/protobuf": "http"}  # of opentelemetry.exporter.otlp.proto
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -30,7 +33,7 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
         yield False
         return
     with extras_named(f"{_EXPORTER} {wanted}"):
-        provider = _provider(wanted)
+        provider = _provider(wanted, environment)
     try:
         yield True
     finally:
@@ -47,8 +50,10 @@ def check_traces(environment: Mapping[str, str] = os.environ) -> None:
     """Raises as `traces_exported`, and exports nothing."""
     if (wanted := _wanted(environment)) != "none":
         with extras_named(f"{_EXPORTER} {wanted}"):
-            import opentelemetry.exporter.otlp.proto.grpc.trace_exporter
             import opentelemetry.sdk.trace.export  # noqa: F401
+
+            if wanted == "otlp":
+                _otlp_class(environment)
 
 
 def _shut_down(provider: Any) -> None:
@@ -66,7 +71,7 @@ def _wanted(environment: Mapping[str, str]) -> str:
     return wanted
 
 
-def _provider(exporter: str) -> Any:
+def _provider(exporter: str, environment: Mapping[str, str]) -> Any:
     """Sets a provider, and returns it; None where the process has one."""
     from opentelemetry import trace
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -80,13 +85,24 @@ def _provider(exporter: str) -> Any:
         named = named.merge(Resource({SERVICE_NAME: "rankport"}))
     provider = TracerProvider(resource=named, shutdown_on_exit=False)
     provider.add_span_processor(
-        BatchSpanProcessor(ConsoleSpanExporter() if exporter == "console" else _otlp())
+        BatchSpanProcessor(ConsoleSpanExporter() if exporter == "console" else _otlp_class(environment)())
     )
     trace.set_tracer_provider(provider)
     return provider
 
 
-def _otlp() -> Any:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    return OTLPSpanExporter()
+def _otlp_class(environment: Mapping[str, str]) -> Any:
+    """Finds the exporter of the protocol that the environment asks for; gRPC unless it says another."""
+    name = next((name for name in _PROTOCOLS if environment.get(name)), "")
+    protocol = environment[name] if name else "grpc"
+    if protocol not in _MODULES:
+        raise InvalidRequest(f"{name} is {protocol!r:.60}: give {' or '.join(_MODULES)}")
+    try:
+        module = import_module(f"opentelemetry.exporter.otlp.proto.{_MODULES[protocol]}.trace_exporter")
+    except ModuleNotFoundError:
+        if protocol == "grpc":
+            raise
+        raise InvalidRequest(
+            f"{name} is {protocol!r}: pip install opentelemetry-exporter-otlp-proto-http, or give grpc"
+        ) from None
+    return module.OTLPSpanExporter

@@ -93,8 +93,9 @@ def test_a_folder_that_cannot_be_read_is_told(
 
     monkeypatch.setattr(os, "scandir", scandir)  # root reads all
     if told:
-        with pytest.raises(InvalidRequest, match=f"{name} cannot be read: Permission denied"):
-            rows(tmp_path)
+        for source in (tmp_path, tmp_path / "**" / "*.csv"):
+            with pytest.raises(InvalidRequest, match=f"{name} cannot be read: Permission denied"):
+                rows(source)
     else:
         assert ids(rows(tmp_path)) == ["1"]
 

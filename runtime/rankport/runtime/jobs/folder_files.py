@@ -84,6 +84,16 @@ def files_below(folder: str) -> Iterator[str]:
         yield from ((below / file).as_posix() for file in files)
 
 
+def check_readable(pattern: str) -> None:
+    """Raises as `files_below` for a pattern that goes through all folders (`**`): `glob` passes unreadable ones over."""
+    parts = pattern.split("/")
+    first = next(at for at, part in enumerate(parts) if has_magic(part))
+    folder = "/".join(parts[:first]) or ("/" if first else ".")
+    if parts[first] == "**" and os.path.isdir(folder):
+        for _ in files_below(folder):
+            pass
+
+
 def _dataset(parts: list[str]) -> list[str]:
     """Cuts the path of a file to that of the Lance dataset that it lies in."""
     end = next((at for at, part in enumerate(parts[:-1], 1) if format_of(part) == "lance"), len(parts))

@@ -22,7 +22,14 @@ from typing import Any
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import NO_FILE, files_below, format_of, item_files, lies_beside
+from rankport.runtime.jobs.folder_files import (
+    NO_FILE,
+    check_readable,
+    files_below,
+    format_of,
+    item_files,
+    lies_beside,
+)
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
 
@@ -187,6 +194,7 @@ def _files_of(source: str, file_format: FileFormat | None) -> list[str]:
     if _is_folder(source):
         found = _files_in(source, file_format)
     elif has_magic(source) and not Path(source).exists():
+        check_readable(source)
         names = (name for name in sorted(glob(source, recursive=True)) if not lies_beside(source, name))
         found = [
             file for name in names for file in (_files_in(name, file_format) if _is_folder(name) else [name])

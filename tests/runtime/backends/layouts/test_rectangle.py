@@ -136,23 +136,33 @@ def test_embeddings_keep_their_order() -> None:
         max_size=4,
     ),
     st.integers(0, 5),
+    st.sampled_from(["masks", "lengths", "items", "apart"]),
 )
-def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], more: int) -> None:
+def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], more: int, form: str) -> None:
     token = iter(range(1, 10_000))
     items = [(past, [[next(token) for _ in range(length)] for length in lengths]) for past, lengths in sizes]
-    layout = laid_out(batch(*items))
+    layout = rectangle(
+        replace(batch(*items), apart=form == "apart"),
+        EmbeddingsForm(2),
+        by_length=form == "lengths",
+        by_item=form == "items",
+    )
     least = layout.sizes
+    if form in ("lengths", "apart"):
+        assert least.rows == max(len(lengths) for _, lengths in sizes)
     assert least.row_tokens <= max(ROW_TOKENS, max(max(lengths) for _, lengths in sizes))
     shape = with_tokens(
         replace(
             least,
             prefixes=least.prefixes + more,
             rows=least.rows + more,
-            row_tokens=least.row_tokens + more,
+            row_tokens=least.row_tokens + (0 if form == "items" else more),
             past=least.past + more,
             items_total=least.items_total + more,
         )
     )
+    if form == "items" and more % 2:
+        shape = layout.rounded_sizes()
     inputs = arrays(layout, shape)
     ids, positions = inputs["input_ids"].reshape(-1), inputs["position_ids"].reshape(-1)
     own, last = inputs["own_mask"] == 0, iter(inputs["last_tokens"])
@@ -165,6 +175,11 @@ def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], m
             assert positions[start : end + 1].tolist() == list(range(past, past + len(run)))
             assert start // (shape.rows * shape.row_tokens) == row
             place = start % shape.row_tokens
+            if form == "lengths":
+                assert inputs["row_lengths"].reshape(-1)[start // shape.row_tokens] == len(run)
+            if form == "items":
+                places = inputs["item_places"].reshape(-1)[start : end + 1]
+                assert places.tolist() == list(range(len(run)))
             for offset in range(len(run)):
                 seen = np.flatnonzero(own[place + offset])
                 assert seen.tolist() == list(range(place, place + offset + 1))

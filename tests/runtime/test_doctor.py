@@ -165,6 +165,13 @@ def test_a_machine_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert gpus.no_gpu_reason() == "no NVIDIA GPU here"
 
 
+def test_a_gpu_that_cuda_has_no_kernels_for_is_told() -> None:
+    volta = Gpu("Tesla V100", "sm70", 16 * 2**30)
+    told = "CUDA 13 runs on sm75 and later; here is sm70"
+    assert verdicts(diagnosed(here=(volta,), cuda=True))["onnx-cuda"] == ("", told)
+    assert verdicts(diagnosed(here=(volta, RTX_4090), cuda=True))["onnx-cuda"] == ("", "")
+
+
 def test_a_library_of_cuda_that_is_not_there_is_told() -> None:
     told = "Failed to load libcurand.so.10: no such file"
     lacks = {"cuda": True, "libraries": f"{told}\nPlease follow https://onnxruntime.ai"}

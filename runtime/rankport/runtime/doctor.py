@@ -24,6 +24,7 @@ from rankport.runtime.backends.tensorrt.module import PACKAGES as TENSORRT_PACKA
 
 _TIMEOUT_S = 60
 _CUDA_PROVIDER = "CUDAExecutionProvider"
+_LEAST_OF_CUDA = 75  # from CUDA 13 on: Turing
 
 PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("onnxruntime-gpu", "onnxruntime"), "runtime"),
@@ -137,7 +138,7 @@ def diagnose(machine: Machine | None = None) -> Diagnosis:
         packages=packages,
         targets=(
             _onnx_cpu(have, runtime_problem),
-            _onnx_cuda(machine, have, no_gpu, providers, runtime_problem),
+            _onnx_cuda(machine, have, here, no_gpu, providers, runtime_problem),
             _tensorrt(machine, "tensorrt", have, here, no_gpu),
             _tensorrt(machine, "tensorrt_rtx", have, here, no_gpu),
         ),
@@ -160,7 +161,12 @@ def _onnx_cpu(have: set[str], runtime_problem: str) -> TargetDiagnosis:
 
 
 def _onnx_cuda(
-    machine: Machine, have: set[str], no_gpu: str, providers: tuple[str, ...], runtime_problem: str
+    machine: Machine,
+    have: set[str],
+    here: tuple[Gpu, ...],
+    no_gpu: str,
+    providers: tuple[str, ...],
+    runtime_problem: str,
 ) -> TargetDiagnosis:
     build = _missing(have, (*_EXPORT, *_RUNTIME))
     lacking = _missing(have, _RUNTIME) or runtime_problem
@@ -172,7 +178,14 @@ def _onnx_cuda(
         install = CUDA_INSTALL
     else:  # which brings an onnxruntime without CUDA
         install = " && ".join([_pip("export"), *([] if no_gpu else [CUDA_INSTALL])]) if build else ""
-    return TargetDiagnosis("onnx-cuda", build, no_gpu or lacking, install)
+    return TargetDiagnosis("onnx-cuda", build, no_gpu or _too_old(here) or lacking, install)
+
+
+def _too_old(here: tuple[Gpu, ...]) -> str:
+    """Says that no GPU is of an architecture that the CUDA of `rankport[cuda]` has kernels for."""
+    if any(int(gpu.architecture.removeprefix("sm")) >= _LEAST_OF_CUDA for gpu in here):
+        return ""
+    return f"CUDA 13 runs on sm{_LEAST_OF_CUDA} and later; here is {here[0].architecture}" if here else ""
 
 
 def _lacking_libraries(machine: Machine) -> str:

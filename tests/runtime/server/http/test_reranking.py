@@ -108,6 +108,7 @@ def test_nim(address: str) -> None:
         ({"text_1": "a", "text_2": ["b", "c"]}, ["ab", "ac"]),
         ({"text_1": ["a", "b", "a"], "text_2": ["c", "d", "e"]}, ["ac", "bd", "ae"]),
         ({"queries": ["a"], "documents": "b"}, ["ab"]),
+        ({"queries": "a", "items": ["b", "c"]}, ["ab", "ac"]),
         ({"data_1": "a", "data_2": []}, []),
     ],
 )

@@ -20,7 +20,12 @@ from rankport.runtime.server.http.endpoint import Choice
 _V1_RERANK = (Choice(voyage.RERANK, "top_k"), Choice(voyage.RERANK, "truncation"), Choice(jina.RERANK))
 # Documents may be objects, of which one has texts; texts are none.
 _RERANK = (Choice(jina.RERANK, "documents"), Choice(tei.RERANK, "texts"), Choice(jina.RERANK))
-_SCORE = (Choice(sglang.SCORE, "label_token_ids"), Choice(sglang.SCORE, "items"), Choice(vllm_score.SCORE))
+_SCORE = (
+    Choice(sglang.SCORE, "label_token_ids"),
+    Choice(vllm_score.SCORE, "queries"),  # and items, which SGLang has too
+    Choice(sglang.SCORE, "items"),
+    Choice(vllm_score.SCORE),
+)
 
 ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/rankport/score": (Choice(own.SCORE),),

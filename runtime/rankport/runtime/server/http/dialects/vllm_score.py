@@ -16,6 +16,8 @@ from rankport.runtime.server.http.forms import Texts
 from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_counted_texts, scores_as
 from rankport.runtime.server.http.vllm_options import VllmOptions
 
+_PAIRS = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
+_SIDES = tuple(dict.fromkeys(name for pair in _PAIRS for name in pair))
 _ITEM = re.compile(r"^item (\d+)\b")
 
 
@@ -26,23 +28,24 @@ class VllmScore(VllmOptions):
     text_2: str | Texts | None = None
     queries: str | Texts | None = None
     documents: str | Texts | None = None
+    items: str | Texts | None = None
     data_1: str | Texts | None = None
     data_2: str | Texts | None = None
     encoding_format: Literal["float"] | None = None
 
     def pairs(self) -> list[tuple[str, str]]:
         """Pairs the texts. Raises `InvalidRequest` if there are none, or counts that do not fit."""
-        names = (("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2"))
-        given = [pair for pair in names if any(getattr(self, name) is not None for name in pair)]
-        if len(given) != 1:
-            raise InvalidRequest("give text_1 and text_2, or queries and documents, or data_1 and data_2")
-        first, second = (getattr(self, name) for name in given[0])
-        if first is None or second is None:
-            raise InvalidRequest(f"give both {given[0][0]} and {given[0][1]}")
+        given = [name for name in _SIDES if getattr(self, name) is not None]
+        pair = next((pair for pair in _PAIRS if set(given) <= set(pair)), None)
+        if not given or pair is None:
+            raise InvalidRequest(f"give {', or '.join(' and '.join(names) for names in _PAIRS)}")
+        if len(given) != 2:
+            raise InvalidRequest(f"give both {pair[0]} and {pair[1]}")
+        first, second = (getattr(self, name) for name in pair)
         firsts, seconds = ([side] if isinstance(side, str) else side for side in (first, second))
         if len(firsts) not in (1, len(seconds)):
             raise InvalidRequest(
-                f"{given[0][0]} has {counted(len(firsts), 'text')} and {given[0][1]} {len(seconds)}: give one, or "
+                f"{pair[0]} has {counted(len(firsts), 'text')} and {pair[1]} {len(seconds)}: give one, or "
                 "as many"
             )
         return [(firsts[index if len(firsts) > 1 else 0], text) for index, text in enumerate(seconds)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import StoreError, Unavailable
+from rankport.protos.errors import InvalidRequest, StoreError, Unavailable
 from rankport.runtime.jobs.encode_job import namespace_of
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.runtime.nearline.consumer import NearlineConsumer
@@ -210,6 +210,20 @@ def test_dead_letter_that_cannot_be_written_stays_with_the_group(changes: Consum
     assert (dead[b"id"], dead[b"text"], repr(dead[b"entry"])) == (b"a", b"one", entry)
     assert b"none of id, op, text, version; 5000 other fields are left out here" in dead[b"reason"]
     assert len(dead) == 5
+
+
+def test_group_that_was_begun_with_another_store_is_refused(changes: Consumers, tmp_path: Path) -> None:
+    with open_store(tmp_path / "other", create=True) as other:
+        changes.stream().check_begun_with(other, "hash-encoder")
+        changes.add(id="a", text="one")
+        consumer = changes.consumer()
+        consumer.step()
+        with pytest.raises(
+            InvalidRequest, match=r"group 'g' of stream 'items' did changes of 1 item already, and"
+        ):
+            changes.stream().check_begun_with(other, "hash-encoder")
+        namespace_of(other, HashEncoder())
+        changes.stream().check_begun_with(other, "hash-encoder")
 
 
 def test_store_that_is_replaced_ends_the_consumer(changes: Consumers, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def check_readable(pattern: str) -> None:
-    """Raises as `files_below` for a pattern that goes through all folders (`**`): `glob` passes unreadable ones over."""
+    """Raises as `files_below` for a pattern that goes through all folders (`**`): glob passes unreadable ones over."""
     parts = pattern.split("/")
     first = next(at for at, part in enumerate(parts) if has_magic(part))
     folder = "/".join(parts[:first]) or ("/" if first else ".")

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.wording import counted
 from rankport.runtime.nearline.changes import FIELDS, Change, Entry
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
 
 _MOST_FIELDS = 1000  # of a dead letter: a script hands over some thousand words at most
@@ -129,6 +131,19 @@ class ChangeStream:
                 ) from error
             if "BUSYGROUP" not in str(error):
                 raise
+
+    def check_begun_with(self, store: TokenStore, fingerprint: str) -> None:
+        """Raises `InvalidRequest` where the group did changes already, and the store has no tokens of the encoder.
+
+        Those would be missing for good: the group was begun with another store, or another encoder.
+        """
+        [items] = self._connection.run([("HLEN", self._versions)])
+        if items and fingerprint not in {**store.fingerprints(), **store.filling()}:
+            raise InvalidRequest(
+                f"group {self._group!r} of stream {self._stream!r} did changes of {counted(items, 'item', ',')} "
+                f"already, and store {store.location} has no tokens of encoder {fingerprint}: give another --group, which reads "
+                "the stream from its start, or fill the store first (`rankport encode`)"
+            )
 
     def read(self, count: int, wait_s: float) -> list[Entry]:
         """Takes new entries, waiting for the first one at most so long. Raises `StoreError`."""

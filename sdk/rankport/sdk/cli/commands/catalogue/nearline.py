@@ -83,8 +83,9 @@ def nearline(
         source = opened.enter_context(opened_model(server, model, bundle, load))
         encoder = served_encoder(source, reads) if isinstance(source, Client) else of_side(source, reads)
         tokens = opened.enter_context(open_store(store, create=True))
-        namespace = namespace_of(tokens, encoder, token_dtype)
         stream = ChangeStream(connection, config.stream, config.group, config.consumer_name)
+        stream.check_begun_with(tokens, encoder.fingerprint)
+        namespace = namespace_of(tokens, encoder, token_dtype)
         stream.ensure_group()
         consumer = NearlineConsumer(encoder, namespace, stream, config)
         if metrics_port is not None:

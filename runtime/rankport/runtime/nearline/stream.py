@@ -141,8 +141,8 @@ class ChangeStream:
         if items and fingerprint not in {**store.fingerprints(), **store.filling()}:
             raise InvalidRequest(
                 f"group {self._group!r} of stream {self._stream!r} did changes of {counted(items, 'item', ',')} "
-                f"already, and store {store.location} has no tokens of encoder {fingerprint}: give another --group, which reads "
-                "the stream from its start, or fill the store first (`rankport encode`)"
+                f"already, and store {store.location} has no tokens of encoder {fingerprint}: give another --group, "
+                "which reads the stream from its start, or fill the store first (`rankport encode`)"
             )
 
     def read(self, count: int, wait_s: float) -> list[Entry]:

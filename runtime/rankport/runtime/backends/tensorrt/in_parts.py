@@ -4,7 +4,7 @@ Owns the cutting. Passes over one prefix within the limits that a plan was built
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +71,10 @@ class BackendInParts:
         # The parts of one pass are many: what a device keeps answers in is not, so the oldest are read first.
         while len(self._under_way) >= _MAX_UNDER_WAY:
             self._under_way.popleft().end()
-        made = _Pass(self._backend.start(batch))
+        started = self._backend.start(batch)
+        made = _Pass(started.results)
         self._under_way.append(made)
-        return Started(made.logits, made.started.done)
+        return Started(made.logits, started.done)
 
     def _takes(self, role: Role, batch: PrefixBatch) -> bool:
         if len(batch.runs) == 1:
@@ -85,18 +86,19 @@ class BackendInParts:
 
 
 class _Pass:
-    """A pass under way, whose answer or error is kept once it is read."""
+    """A pass under way, whose answer or error is kept once it is read, and nothing else of it."""
 
-    def __init__(self, started: Started[np.float32]) -> None:
-        self.started = started
+    def __init__(self, results: Callable[[], NDArray[np.float32]]) -> None:
+        self._results: Callable[[], NDArray[np.float32]] | None = results
         self._answer: NDArray[np.float32] | BackendError | None = None
 
     def end(self) -> None:
-        if self._answer is None:
+        if self._results is not None:
             try:
-                self._answer = self.started.results()
+                self._answer = self._results()
             except BackendError as error:
                 self._answer = error
+            self._results = None
 
     def logits(self) -> NDArray[np.float32]:
         self.end()

@@ -50,6 +50,22 @@ WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by 
     ),
     (["export", "c", "--kind", "ranker", "--pooling", "mean", "--out", "o"], "--pooling belongs to --kind"),
     (["export", "c", "--kind", "nosuch", "--out", "o"], "kind 'nosuch' is unknown"),
+    (
+        [
+            "loadtest",
+            "--server",
+            "b:1",
+            "--requests",
+            "r",
+            "--rate",
+            "1e6",
+            "--duration-s",
+            "1e6",
+            "--warm-up-s",
+            "0",
+        ],
+        "that is 1,000,000,000,000 requests, and a test has 100,000,000 at most",
+    ),
     # as scripts give it of a variable that is not set: each would be this folder, or nothing
     (["encode", "--bundle", "b", "--items", "", "--store", "s"], "'--items': it is empty: give a value (see"),
     (

@@ -149,7 +149,7 @@ def _failures_told() -> Iterator[None]:
         ):  # what was asked may be right: the system refused a file of it
             _exit(error, 1, type(error.__cause__).__name__)
         _exit(error, 2)
-    except (RankportError, OSError) as error:
+    except (RankportError, OSError, MemoryError) as error:
         _exit(error, 1)
 
 

@@ -14,6 +14,7 @@ Arrivals = Literal["poisson", "constant", "fixed"]
 
 
 _CLIENTS = 16
+_MOST_REQUESTS = 10**8  # each takes some 50 bytes of this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class LoadConfig:
         checked_priority(self.priority)
         if self.arrivals not in get_args(Arrivals):
             raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson, constant or fixed")
+        seconds = self.warm_up_s + self.duration_s
+        if self.rate * seconds > _MOST_REQUESTS:
+            raise InvalidRequest(
+                f"rate is {self.rate:g} and duration_s with warm_up_s {seconds:g}: that is {self.rate * seconds:,.0f} "
+                f"requests, and a test has {_MOST_REQUESTS:,} at most"
+            )
         if self.arrivals != "constant" and self.clients != _CLIENTS:
             raise InvalidRequest(f"clients is {self.clients}: they share the rate of constant arrivals alone")
         if self.priority == "background" and self.background_share:

@@ -79,6 +79,27 @@ def test_a_served_name_that_moves_to_another_encoder_ends_the_job(
         assert len(client.encode(["nurse"], fingerprint=encoder.fingerprint)) == 1
 
 
+def test_a_served_model_that_does_not_encode_so_is_told_before_a_store_has_its_name(
+    encoder_bundle: Bundle, items: Path, tmp_path: Path
+) -> None:
+    """All rows were bad, and the store had an encoder that there is not."""
+    with (
+        ItemEncoder.load(encoder_bundle) as encoder,
+        Server({"encoder": encoder}, ServerConfig(port=0)) as server,
+        Client(server.address) as client,
+        open_store(tmp_path / "tokens.lmdb", create=True) as store,
+    ):
+        for side, told in (
+            ("query", "an item encoder has one side"),
+            ("left", "side is 'left'; give one of"),
+        ):
+            with pytest.raises(InvalidRequest, match=told):
+                encode(client, items, store, side=side)  # type: ignore[arg-type]
+        with Client(server.address, "nobody") as other, pytest.raises(NotFound, match="named 'nobody'"):
+            encode(other, items, store)
+        assert list(store.fingerprints()) == []
+
+
 def test_columns_and_bad_rows_are_those_of_the_command(encoder_bundle: Bundle, tmp_path: Path) -> None:
     items, bad = tmp_path / "items.jsonl", list[BadRow]()
     items.write_text('{"key": "a", "title": "nurse", "more": "cook"}\n{"key": "b"}\n')

@@ -142,7 +142,7 @@ def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -
 
 
 def served_encoder(client: Client, side: Side | None) -> Encoder:
-    """Gives the side of a server's encoder that reads texts, as `of_side`."""
+    """Gives the side of a server's encoder that reads texts. Raises as its `encode`."""
     return _ServedEncoder(client, side)
 
 
@@ -168,6 +168,9 @@ class _ServedEncoder:
 
     def __init__(self, client: Client, side: Side | None) -> None:
         self._client, self._side = client, side
+        client.encode(
+            [], side=side
+        )  # what encodes nothing, or has not this side, is told before a store has its name
         self._description = client.describe()
 
     @property

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from rankport.protos.types import Side
+
 BUNDLE = typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
 DeviceIdFlag = Annotated[int, typer.Option(min=0, help="Number of the GPU.")]
 SideFlag = Annotated[
-    str | None,
-    typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
+    Side | None, typer.Option(help="Side of two towers that reads the texts. [default: item]")
 ]
 TokenDtypeFlag = Annotated[
     Literal["float16", "int8"] | None,

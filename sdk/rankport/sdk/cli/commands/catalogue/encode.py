@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
 from rankport.protos.errors import RankportError
-from rankport.protos.types import Side
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.datasets import DatasetFormat
@@ -140,7 +139,7 @@ def encode(
     refuse_item_file("--html", html, sources.names)
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
-        nullcontext(of_side(encoder, cast(Side | None, side))) as source,
+        nullcontext(of_side(encoder, side)) as source,
         write_bad_rows(bad_rows, sources.names) as on_bad_row,
         open_store(store, create=True) as tokens,
         _continuable(),

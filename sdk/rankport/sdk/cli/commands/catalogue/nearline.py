@@ -4,11 +4,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from rankport.protos.types import Side
 from rankport.runtime.config import EngineConfig, engine_config
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
@@ -67,7 +66,7 @@ def nearline(
     from rankport.sdk.offline import of_side, served_encoder
 
     log_to_stderr(False)
-    config, reads = filled(NearlineConfig, given), cast(Side | None, side)
+    config = filled(NearlineConfig, given)
     refuse_device(server, given["device"], device_id)
     if metrics_host is not None and metrics_port is None:
         raise typer.BadParameter("--metrics-host is given without --metrics-port: give both")
@@ -81,7 +80,7 @@ def nearline(
         opened.callback(connection.close)
         load = partial(load_encoder, config=engine_config(given["device"], device_ids=(device_id,)))
         source = opened.enter_context(opened_model(server, model, bundle, load))
-        encoder = served_encoder(source, reads) if isinstance(source, Client) else of_side(source, reads)
+        encoder = served_encoder(source, side) if isinstance(source, Client) else of_side(source, side)
         tokens = opened.enter_context(open_store(store, create=True))
         stream = ChangeStream(connection, config.stream, config.group, config.consumer_name)
         stream.check_begun_with(tokens, encoder.fingerprint)

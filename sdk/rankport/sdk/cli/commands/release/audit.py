@@ -4,14 +4,14 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.protos.types import Side
 from rankport.runtime.config import EngineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.encoder import SideFlag
 from rankport.sdk.cli.flags.written import writable
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
@@ -122,10 +122,7 @@ def membership(
         ),
     ] = None,
     device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
-    side: Annotated[
-        str | None,
-        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
-    ] = None,
+    side: SideFlag = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write the figures here too; - for stdout.", callback=writable),
@@ -159,7 +156,7 @@ def membership(
             strangers=strangers,
             device=given["device"],
             device_id=device_id,
-            side=cast(Side | None, side),
+            side=side,
             on_progress=on_step,
             **given_values(UserColumns, given),
             **given_values(MembershipConfig, given),

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from rankport.protos.errors import InvalidRequest, Overloaded
+from rankport.protos.generation import GenerateResult, GenerateUsage
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
@@ -28,17 +29,17 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
-def spans(headers: dict[str, str], fails: bool = False) -> dict[str, ReadableSpan]:
+def spans(headers: dict[str, str], fails: bool = False, answer: object = "answer") -> dict[str, ReadableSpan]:
     """Has a call go its way from a front to a model and back; gives its spans by name."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     observer = Observer(ObservingConfig(), Tracing(provider))
 
-    def submit(timeout_s: float | None) -> "Future[str]":
+    def submit(timeout_s: float | None) -> "Future[object]":
         if fails:
             raise Overloaded("full")
-        future: Future[str] = Future()
-        future.set_result("answer")
+        future: Future[object] = Future()
+        future.set_result(answer)
         return future
 
     async def go() -> None:
@@ -76,6 +77,15 @@ def test_a_call_is_a_span_of_its_clients_trace_with_its_phases_in_turn() -> None
     assert [phase.parent.span_id for phase in phases if phase.parent] == [call.context.span_id] * 3
     times = [(phase.start_time or 0, phase.end_time or 0) for phase in phases]
     assert times == sorted(times)
+
+
+def test_a_text_that_is_written_tells_its_tokens_and_times() -> None:
+    text = GenerateResult("a", (7,), "stop", GenerateUsage(3, 2, 4, 0.25, 0.5, 0.75))
+    made = spans({}, answer=text)
+    said = made["Scoring.Score"].attributes or {}
+    names = ("prefix_tokens_cached", "prefix_tokens_computed", "item_tokens", "queue_ms", "compute_ms")
+    assert [said[f"rankport.{name}"] for name in names] == [3, 2, 4, 500.0, 750.0]
+    assert (made["engine"].attributes or {})["rankport.compute_s"] == 0.75
 
 
 def test_a_call_without_a_trace_begins_one() -> None:

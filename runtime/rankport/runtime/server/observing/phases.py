@@ -5,8 +5,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from rankport.protos.classes import ClassifyResult
+from rankport.protos.generation import GenerateResult, GenerateUsage, SearchResult
 from rankport.protos.tagging import TagResult
-from rankport.protos.types import ScoreResult
+from rankport.protos.types import ScoreResult, Usage
 from rankport.runtime.server.observing.call import Call
 
 _TELL_USAGE = (ScoreResult, ClassifyResult, TagResult)
@@ -36,6 +37,8 @@ class PhaseTimes:
         result = None if done.cancelled() or done.exception() is not None else done.result()
         if isinstance(result, _TELL_USAGE):
             call.usage = result.usage
+        elif isinstance(result, GenerateResult | SearchResult):
+            call.usage = _of_text(result.usage)
         if isinstance(result, ScoreResult):
             call.depth = result.depth
         if call.span is not None:
@@ -49,3 +52,15 @@ class PhaseTimes:
                 else {"rankport.queue_s": usage.queue_s, "rankport.compute_s": usage.compute_s}
             )
             call.span.phase("engine", engine_s, **times)
+
+
+def _of_text(usage: GenerateUsage) -> Usage:
+    """Tells what a text cost as what a request does: the prompt is its prefix, what is written its item."""
+    return Usage(
+        prefix_tokens_cached=usage.prompt_tokens_cached,
+        prefix_tokens_computed=usage.prompt_tokens_computed,
+        item_tokens=usage.generated_tokens,
+        tokenize_s=usage.tokenize_s,
+        queue_s=usage.queue_s,
+        compute_s=usage.compute_s,
+    )

@@ -3,6 +3,7 @@
 import logging
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.observing.config import ObservingConfig
+from support.servers.http import ask
 from support.servers.serving import Serving, serving
 
 CONFIG = ServerConfig(port=0, grace_s=5.0, observing=ObservingConfig(metrics_port=0, log_requests=1.0))
@@ -134,3 +136,12 @@ def test_a_stuck_model_is_not_serving_and_the_others_and_the_list_answer() -> No
         served.ranker.silent_s = 0.0
         assert next(state for state in states if state == health_pb2.HealthCheckResponse.SERVING)
         watch.cancel()
+
+
+def test_the_line_of_pairs_says_what_all_their_queries_cost(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with serving(replace(CONFIG, http_port=0)) as running:
+        ask(running.server.http_address, "/score", {"text_1": ["a", "b"], "text_2": ["c", "d"]})
+    (line,) = [record for record in caplog.records if record.name == "rankport.requests"]
+    fields: dict[str, Any] = line.__dict__["fields"]
+    assert (fields["queue_ms"], fields["compute_ms"], fields["item_tokens"]) == (1000.0, 1500.0, 2)

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from rankport.protos.classes import ClassifyResult
-from rankport.protos.generation import GenerateResult, GenerateUsage, SearchResult
+from rankport.protos.generation import GenerateResult, SearchResult
 from rankport.protos.tagging import TagResult
 from rankport.protos.types import ScoreResult, Usage
 from rankport.runtime.server.observing.call import Call
@@ -35,17 +35,15 @@ class PhaseTimes:
         call.thread_s += thread_s
         call.tokenize_s += tokenize_s
         result = None if done.cancelled() or done.exception() is not None else done.result()
-        if isinstance(result, _TELL_USAGE):
-            call.usage = result.usage
-        elif isinstance(result, GenerateResult | SearchResult):
-            call.usage = _of_text(result.usage)
-        if isinstance(result, ScoreResult):
+        usage = _usage_of(result)
+        if usage is not None:  # a call may be several requests
+            call.usage = usage if call.usage is None else _sum(call.usage, usage)
+        if isinstance(result, ScoreResult) and result.depth is not None:
             call.depth = result.depth
         if call.span is not None:
             engine_s = time.perf_counter() - self._submitted_s
             call.span.phase("thread", thread_s, tokenize_s + engine_s)
             call.span.phase("tokenize", tokenize_s, engine_s)
-            usage = call.usage
             times = (
                 {}
                 if usage is None
@@ -54,8 +52,13 @@ class PhaseTimes:
             call.span.phase("engine", engine_s, **times)
 
 
-def _of_text(usage: GenerateUsage) -> Usage:
-    """Tells what a text cost as what a request does: the prompt is its prefix, what is written its item."""
+def _usage_of(result: object) -> Usage | None:
+    """Tells what a request cost; of a text that is written the prompt is its prefix, what is written its item."""
+    if isinstance(result, _TELL_USAGE):
+        return result.usage
+    if not isinstance(result, GenerateResult | SearchResult):
+        return None
+    usage = result.usage
     return Usage(
         prefix_tokens_cached=usage.prompt_tokens_cached,
         prefix_tokens_computed=usage.prompt_tokens_computed,
@@ -64,3 +67,8 @@ def _of_text(usage: GenerateUsage) -> Usage:
         queue_s=usage.queue_s,
         compute_s=usage.compute_s,
     )
+
+
+def _sum(first: Usage, second: Usage) -> Usage:
+    names = Usage.__slots__
+    return Usage(**{name: getattr(first, name) + getattr(second, name) for name in names})

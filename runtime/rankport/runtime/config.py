@@ -202,6 +202,8 @@ class EngineConfig:
         self._check_gpus()
 
     def _check_gpus(self) -> None:
+        if isinstance(self.device_ids, list):
+            object.__setattr__(self, "device_ids", tuple(self.device_ids))
         ids = self.device_ids
         numbers = isinstance(ids, tuple) and all(type(each) is int and each >= 0 for each in ids)
         if not numbers or not ids or len(set(ids)) < len(ids):

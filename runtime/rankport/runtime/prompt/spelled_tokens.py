@@ -49,12 +49,12 @@ class SpelledTokens:
     def apart(self) -> tokenizers.Tokenizer:
         """The tokenizer, which cuts each of their names behind its first character. It shares the model."""
         made = tokenizers.Tokenizer(self._inner.model)
+        made.normalizer = self._inner.normalizer  # first: added tokens are looked for as it leaves them
         added = self._inner.get_added_tokens_decoder()
         for _, token in sorted(added.items()):
             (made.add_special_tokens if token.special else made.add_tokens)([token])
         assert made.get_added_tokens_decoder().keys() == added.keys(), "tokens have their ids in order"
         made.encode_special_tokens = True
-        made.normalizer = self._inner.normalizer
         cut = pre_tokenizers.Split(tokenizers.Regex(_first_characters(self._names)), "merged_with_previous")
         before = self._inner.pre_tokenizer
         made.pre_tokenizer = pre_tokenizers.Sequence([cut] if before is None else [before, cut])

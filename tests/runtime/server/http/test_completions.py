@@ -162,6 +162,7 @@ def test_a_failure_behind_the_first_event_is_the_last_one(
         ({"temperature": -1}, 400, "temperature is -1"),
         ({"structured_outputs": {"regex": "(a"}}, 400, "regex"),
         ({"structured_outputs": {}}, 400, "give exactly one of json, regex"),
+        ({"structured_outputs": {"json": None}}, 400, "structured_outputs is given, and its form is null"),
         ({"model": "other"}, 404, "no model that generates is named 'other'"),
         ({"messages": []}, 400, "messages is no field of this request"),
     ],

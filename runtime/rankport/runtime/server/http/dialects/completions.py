@@ -85,6 +85,8 @@ class OpenAiCompletions(Form):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options is given, and stream is not: set it to true")
         form = self.structured_outputs
+        if form is not None and form.json_ is None and form.regex is None:
+            raise InvalidRequest("structured_outputs is given, and its form is null: give json or regex a value")
         return Sampling(
             max_tokens=self.max_tokens,
             temperature=self.temperature,

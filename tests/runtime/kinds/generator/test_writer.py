@@ -1,6 +1,7 @@
 """Parts of a text are whole characters, together they are the text, and a stop text is never part of it."""
 
 from functools import cache
+from typing import ClassVar
 
 import pytest
 import tokenizers
@@ -67,6 +68,25 @@ def test_what_may_begin_a_stop_text_waits() -> None:
     parts, _ = write("one. End", ". END")
     assert parts[:4] == ["o", "n", "e", ""]
     assert "".join(parts) == "one. End"
+
+
+class CountedStop(str):
+    """Counts how often it is asked what it begins with."""
+
+    __slots__ = ()
+    asked: ClassVar[list[str]] = []
+
+    def startswith(self, text: str, *ends: int) -> bool:  # type: ignore[override]
+        self.asked.append(text)
+        return super().startswith(text, *ends)
+
+
+def test_what_is_told_is_not_looked_at_again_however_long_a_stop_text_is() -> None:
+    CountedStop.asked.clear()
+    text = "once more " * 30
+    parts, writer = write(text, CountedStop("z" * 1000))
+    assert "".join(parts) == writer.text == text
+    assert len(CountedStop.asked) <= 2 * len(text)
 
 
 def test_half_a_character_at_the_end_is_told_as_such() -> None:

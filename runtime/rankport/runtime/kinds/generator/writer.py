@@ -90,7 +90,8 @@ class Writer:
     def _held(self) -> int:
         """Counts the last characters that may begin a stop text."""
         longest = max((len(stop) for stop in self._stops), default=1) - 1
-        for count in range(min(longest, len(self._decoded)), 0, -1):
+        untold = len(self._decoded) - self._told  # what is told begins none
+        for count in range(min(longest, untold), 0, -1):
             if any(stop.startswith(self._decoded[-count:]) for stop in self._stops):
                 return count
         return 0

@@ -380,7 +380,8 @@ def test_a_config_beside_an_adapter_that_says_otherwise_is_not_ignored(tmp_path:
     assert note == "config.json beside the adapter is not read but the base's, which differs in rms_norm_eps"
     own.write_text(json.dumps(stated | {"is_causal": False}))
     with pytest.raises(
-        CheckpointError, match=r"read both ways, and .*base/config\.json.*, from left to right"
+        CheckpointError,
+        match=r"read both ways, and .*base/config\.json.*, from left to right: have is_causal in both",
     ):
         load_checkpoint(adapter, head="none")
     own.write_text(json.dumps(stated | {"auto_map": {"AutoModel": "own.MistralEncoderModel"}}))

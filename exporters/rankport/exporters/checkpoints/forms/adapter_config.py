@@ -169,7 +169,7 @@ def notes_of_config(adapter: Path, base: Path) -> tuple[str, ...]:
         ways = {True: "both ways", False: "from left to right"}
         raise CheckpointError(
             f"{adapter / 'config.json'} has the model read {ways[stated_both_ways(own)]}, and {base / 'config.json'}, "
-            f"by which it is made, {ways[stated_both_ways(below)]} (is_causal): say in the latter what the adapter was "
+            f"by which it is made, {ways[stated_both_ways(below)]}: have is_causal in both say what the adapter was "
             "trained with"
         )
     others = own.keys() & below.keys() - ANY_VALUE - _LABELS

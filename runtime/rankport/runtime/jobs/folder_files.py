@@ -9,14 +9,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from glob import has_magic
 from pathlib import Path
-from typing import Final
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.config import FileFormat
-
-NO_FILE: Final = "no file of a format that its name tells: give their format (--format)"
-"""Words for a folder without any."""
 
 _SUFFIXES: Mapping[str, FileFormat] = {
     ".csv": "csv",
@@ -98,6 +94,13 @@ def _dataset(parts: list[str]) -> list[str]:
     """Cuts the path of a file to that of the Lance dataset that it lies in."""
     end = next((at for at, part in enumerate(parts[:-1], 1) if format_of(part) == "lance"), len(parts))
     return parts[:end]
+
+
+def why_none(source: str) -> str:
+    """Says why a folder or a pattern, in which there are no items, has none."""
+    if has_magic(source):
+        return "the pattern finds no file"
+    return "no file of a format that its name tells: give their format (--format)"
 
 
 def is_beside(name: str) -> bool:

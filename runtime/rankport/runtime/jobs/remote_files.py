@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.config import FileFormat
-from rankport.runtime.jobs.folder_files import NO_FILE, format_of, item_files, lies_beside
+from rankport.runtime.jobs.folder_files import format_of, item_files, lies_beside, why_none
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -51,7 +51,7 @@ def files_behind(url: str, file_format: FileFormat | None) -> list[str]:
         else:
             return [url]
     if not found:
-        raise NotFound(f"no items at {url}: {NO_FILE}")
+        raise NotFound(f"no items at {url}: {why_none(path)}")
     names = list(dict.fromkeys(_with_scheme(scheme, name) for name in found))
     lance = next((name for name in names if format_of(name) == "lance"), None)
     if lance is not None:

@@ -23,12 +23,12 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.folder_files import (
-    NO_FILE,
     check_readable,
     files_below,
     format_of,
     item_files,
     lies_beside,
+    why_none,
 )
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
@@ -203,7 +203,7 @@ def _files_of(source: str, file_format: FileFormat | None) -> list[str]:
         return [source]  # which `ItemsFile.open` misses by name if it is not there
     found = [name for name in found if not _is_empty_part(name)]
     if not found:
-        raise NotFound(f"no items in {source}: {NO_FILE}")
+        raise NotFound(f"no items in {source}: {why_none(source)}")
     return found
 
 

@@ -15,7 +15,10 @@ class RankerOptions(RequestOptions):
 
     labels: tuple[str, ...] | None = field(
         default=None,
-        metadata=flag("Tokens that answer, comma-separated, the positive one first: yes,no."),
+        metadata=flag(
+            "Tokens that answer, comma-separated, the positive one first: yes,no. Blanks at their ends are left out; "
+            "labels that begin with one stand in the prompt file."
+        ),
     )
     label_ids: tuple[int, ...] | None = field(
         default=None,

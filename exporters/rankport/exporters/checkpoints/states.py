@@ -1,4 +1,4 @@
-"""What a run of a body shows of its states: their width, and whether a text's first one sees the others."""
+"""Facts of states that a run of a body shows: their width, and whether the first one of a text sees the others."""
 
 import torch
 from torch import nn

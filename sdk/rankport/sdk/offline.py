@@ -168,9 +168,7 @@ class _ServedEncoder:
 
     def __init__(self, client: Client, side: Side | None) -> None:
         self._client, self._side = client, side
-        client.encode(
-            [], side=side
-        )  # what encodes nothing, or has not this side, is told before a store has its name
+        client.encode([], side=side)  # tells now what encodes nothing, or lacks the side: not of each row
         self._description = client.describe()
 
     @property

@@ -65,3 +65,10 @@ class Boxes(nn.Module):
 def test_a_body_that_does_not_run_on_a_token_alone_has_the_width_of_its_config() -> None:
     assert states_width(Boxes(), 7) == 7
     assert first_state_sees_all(Boxes())
+
+
+def test_a_body_whose_first_rows_are_of_no_token_is_asked_by_others(tmp_path: Path) -> None:
+    model = load_checkpoint(checkpoints.body(tmp_path, "bert"), head="none").model
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:6] = 0.0  # type: ignore[operator]
+    assert first_state_sees_all(model)

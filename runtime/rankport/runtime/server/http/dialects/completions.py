@@ -86,7 +86,9 @@ class OpenAiCompletions(Form):
             raise InvalidRequest("stream_options is given, and stream is not: set it to true")
         form = self.structured_outputs
         if form is not None and form.json_ is None and form.regex is None:
-            raise InvalidRequest("structured_outputs is given, and its form is null: give json or regex a value")
+            raise InvalidRequest(
+                "structured_outputs is given, and its form is null: give json or regex a value"
+            )
         return Sampling(
             max_tokens=self.max_tokens,
             temperature=self.temperature,

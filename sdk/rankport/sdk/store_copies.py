@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat, dataset_content
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copy_ends import (
     CopySource,
@@ -76,6 +76,7 @@ def _sources(
         if encoders and list(encoders) != [dataset.fingerprint]:
             raise InvalidRequest(f"dataset {location} has the tokens of encoder {dataset.fingerprint} alone")
         return [dataset]
+    dataset_content(Path(location))
     tokens = opened.enter_context(open_store(location, read_only=True, frozen=frozen))
     names = encoders or list(tokens.fingerprints())
     if not names:

@@ -122,6 +122,16 @@ def test_values_that_cannot_be_read_are_named_and_the_others_copied(path: Path, 
     with opened(path) as source:
         report = copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC))
     assert (report.items, report.unreadable, report.unreadable_keys, report.stored) == (3, 1, ("b",), 2)
+    with open_store(path) as store:
+        written = store.namespace(ENCODER)
+        with pytest.raises(
+            StoreError, match=r"the copy has 2 items of encoder a{64}, and the source 1 by now"
+        ):
+            copy_tokens(
+                of(written),
+                snapshot_target(tmp_path / "again", of(written), SPEC),
+                lambda progress: written.delete_many(["a"]) if progress.stage == "copied" else None,
+            )
 
 
 class StoppedError(Exception):

@@ -60,7 +60,7 @@ def copy_tokens(
         with target.reading() as copied:
             compared = copy.compare_all(copied)
             stored = len(copied)
-        if target.made_whole and stored > compared + len(unreadable):
+        if target.made_whole and stored > compared:
             raise StoreError(
                 f"the copy has {counted(stored, 'item')} of encoder {source.fingerprint}, and the source {compared} by "
                 "now: it was written to meanwhile; run the copy again"

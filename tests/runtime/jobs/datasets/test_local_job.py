@@ -22,6 +22,7 @@ from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
+from rankport.sdk.store_copies import copy_store
 from support.effort import every_run
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
@@ -161,6 +162,20 @@ def test_a_dataset_that_is_opened_as_a_store_is_told_what_it_is(tmp_path: Path) 
     run_dataset_job(HashEncoder(), target(out), write_files(tmp_path, 1))
     with pytest.raises(StoreError, match=r"is a dataset, for other tools: `rankport store copy .*out STORE`"):
         open_store(out, read_only=True)
+
+
+def test_a_dataset_whose_file_has_its_name_of_before_is_told(tmp_path: Path) -> None:
+    files, out = write_files(tmp_path, 1), tmp_path / "out"
+    run_dataset_job(HashEncoder(padding_matters=True), target(out), files)
+    (out / "_dataset.json").rename(out / "dataset.json")
+    for use in (
+        lambda: run_dataset_job(HashEncoder(), target(out), files),
+        lambda: copy_store(str(out), str(tmp_path / "store")),
+    ):
+        with pytest.raises(StoreError, match=r"whose file dataset\.json is _dataset\.json by now: rename it"):
+            use()
+    (out / "dataset.json").rename(out / "_dataset.json")
+    assert run_dataset_job(HashEncoder(padding_matters=True), target(out), files).encoded == 0
 
 
 def test_an_id_that_is_no_longer_first_elsewhere_is_encoded(tmp_path: Path) -> None:

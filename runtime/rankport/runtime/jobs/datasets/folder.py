@@ -4,15 +4,13 @@ Files of others are never touched.
 """
 
 import fcntl
-import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat, dataset_content
 from rankport.runtime.jobs.datasets.formats import format_of_part, parts_in
 
 # As `windows` names them: those of other tools begin with `part-` too.
@@ -45,7 +43,7 @@ def check_own(folder: Path) -> None:
 
     A dataset may stand there, or what is left of a job that was killed.
     """
-    if _content(folder):
+    if dataset_content(folder):
         return
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     parts = {name for name in names if _PART.fullmatch(name)}
@@ -94,16 +92,6 @@ def _has_fragments(folder: Path, parts: Collection[str]) -> bool:
 def _named(folder: Path) -> frozenset[str]:
     """Names the parts that a dataset says it has."""
     try:
-        return frozenset(part["name"] for part in _content(folder)["parts"])
+        return frozenset(part["name"] for part in dataset_content(folder)["parts"])
     except (KeyError, TypeError):
         return frozenset()
-
-
-def _content(folder: Path) -> Mapping[str, Any]:
-    """Reads what a dataset says of itself; nothing where none stands there."""
-    try:
-        content = json.loads((folder / DATASET_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    ours = isinstance(content, dict) and content.get("format") == "rankport-dataset"
-    return content if ours else {}

@@ -37,7 +37,8 @@ def sample_texts(tokenizer: Tokenizer, max_item_tokens: int, *, seed: int = 0) -
     lengths = [1, 2, 5, longest // 4, longest // 2, longest, longest + longest // 4 + 8]
     lengths += rng.integers(1, min(longest, 48) + 1, 12).tolist()
     special = tokenizer.special_tokens()
-    return [*_AWKWARD, *(_text(tokenizer, rng, special, max(1, length)) for length in lengths)]
+    awkward = [text for text in _AWKWARD if _has_tokens(tokenizer, text)]
+    return [*awkward, *(_text(tokenizer, rng, special, max(1, length)) for length in lengths)]
 
 
 def overlong_text(texts: Sequence[str], max_item_tokens: int) -> str:
@@ -46,11 +47,16 @@ def overlong_text(texts: Sequence[str], max_item_tokens: int) -> str:
     return " ".join(words * (max_item_tokens // len(words) + 2))
 
 
+def _has_tokens(tokenizer: Tokenizer, text: str) -> bool:
+    """Tells whether a tokenizer makes more of a text than blanks: without a token for what is unknown it may not."""
+    return bool(tokenizer.decode(tokenizer.encode_batch([text])[0]).strip())
+
+
 def _text(tokenizer: Tokenizer, rng: np.random.Generator, special: Sequence[str], length: int) -> str:
     """Decodes drawn tokens, without those that the text of a special token would become."""
     for _ in range(_TRIES):
         ids = rng.integers(0, tokenizer.vocab_size, length)
         text = tokenizer.decode([token for token in ids if tokenizer.decode([token]).strip() not in special])
-        if text.strip() and not any(name in text for name in special):
+        if not any(name in text for name in special) and _has_tokens(tokenizer, text):
             return text
     return _AWKWARD[0]  # hardly a token of the vocabulary is one of texts

@@ -22,6 +22,7 @@ class Nodes(RedisConnection):
 
     def __init__(self, server: RedisServer) -> None:
         self.written: list[list[bytes]] = []
+        self.lost: bytes | None = None  # a key whose node is away
         super().__init__(RedisLocation.parse(server.url), 1.0)
 
     @property
@@ -31,6 +32,8 @@ class Nodes(RedisConnection):
     def run(self, commands: Sequence[Command]) -> list[Any]:
         names = [command[1] for command in commands if command[0] == "SET"]
         self.written += [[name for name in names if isinstance(name, bytes)]] if names else []
+        if self.lost in names:
+            raise StoreError("its node is away")
         return super().run(commands)
 
 
@@ -43,6 +46,26 @@ def test_in_a_cluster_a_version_follows_its_items(server: RedisServer, namespace
         assert nodes.written == [items, [b"rankport:version"]]
         assert spread.version() != before
     assert sorted(namespace.keys()) == ["a", "b"]
+
+
+def test_in_a_cluster_items_without_their_version_get_one_before_they_are_unchanged(
+    server: RedisServer, namespace: TokenNamespace
+) -> None:
+    with closing(Nodes(server)) as nodes:
+
+        def opened() -> RedisNamespace:
+            return RedisNamespace(nodes, KeyNames("rankport"), ENCODER, SPEC, read_only=False)
+
+        spread = opened()
+        spread.put_many([entry("a")])
+        nodes.lost = b"rankport:version"
+        with pytest.raises(StoreError, match="its node is away"):
+            spread.put_many([entry("a", 2)])
+        nodes.lost = None
+        nodes.written.clear()
+        for writer in (spread, opened()):  # which goes on, or is the next one
+            assert writer.content_hashes(["a"]) == writer.content_hashes(["a"]) != [None]
+        assert nodes.written == [[b"rankport:version"]] * 2
 
 
 def test_user_that_may_not_is_told_what_it_needs(server: RedisServer, namespace: TokenNamespace) -> None:

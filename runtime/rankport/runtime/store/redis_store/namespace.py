@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -52,9 +53,9 @@ class RedisNamespace(RecordNamespace):
         super().__init__(fingerprint, spec)
         self._connection, self._names, self._read_only = connection, names, read_only
         self._writer = names.writer(secrets.token_hex(8))
-        self._confirming = threading.Lock()  # guards `_confirmed`
-        self._confirmed = 0  # batches
+        self._confirming, self._confirmed = threading.Lock(), 0  # the lock guards the count of batches
         self._version, self._version_s = 0, float("-inf")
+        self._owes_version = connection.clustered and not read_only  # a writer may have ended before its own
         self._liveness = Liveness(self._trouble, connection.location.told)
 
     def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
@@ -95,6 +96,9 @@ class RedisNamespace(RecordNamespace):
             InvalidRequest: something is not an item key.
             StoreError: Redis cannot be read, or the store is closed.
         """
+        if self._owes_version:  # what a writer finds unchanged gets none otherwise
+            self._owes_version = False
+            self._run([("SET", self._names.version, secrets.token_hex(7))])
         hashes: list[bytes | None] = [None] * len(keys)
 
         def visit(index: int, value: memoryview, header: ValueHeader) -> None:
@@ -209,8 +213,8 @@ class RedisNamespace(RecordNamespace):
         ]
         new_version: list[Command] = [("SET", self._names.version, version)]
         if self._connection.clustered:  # one node may have the version before another has its items
-            *replies, there, count, _ = self._connection.run([*commands, *counted])
-            self._connection.run(new_version)
+            *replies, there, count, _ = self._run([*commands, *counted])
+            self._run(new_version)
         else:
             *replies, there, count, _, _ = self._connection.run([*commands, *counted, *new_version])
         if not there:
@@ -225,6 +229,14 @@ class RedisNamespace(RecordNamespace):
             )
         self._version, self._version_s = int(version, 16), time.monotonic()
         return replies
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        """Runs a part of a write to a cluster: if it fails, what others did has no version."""
+        try:
+            return self._connection.run(commands)
+        except BaseException:
+            self._owes_version = True
+            raise
 
     def _values(self, names: Sequence[bytes]) -> list[bytes | None]:
         keys = self._names.items(self.fingerprint, names)

@@ -69,8 +69,10 @@ def test_one_model_is_told_by_any_name_that_requests_may_use(address: str) -> No
     (ranker, _) = ask(address, "/v1/models").json["data"]
     assert ask(address, "/v1/models/ranker").json == ranker
     assert ask(address, "/v1/models/ranker@1").json == ranker | {"id": "ranker@1"}
-    unknown = ask(address, "/v1/models/other")
-    assert (unknown.status, unknown.json["error"]["type"]) == (404, "NotFound")
+    for name in ("other", "org/other"):  # names may have slashes, as those of the Hub
+        unknown = ask(address, f"/v1/models/{name}")
+        assert (unknown.status, unknown.json["error"]["type"]) == (404, "NotFound")
+        assert f"named {name!r}" in unknown.json["error"]["message"]
 
 
 def test_models_are_listed_with_what_scores_first(address: str) -> None:

@@ -84,7 +84,7 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         "/health/live": lambda _: _live(core),
         "/metrics": _metrics(core),
         "/v1/models": lambda _: Answer.of_json(model_list(core.models, core.limits)),
-        "/v1/models/{name}": lambda scope: Answer.of_json(
+        "/v1/models/{name:path}": lambda scope: Answer.of_json(
             model_entry(core.models, scope["path_params"]["name"])
         ),
     }

@@ -110,6 +110,22 @@ def test_an_item_whose_numbers_are_none_leaves_those_in_its_row_as_they_are(
     assert device.recordings.launched - launched == 1 + bool(broken)
 
 
+@pytest.mark.parametrize("bundle", ["embedding tokens"], indirect=True)
+def test_items_of_a_prefix_whose_numbers_are_none_keep_no_others_from_theirs(
+    bundle: Bundle, device: DevicePrefixBackend
+) -> None:
+    width = bundle.manifest.shape.hidden_size
+    prefix = TokenRun(np.array([EMBEDDED]), np.full((1, width), np.nan, np.float32))
+    (pieces,) = device.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
+    rows = np.ones((404, 1, width), np.float32)
+    rows[400] = np.nan
+    items = [TokenRun(np.array([EMBEDDED]), row) for row in rows]
+    launched = device.recordings.launched
+    logits = device.score(PrefixBatch.of([(pieces,), ()], items, np.array([0] * 400 + [1] * 4)))
+    assert np.flatnonzero(np.isfinite(logits).all(axis=1)).tolist() == [401, 402, 403]
+    assert device.recordings.launched - launched == 3
+
+
 def test_only_logits_leave_the_device(
     bundle: Bundle, device: DevicePrefixBackend, memory: HostMemory
 ) -> None:

@@ -185,20 +185,20 @@ class DevicePrefixBackend:
         A prefix whose numbers are none is at fault for all behind it: they are left as they are, soon.
         """
         logits = results()
-        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if batch.every_token or not len(broken):
+        left = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if batch.every_token or not len(left):
             return logits
         if self._lay_out(batch).sizes.rows == np.bincount(batch.run_prefix).max():
             return logits  # each had a row of its own
-        for first in range(0, len(broken), _APART):
-            runs = broken[first : first + _APART]
+        while len(left):
+            runs, left = left[:_APART], left[_APART:]
             try:
                 logits[runs] = self.score(batch.take(runs))
             except BackendError as error:
                 log.warning("items beside one whose logits are no numbers are not computed apart: %s", error)
                 break
             if not np.isfinite(logits[runs]).all(axis=1).any():
-                break
+                left = left[batch.run_prefix[left] != batch.run_prefix[runs[0]]]
         return logits
 
     def _prefill_zeros(self, prefixes: int, tokens: int) -> None:

@@ -67,7 +67,6 @@ class EventStream:
         text = body if isinstance(body, str) else _json_of(body)
         async with self._lock:
             if not self.begun:
-                self.begun = True
                 said = {
                     "content-type": _EVENTS,
                     "cache-control": "no-cache",
@@ -75,6 +74,7 @@ class EventStream:
                     **(headers or {}),
                 }
                 await self._send({"type": "http.response.start", "status": 200, "headers": _encoded(said)})
+                self.begun = True  # not before: what is cancelled until then is refused as any other
             await self._part(f"data: {text}\n\n".encode(), more=True)
 
     async def end(self) -> None:

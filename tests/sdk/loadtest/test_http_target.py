@@ -17,10 +17,16 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 
 
 def against(
-    answers: list[bytes], use: Callable[[HttpTarget], Awaitable[list[Ended]]], host: str = "127.0.0.1"
+    answers: list[bytes],
+    use: Callable[[HttpTarget, asyncio.Event], Awaitable[list[Ended]]],
+    host: str = "127.0.0.1",
 ) -> tuple[list[Ended], int, bytes]:
-    """Has a server give these answers; returns what came of them, connections, and the first request."""
+    """Has a server give these answers; returns what came of them, connections, and the first request.
+
+    `use` is told when the server has ended a connection.
+    """
     left, connections, seen = [*answers], 0, []
+    ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -37,13 +43,14 @@ def against(
                 break
         writer.close()
         await writer.wait_closed()
+        ended.set()
 
     async def go() -> list[Ended]:
         async with await asyncio.start_server(serve, host, 0) as server:
             port = server.sockets[0].getsockname()[1]
             named = f"[{host}]" if ":" in host else host
             target = HttpTarget(f"http://{named}:{port}/v1/rerank?x=1", 10.0, token="secret")
-            said = await use(target)
+            said = await use(target, ended)
             await target.close()
         return said
 
@@ -51,7 +58,7 @@ def against(
     return said, connections, seen[0]
 
 
-async def three(target: HttpTarget) -> list[Ended]:
+async def three(target: HttpTarget, _: asyncio.Event) -> list[Ended]:
     return [await target.send(BODY) for _ in range(3)]
 
 
@@ -80,9 +87,11 @@ def test_refusals_are_told_by_their_status_and_closed_connections_are_left() -> 
 def test_a_connection_that_the_server_ended_meanwhile_fails_no_request() -> None:
     """As uvicorn does after some idle seconds: at a low rate every second request met its end."""
 
-    async def use(target: HttpTarget) -> list[Ended]:
+    async def use(target: HttpTarget, ended: asyncio.Event) -> list[Ended]:
         first = await target.send(BODY)
-        await asyncio.sleep(0.2)
+        await ended.wait()
+        for _ in range(5):  # turns of the loop, in which the client's end is told
+            await asyncio.sleep(0)
         return [first, await target.send(BODY)]
 
     said, connections, _ = against([PLAIN.replace(b"Content-L", b"X-Idle: 0\r\nContent-L"), PLAIN], use)
@@ -104,7 +113,7 @@ def test_answers_of_other_servers_are_read_to_their_end(answer: bytes) -> None:
 
 
 def test_what_is_no_http_is_told() -> None:
-    async def use(target: HttpTarget) -> list[Ended]:
+    async def use(target: HttpTarget, _: asyncio.Event) -> list[Ended]:
         return [await target.send(BODY)]
 
     said, _, _ = against([b"SSH-2.0 close\r\n\r\n"], use)

@@ -45,13 +45,20 @@ def test_score_gives_the_result_of_the_ranker_in_process(served: Serving, client
 
 
 @pytest.mark.parametrize(
-    ("remote", "local"),
-    [(Client.score, Towers.score), (Client.submit, Towers.submit), (Client.encode, Towers.encode)],
+    ("remote", "local", "of_servers"),
+    [
+        (Client.score, Towers.score, ["priority"]),
+        (Client.submit, Towers.submit, ["priority"]),
+        (Client.encode, Towers.encode, ["fingerprint", "priority"]),
+    ],
     ids=["score", "submit", "encode"],
 )
-def test_calls_take_the_arguments_of_the_models_in_process_and_a_class(remote: Any, local: Any) -> None:
+def test_calls_take_the_arguments_of_the_models_in_process_and_those_of_servers(
+    remote: Any, local: Any, of_servers: list[str]
+) -> None:
     arguments, expected = (list(inspect.signature(call).parameters.values()) for call in (remote, local))
-    assert arguments.pop().name == "priority"
+    assert [each.name for each in arguments if each.name in of_servers] == of_servers
+    arguments = [each for each in arguments if each.name not in of_servers]
     assert [(each.name, each.kind, each.default) for each in arguments] == [
         (each.name, each.kind, each.default) for each in expected
     ]

@@ -176,8 +176,8 @@ def test_nearline_names_the_stream_that_is_none_and_the_port_that_is_taken(
 def test_nearline_that_is_killed_goes_on_with_the_encoder_of_a_server(server: RedisServer) -> None:
     with serving() as running, server.client() as client:
         options = ("--server", running.address, "--model", "encoder")
-        running.encoder.worker.gate.clear()
         with nearline(server, *options) as killed:
+            running.encoder.worker.gate.clear()
             add_changes(client)
             until_done(client, lambda: client.xpending("items", "g")["pending"] > 0)
             killed.kill()

@@ -1,6 +1,8 @@
 """`build` and `encode` from Python: as the commands of those names, with a bundle, a loaded encoder or a served one."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +38,17 @@ def test_a_bundle_encodes_a_catalogue_and_skips_it_the_next_time(
             np.testing.assert_allclose(namespace.get_many([key])[0], wanted, atol=1e-3)
 
 
+@contextmanager
+def serving(bundle: Bundle) -> Iterator[tuple[ItemEncoder, Server]]:
+    with ItemEncoder.load(bundle) as encoder, Server({"encoder": encoder}, ServerConfig(port=0)) as server:
+        yield encoder, server
+
+
 def test_a_loaded_and_a_served_encoder_make_the_same_tokens(
     encoder_bundle: Bundle, items: Path, tmp_path: Path
 ) -> None:
     with (
-        ItemEncoder.load(encoder_bundle) as encoder,
-        Server({"encoder": encoder}, ServerConfig(port=0)) as server,
+        serving(encoder_bundle) as (encoder, server),
         Client(server.address, "encoder") as client,
         open_store(tmp_path / "tokens.lmdb", create=True) as store,
     ):
@@ -66,8 +73,7 @@ def test_a_served_name_that_moves_to_another_encoder_ends_the_job(
     encoder_bundle: Bundle, items: Path, tmp_path: Path
 ) -> None:
     with (
-        ItemEncoder.load(encoder_bundle) as encoder,
-        Server({"encoder": encoder}, ServerConfig(port=0)) as server,
+        serving(encoder_bundle) as (encoder, server),
         ClientOfBefore(server.address, "encoder") as client,
         open_store(tmp_path / "tokens.lmdb", create=True) as store,
     ):
@@ -84,8 +90,7 @@ def test_a_served_model_that_does_not_encode_so_is_told_before_a_store_has_its_n
 ) -> None:
     """All rows were bad, and the store had an encoder that there is not."""
     with (
-        ItemEncoder.load(encoder_bundle) as encoder,
-        Server({"encoder": encoder}, ServerConfig(port=0)) as server,
+        serving(encoder_bundle) as (_, server),
         Client(server.address) as client,
         open_store(tmp_path / "tokens.lmdb", create=True) as store,
     ):

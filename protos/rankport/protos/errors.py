@@ -101,9 +101,8 @@ class BundleError(RankportError):
 class StoreError(RankportError):
     """Store of tokens that cannot be opened or used as asked."""
 
-    replaced = (
-        False  # True of one that was open to be written to, in whose place another stands: do not wait for it
-    )
+    replaced = False
+    """True of one that was open to be written to, in whose place another stands: do not wait for it."""
 
 
 class CheckpointError(RankportError):

@@ -250,12 +250,8 @@ class EngineConfig:
 def in_one_instance(config: EngineConfig, bundle: str, because: str) -> EngineConfig:
     """Takes the settings of a model whose passes do not run beside each other; warns why where they were to."""
     if config.instances > 1:
-        _log.warning(
-            "bundle %r computes one pass at a time, with all threads, not in %d instances: %s",
-            bundle,
-            config.instances,
-            because,
-        )
+        told = "bundle %r computes one pass at a time, with all threads, not in %d instances: %s"
+        _log.warning(told, bundle, config.instances, because)
     return replace(config, instances=1)
 
 

@@ -85,7 +85,7 @@ def test_refusals_are_told_by_their_status_and_closed_connections_are_left() -> 
 
 
 def test_a_connection_that_the_server_ended_meanwhile_fails_no_request() -> None:
-    """As uvicorn does after some idle seconds: at a low rate every second request met its end."""
+    """Servers end idle connections, uvicorn after seconds: at a low rate every second request met its end."""
 
     async def use(target: HttpTarget, ended: asyncio.Event) -> list[Ended]:
         first = await target.send(BODY)

@@ -25,15 +25,8 @@ _SUFFIXES: Mapping[str, FileFormat] = {
     ".ipc": "arrow",
     ".lance": "lance",
 }
-_COMPRESSED = {
-    ".gz",
-    ".gzip",
-    ".bz2",
-    ".xz",
-    ".zst",
-    ".lz4",
-    ".zip",
-}  # gzip is read, others are told by what they hold
+# Only gzip is read; the others are told by what they hold.
+_COMPRESSED = frozenset((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".zip"))
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _OF_THE_DISK = "lost+found"
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs

@@ -58,9 +58,7 @@ class EncodedBatch:
 
     encoded: list[EncodedRow] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
-    failed: list[BadRow] = field(
-        default_factory=list
-    )  # of the bad ones: those that may do better another time
+    failed: list[BadRow] = field(default_factory=list)  # of the bad ones: they may do better another time
 
 
 class RowEncoder:

@@ -29,11 +29,11 @@ def ended_by_signals() -> Iterator[None]:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
+    left = (signal.SIG_IGN, None)  # to nohup, or the background of a script; to what is not Python's
     before = {
         number: signal.signal(number, end)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number)
-        not in (signal.SIG_IGN, None)  # nohup, the background of a script; not Python's
+        if signal.getsignal(number) not in left
     }
     try:
         yield

@@ -194,7 +194,7 @@ def test_what_a_text_leaves_behind_changes_no_other(
 def test_a_step_whose_logits_do_not_leave_the_device_is_not_repeated(
     memory: HostMemory, load: Callable[..., Generator], cpu: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is behind a text by then would be there twice: the text that waits for them fails, and no other."""
+    """Tokens behind a text by then would be there twice: the text that waits for logits fails, and no other."""
     greedy, drawn = (
         (PROMPTS[place], Sampling(max_tokens=12, temperature=float(place), seed=12, stop_ids=()))
         for place in range(2)

@@ -55,9 +55,8 @@ class Heads:
 
     def combined(self, logits: Values, weights: Values) -> Values:
         """Sums the heads' scores by weight, those of equal rows alike wherever they stand. [rows]"""
-        combined: Values = np.einsum(
-            "rh,h->r", self.scores(logits), weights
-        )  # BLAS adds in another order by place
+        # A product of BLAS adds in another order by place.
+        combined: Values = np.einsum("rh,h->r", self.scores(logits), weights)
         return combined
 
 

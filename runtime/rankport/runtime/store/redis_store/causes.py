@@ -7,9 +7,8 @@ from rankport.protos.errors import StoreError
 UNREACHABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError)
 """Errors after which another try may succeed: a server that is down, starting, or failing over."""
 
-_IN_PIPELINE = (
-    " of pipeline caused error: "  # behind the command, with its bytes, that the client library puts first
-)
+# Behind the command, with its bytes, that the client library puts first.
+_IN_PIPELINE = " of pipeline caused error: "
 _NOT_IN_SCRIPTS = "The user executing the script can't"
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's word
 

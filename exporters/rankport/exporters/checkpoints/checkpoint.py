@@ -16,16 +16,19 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
-from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
-from rankport.exporters.checkpoints.forms.adapter_config import (
+from rankport.exporters.checkpoints.forms.adapters.config import (
     ADAPTER_CONFIG,
     base_of,
     code_of_adapter,
     notes_of_base,
     notes_of_config,
 )
-from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
-from rankport.exporters.checkpoints.forms.adapter_published import merge_by_published_names, require_mergeable
+from rankport.exporters.checkpoints.forms.adapters.head import with_adapters_head
+from rankport.exporters.checkpoints.forms.adapters.merge import AdapterFacts, merge_adapter
+from rankport.exporters.checkpoints.forms.adapters.published import (
+    merge_by_published_names,
+    require_mergeable,
+)
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES

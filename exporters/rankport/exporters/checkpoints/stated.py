@@ -11,8 +11,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from rankport.exporters.checkpoints.config.heads import head_name
-from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
-from rankport.exporters.checkpoints.forms.adapter_head import with_adapters_head
+from rankport.exporters.checkpoints.forms.adapters.config import ADAPTER_CONFIG, base_of, is_adapter
+from rankport.exporters.checkpoints.forms.adapters.head import with_adapters_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
 from rankport.exporters.checkpoints.forms.onnx_model import stated_head

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.adapter_config import AdapterConfig
+from rankport.exporters.checkpoints.forms.adapters.config import AdapterConfig
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.protos.errors import CheckpointError
 

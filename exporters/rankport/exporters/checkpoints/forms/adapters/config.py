@@ -1,6 +1,6 @@
 """The word of adapter_config.json, judged: which LoRA it is, and which base it goes into.
 
-Owns what is refused before a weight is read. The merge itself is `adapter`'s.
+Owns what is refused before a weight is read. How it is merged, `merge` knows.
 """
 
 import dataclasses

@@ -19,14 +19,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.adapter_config import (
+from rankport.exporters.checkpoints.forms.adapters.config import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     PREFIX,
     AdapterConfig,
     plain_name,
 )
-from rankport.exporters.checkpoints.forms.adapter_vocabulary import Vocabulary
+from rankport.exporters.checkpoints.forms.adapters.vocabulary import Vocabulary
 from rankport.exporters.checkpoints.forms.fill import require_finite
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors

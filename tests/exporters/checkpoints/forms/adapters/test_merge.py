@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.checkpoints.forms.adapter import merge_adapter
-from rankport.exporters.checkpoints.forms.adapter_config import base_of
+from rankport.exporters.checkpoints.forms.adapters.config import base_of
+from rankport.exporters.checkpoints.forms.adapters.merge import merge_adapter
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.config.heads import head_name
-from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_lora, read_adapter
-from rankport.exporters.checkpoints.forms.adapter_config import AdapterConfig
-from rankport.exporters.checkpoints.forms.adapter_vocabulary import Vocabulary
+from rankport.exporters.checkpoints.forms.adapters.config import AdapterConfig
+from rankport.exporters.checkpoints.forms.adapters.merge import AdapterFacts, merge_lora, read_adapter
+from rankport.exporters.checkpoints.forms.adapters.vocabulary import Vocabulary
 from rankport.exporters.checkpoints.forms.fill import require_finite, require_full_precision
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.made_tensors import MadeTensor, with_made

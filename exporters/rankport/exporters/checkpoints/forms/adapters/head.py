@@ -1,7 +1,7 @@
 """The head that an adapter brings to a base without one: the class that was trained, and what is stored of its head.
 
 Peft trains a classifier over the body of whatever base it is given, and stores the head beside the LoRA. A base that is
-a causal LM keeps its own head until the merge (`adapter`); any other is loaded as the class that was trained, whose
+a causal LM keeps its own head until it is merged; any other is loaded as the class that was trained, whose
 head the merge puts in place.
 """
 
@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from rankport.exporters.checkpoints.config.json_file import read_json_object
-from rankport.exporters.checkpoints.forms.adapter_config import (
+from rankport.exporters.checkpoints.forms.adapters.config import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     plain_name,

@@ -23,6 +23,7 @@ from rankport.runtime.nearline.changes import Change, Entry, read_change
 from rankport.runtime.nearline.config import CHARACTERS_PER_TOKEN, NearlineConfig
 from rankport.runtime.nearline.stream import ChangeStream
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace
+from rankport.runtime.store.entries import Fence, LateWriteError
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.5  # waited for new changes before looking at others'
@@ -163,10 +164,17 @@ class NearlineConsumer:
         deleted = [change for change in mine if change.text is None]
         changed, unchanged = self._compared([change for change in mine if change.text is not None])
         tokens = self._encoded(changed)
-        held = self._held([*tokens, *unchanged, *deleted])
-        self._put({change: entry for change, entry in tokens.items() if change in held})
-        self._finish("unchanged", [change for change in unchanged if change in held])
-        self._delete([change for change in deleted if change in held])
+        writing = [*tokens, *unchanged, *deleted]
+        fence = self._namespace.fence([change.item for change in writing], self._config.claim_after_s)
+        held = self._held(writing)  # for longer than the fence lets write
+        try:
+            self._put({change: entry for change, entry in tokens.items() if change in held}, fence)
+            self._finish("unchanged", [change for change in unchanged if change in held])
+            self._delete([change for change in deleted if change in held], fence)
+        except LateWriteError:
+            _log.warning(
+                "a batch took over %g s to be written, and is done again", self._config.claim_after_s
+            )
         if mine:
             self.counts = replace(self.counts, batches=self.counts.batches + 1)
 
@@ -214,18 +222,18 @@ class NearlineConsumer:
         }
 
     def _held(self, changes: Sequence[Change]) -> set[Change]:
-        """Looks whether their items are this consumer's still, right before they are written."""
-        standings = self._stream.lease(changes, self._config.claim_after_s)
+        """Looks whether their items were this consumer's all the time, right before they are written."""
+        standings = self._stream.lease(changes, self._config.claim_after_s, kept=True)
         return {change for change, standing in zip(changes, standings, strict=True) if standing == "mine"}
 
-    def _put(self, tokens: Mapping[Change, TokenEntry]) -> None:
+    def _put(self, tokens: Mapping[Change, TokenEntry], fence: Fence) -> None:
         if tokens:
-            self._namespace.put_many(list(tokens.values()))
+            self._namespace.put_many(list(tokens.values()), fence=fence)
             self._finish("encoded", list(tokens))
 
-    def _delete(self, changes: Sequence[Change]) -> None:
+    def _delete(self, changes: Sequence[Change], fence: Fence) -> None:
         if changes:
-            self._namespace.delete_many([change.item for change in changes])
+            self._namespace.delete_many([change.item for change in changes], fence=fence)
             self._finish("deleted", changes)
 
     def _finish(self, outcome: Outcome, changes: Sequence[Change]) -> None:

@@ -26,7 +26,7 @@ _LEASE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local standings = {}
-for at = 3, #ARGV, 2 do
+for at = 4, #ARGV, 2 do
   local item, version = ARGV[at], ARGV[at + 1]
   local done = redis.call('HGET', KEYS[1], item)
   local lease = redis.call('HGET', KEYS[2], item)
@@ -36,6 +36,9 @@ for at = 3, #ARGV, 2 do
   elseif lease then
     local till, holder = string.match(lease, '^(%d+) (.*)$')
     if holder ~= ARGV[1] and tonumber(till) > now then standing = 'busy' end
+  end
+  if standing == 'mine' and ARGV[3] == 'kept' then
+    if not lease or string.match(lease, '^%d+ (.*)$') ~= ARGV[1] then standing = 'busy' end
   end
   if standing == 'mine' then
     redis.call('HSET', KEYS[2], item, string.format('%.0f', now + tonumber(ARGV[2])) .. ' ' .. ARGV[1])
@@ -162,15 +165,16 @@ class ChangeStream:
             for name, flat, deliveries in found
         ]
 
-    def lease(self, changes: Sequence[Change], seconds: float) -> list[Standing]:
-        """Takes, or keeps, the right to write these items for so long; says how each change stands.
+    def lease(self, changes: Sequence[Change], seconds: float, *, kept: bool = False) -> list[Standing]:
+        """Takes the right to write these items for so long, or keeps it; says how each change stands.
 
-        "busy": another consumer works on the item. "stale": that version, or a newer one, is done.
+        "busy": another consumer works on the item, or, where it is to be `kept`, did so since it was taken. "stale":
+        that version, or a newer one, is done.
         """
         if not changes:
             return []
         pairs = [word for change in changes for word in (change.item, _digits(change))]
-        arguments: Command = (self._consumer, round(seconds * 1000), *pairs)
+        arguments: Command = (self._consumer, round(seconds * 1000), "kept" if kept else "", *pairs)
         found = self._script(_LEASE, [self._versions, self._leases], arguments)
         return [standing.decode() for standing in found]
 

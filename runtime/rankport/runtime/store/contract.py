@@ -18,18 +18,11 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.processes.own_process import StaysInProcess
-from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
+from rankport.runtime.store.entries import EntryInfo, Fence, StoredTokens, TokenEntry, Written, fence_here
 from rankport.runtime.store.refusals import not_published
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
-__all__ = [
-    "EntryInfo",
-    "StoredTokens",
-    "TokenEntry",
-    "TokenNamespace",
-    "TokenStore",
-    "Written",
-]
+__all__ = ["EntryInfo", "StoredTokens", "TokenEntry", "TokenNamespace", "TokenStore", "Written"]
 
 _FINGERPRINT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -65,22 +58,28 @@ class TokenNamespace(ABC):
             StoreError: the store is closed.
         """
 
+    def fence(self, keys: Sequence[str], seconds: float) -> Fence:
+        """Makes the fence of a write that must come within so many seconds from now, or not at all."""
+        return fence_here(keys, seconds)
+
     @abstractmethod
-    def put_many(self, entries: Sequence[TokenEntry]) -> None:
+    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
         """Stores all entries durably; the last of equal keys wins.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
             StoreError: the store is read-only or closed, or it failed (a full disk).
+            LateWriteError: the `fence` has passed.
         """
 
     @abstractmethod
-    def delete_many(self, keys: Sequence[str]) -> int:
+    def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:
         """Deletes the keys; returns how many of them were there.
 
         Raises:
             InvalidRequest: something is not an item key.
             StoreError: the store is read-only or closed.
+            LateWriteError: the `fence` has passed.
         """
 
     @abstractmethod

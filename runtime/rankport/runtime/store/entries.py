@@ -1,5 +1,10 @@
-"""Items of a token store as they go in and come out: what all kinds of stores take and give."""
+"""Items of a token store as they go in and come out: what all kinds of stores take and give.
 
+Owns the fence of a write too: a writer that was stopped for long, and wakes up, must not write over what others wrote.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -31,6 +36,29 @@ class StoredTokens:
 
     tokens: NDArray[np.floating]  # [there, k, hidden], read-only
     places: NDArray[np.int64]  # [there] of each among the keys, ascending
+
+
+Fence = Mapping[str, float]
+"""Time by key until which it may be written, by the clock of where it lies; for the namespace that made it alone."""
+
+
+class LateWriteError(Exception):
+    """Write that came after its fence: what was late is not stored."""
+
+
+def fence_here(keys: Iterable[str], seconds: float) -> Fence:
+    """Makes a fence by this machine's clock, which goes on while the machine sleeps."""
+    return dict.fromkeys(keys, _now_s() + seconds)
+
+
+def check_in_time(keys: Iterable[str], fence: Fence | None) -> None:
+    """Raises `LateWriteError` where the fence of a key, by this machine's clock, has passed."""
+    if fence is not None and _now_s() >= min((fence[key] for key in keys), default=float("inf")):
+        raise LateWriteError
+
+
+def _now_s() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Written(NamedTuple):

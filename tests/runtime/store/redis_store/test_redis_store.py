@@ -89,7 +89,7 @@ def test_corrupt_value_is_named_skipped_where_asked_and_no_hash_of_it_trusted(
 def test_version_tells_a_write_of_another_process_and_a_flush(
     server: RedisServer, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rankport.runtime.store.redis_store.namespace.VERSION_STALE_S", 0.0)
+    monkeypatch.setattr("rankport.runtime.store.redis_store.batches.VERSION_STALE_S", 0.0)
     seen = [namespace.version()]
     with open_store(server.url) as other:
         other.namespace(ENCODER).put_many([entry("a")])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, Written
+from rankport.runtime.store.entries import EntryInfo, Fence, StoredTokens, TokenEntry, Written, check_in_time
 from rankport.runtime.store.lmdb_store.environment import Database, LmdbEnvironment, Transaction
 from rankport.runtime.store.record_namespace import RecordNamespace
 from rankport.runtime.store.records import (
@@ -87,32 +87,42 @@ class LmdbNamespace(RecordNamespace):
         self._visit(keys, visit, skip_corrupt=True)
         return hashes
 
-    def put_many(self, entries: Sequence[TokenEntry]) -> None:
+    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
         """Stores all entries, or none, in one durable transaction; the last of equal keys wins.
+
+        A `fence` is looked at while nobody else can write: who writes after it finds this done, or sees it fail.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
             StoreError: the store is read-only or closed, or LMDB failed (a full disk).
+            LateWriteError: the `fence` has passed.
         """
         written_us = time.time_ns() // 1000
         pairs = [(storage_key(entry.key), self._pack(entry, written_us)) for entry in entries]
 
         def body(txn: Transaction) -> None:
+            check_in_time((entry.key for entry in entries), fence)
             db = self._db
             for name, value in pairs:
                 txn.put(name, value, db=db)
 
         self._env.write(body)
 
-    def delete_many(self, keys: Sequence[str]) -> int:
-        """Deletes the keys in one transaction; returns how many of them were there.
+    def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:
+        """Deletes the keys in one transaction; returns how many of them were there. A `fence` is as for `put_many`.
 
         Raises:
             InvalidRequest: something is not an item key.
             StoreError: the store is read-only or closed.
+            LateWriteError: the `fence` has passed.
         """
         names = [storage_key(key) for key in keys]
-        return self._env.write(lambda txn: sum(txn.delete(name, db=self._db) for name in names))
+
+        def body(txn: Transaction) -> int:
+            check_in_time(keys, fence)
+            return sum(txn.delete(name, db=self._db) for name in names)
+
+        return self._env.write(body)
 
     @property
     def writable(self) -> bool:

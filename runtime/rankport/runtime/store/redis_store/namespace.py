@@ -3,17 +3,14 @@
 Owns which commands read or write what; `records` has the bytes of values, `RedisStore` makes namespaces.
 """
 
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
+from rankport.runtime.store.entries import EntryInfo, Fence, StoredTokens, TokenEntry, Written
 from rankport.runtime.store.record_namespace import RecordNamespace
 from rankport.runtime.store.records import (
     CorruptValueError,
@@ -23,17 +20,15 @@ from rankport.runtime.store.records import (
     storage_keys,
     stored_key,
 )
+from rankport.runtime.store.redis_store.batches import Batches
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
+from rankport.runtime.store.redis_store.fences import check_none_late, fenced, times_until
 from rankport.runtime.store.redis_store.key_names import KeyNames
 from rankport.runtime.store.redis_store.liveness import Liveness
 from rankport.runtime.store.token_spec import TokenSpec
 
-VERSION_STALE_S = 0.2
-"""How long `version` may not see what another process wrote."""
-
 _KEYS_PER_COMMAND = 500
 _MARK_BYTES = (16, 39)  # of a value, the last one included
-_WRITER_KEPT_S = 86_400
 
 Visit = Callable[[int, memoryview, ValueHeader], None]
 
@@ -52,10 +47,7 @@ class RedisNamespace(RecordNamespace):
     ) -> None:
         super().__init__(fingerprint, spec)
         self._connection, self._names, self._read_only = connection, names, read_only
-        self._writer = names.writer(secrets.token_hex(8))
-        self._confirming, self._confirmed = threading.Lock(), 0  # the lock guards the count of batches
-        self._version, self._version_s = 0, float("-inf")
-        self._owes_version = connection.clustered and not read_only  # a writer may have ended before its own
+        self._batches = Batches(connection, names, fingerprint, read_only=read_only)
         self._liveness = Liveness(self._trouble, connection.location.told)
 
     def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
@@ -96,9 +88,7 @@ class RedisNamespace(RecordNamespace):
             InvalidRequest: something is not an item key.
             StoreError: Redis cannot be read, or the store is closed.
         """
-        if self._owes_version:  # what a writer finds unchanged gets none otherwise
-            self._owes_version = False
-            self._run([("SET", self._names.version, secrets.token_hex(7))])
+        self._batches.settle()
         hashes: list[bytes | None] = [None] * len(keys)
 
         def visit(index: int, value: memoryview, header: ValueHeader) -> None:
@@ -108,12 +98,18 @@ class RedisNamespace(RecordNamespace):
         self._visit(keys, names, self._values(names), visit, skip_corrupt=True)
         return hashes
 
-    def put_many(self, entries: Sequence[TokenEntry]) -> None:
+    def fence(self, keys: Sequence[str], seconds: float) -> Fence:
+        """Makes the fence of a write that must come within so many seconds from now; raises as `put_many`."""
+        names = self._names.items(self.fingerprint, storage_keys(keys))
+        return dict(zip(keys, times_until(self._connection, names, seconds), strict=True))
+
+    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
         """Stores all entries, or none unless in a cluster; the last of equal keys wins. As durable as Redis is.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
             StoreError: Redis cannot be written to, lost batches that it had confirmed, or lost the namespace.
+            LateWriteError: the `fence` of a key has passed; those of others are stored.
         """
         self._check_writable()
         written_us = time.time_ns() // 1000
@@ -121,18 +117,19 @@ class RedisNamespace(RecordNamespace):
         keys = self._names.items(self.fingerprint, [storage_key(entry.key) for entry in entries])
         ttl_ms = self._connection.location.ttl_ms
         expires: Command = () if ttl_ms is None else ("PX", ttl_ms)
-        self._write([("SET", key, value, *expires) for key, value in zip(keys, values, strict=True)])
+        sets: list[Command] = [("SET", key, value, *expires) for key, value in zip(keys, values, strict=True)]
+        self._write_items(sets, [entry.key for entry in entries], fence)
 
-    def delete_many(self, keys: Sequence[str]) -> int:
+    def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:
         """Deletes the keys; returns how many of them were there.
 
         Raises:
             InvalidRequest: something is not an item key.
-            StoreError: as `put_many`.
+            StoreError, LateWriteError: as `put_many`.
         """
         self._check_writable()
         names = self._names.items(self.fingerprint, [storage_key(key) for key in keys])
-        return sum(self._write([("DEL", name) for name in names]))
+        return sum(self._write_items([("DEL", name) for name in names], keys, fence))
 
     def pages(self) -> Iterator[list[Written]]:
         """Yields the keys with their marks, some at a time, in no promised order, without what is corrupt.
@@ -151,11 +148,7 @@ class RedisNamespace(RecordNamespace):
 
         Asks Redis at most once in `VERSION_STALE_S`: until then it may miss what other processes write.
         """
-        now = time.monotonic()
-        if now - self._version_s >= VERSION_STALE_S:
-            [value] = self._connection.run([("GET", self._names.version)])
-            self._version, self._version_s = int(value or b"0", 16), now
-        return self._version
+        return self._batches.version()
 
     @property
     def writable(self) -> bool:
@@ -184,18 +177,12 @@ class RedisNamespace(RecordNamespace):
             there = self._connection.look(("HEXISTS", self._names.meta, self.fingerprint))
         except StoreError as error:
             return str(error)
-        return "" if there else str(self._gone())
+        return "" if there else str(self._batches.gone())
 
     def _check_there(self) -> None:
         [there] = self._connection.run([("HEXISTS", self._names.meta, self.fingerprint)])
         if not there:
-            raise self._gone()
-
-    def _gone(self) -> StoreError:
-        return StoreError(
-            f"token store {self._connection.location.name}: the tokens of encoder {self.fingerprint} are gone from "
-            "Redis (flushed, evicted, dropped, or lost in a restart): encode them again"
-        )
+            raise self._batches.gone()
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -203,40 +190,14 @@ class RedisNamespace(RecordNamespace):
                 f"token store {self._connection.location.name} is open to be read: open it to write"
             )
 
-    def _write(self, commands: Sequence[Command]) -> list[int]:
-        """Runs writes with a new version behind them; returns their replies."""
-        version, confirmed = secrets.token_hex(7), self._confirmed
-        counted: list[Command] = [
-            ("HEXISTS", self._names.meta, self.fingerprint),
-            ("INCR", self._writer),
-            ("EXPIRE", self._writer, _WRITER_KEPT_S),
-        ]
-        new_version: list[Command] = [("SET", self._names.version, version)]
-        if self._connection.clustered:  # one node may have the version before another has its items
-            *replies, there, count, _ = self._run([*commands, *counted])
-            self._run(new_version)
-        else:
-            *replies, there, count, _, _ = self._connection.run([*commands, *counted, *new_version])
-        if not there:
-            raise self._gone()
-        lost = confirmed + 1 - count  # others of this process may have confirmed more meanwhile
-        with self._confirming:
-            self._confirmed = count if lost > 0 else max(self._confirmed, count)
-        if lost > 0:
-            raise StoreError(
-                f"token store {self._connection.location.name}: Redis lost {lost} of {confirmed} "
-                "batches that it had confirmed (a restart from an older file, or a failover): run again"
-            )
-        self._version, self._version_s = int(version, 16), time.monotonic()
+    def _write_items(self, commands: list[Command], keys: Sequence[str], fence: Fence | None) -> list[int]:
+        """Writes items by a command each, in the order of their keys; raises as `put_many`."""
+        if fence is not None:
+            commands = [fenced(command, fence[key]) for command, key in zip(commands, keys, strict=True)]
+        replies = self._batches.write(commands)
+        if fence is not None:
+            check_none_late(replies)
         return replies
-
-    def _run(self, commands: Sequence[Command]) -> list[Any]:
-        """Runs a part of a write to a cluster: if it fails, what others did has no version."""
-        try:
-            return self._connection.run(commands)
-        except BaseException:
-            self._owes_version = True
-            raise
 
     def _values(self, names: Sequence[bytes]) -> list[bytes | None]:
         keys = self._names.items(self.fingerprint, names)

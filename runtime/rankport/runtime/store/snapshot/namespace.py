@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, TokenNamespace, Written
+from rankport.runtime.store.entries import Fence
 from rankport.runtime.store.snapshot.current_file import CurrentFile
 from rankport.runtime.store.snapshot.layout import LayoutError, key_digests
 from rankport.runtime.store.snapshot.snapshot_file import SnapshotFile
@@ -68,11 +69,11 @@ class SnapshotNamespace(TokenNamespace):
             hashes[place] = content_hash
         return hashes
 
-    def put_many(self, entries: Sequence[TokenEntry]) -> NoReturn:
+    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> NoReturn:
         """Raises `StoreError`: a snapshot is written as a whole."""
         raise self._read_only()
 
-    def delete_many(self, keys: Sequence[str]) -> NoReturn:
+    def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> NoReturn:
         """Raises `StoreError`: a snapshot is written as a whole."""
         raise self._read_only()
 

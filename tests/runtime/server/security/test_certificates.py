@@ -6,6 +6,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.sdk.client import Client
 from rankport.sdk.transport.access import Tls
 from support.certificates import CertificateFiles
+from support.file_limits import no_more_files
 from support.servers.serving import GRPCIO, HTTP, LOCAL, Serving, serving
 
 
@@ -113,6 +115,31 @@ def test_files_that_do_not_go_together_change_nothing(
     assert shown(running.address, "h2") == issued(files) != before
     os.unlink(files.key)
     assert shown(running.address, "h2") == issued(files)
+
+
+def test_files_that_cannot_be_opened_for_a_while_are_read_once_they_can(
+    files: CertificateFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = Certificates(str(files.cert), str(files.key)).ssl_context()
+
+    def issuer() -> str:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        asks = client.wrap_bio(to_client, to_server)
+        answers = context.wrap_bio(to_server, to_client, server_side=True)
+        for end in (asks, answers, asks):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        shown = asks.getpeercert(binary_form=True)
+        assert shown is not None
+        return "successors" if b"successors" in shown else "tests"
+
+    CertificateFiles.written(files.cert.parent, by="successors")
+    with no_more_files():
+        assert [issuer(), issuer()] == ["tests", "tests"]
+    assert caplog.text.count("the certificate stays as it was: ") == 1
+    assert issuer() == "successors"
 
 
 def test_clients_need_a_certificate_where_an_authority_of_theirs_is_given(files: CertificateFiles) -> None:

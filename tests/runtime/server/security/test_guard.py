@@ -8,6 +8,7 @@ from rankport.protos.errors import InvalidRequest, PermissionDenied, Unauthentic
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.server.security.tokens import Limits, Right, line_of, new_token
+from support.file_limits import no_more_files
 
 
 class Clock:
@@ -83,6 +84,22 @@ def test_a_file_that_cannot_be_used_changes_nothing(tmp_path: Path, caplog: pyte
         Guard(str(file))
     with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
         Guard(str(tmp_path / "none"))
+
+
+def test_a_file_that_cannot_be_opened_for_a_while_is_read_once_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, withdrawn = Clock(), new_token("search")
+    file = write(tmp_path / "clients", withdrawn)
+    guard = Guard(str(file), clock=clock)
+    write(file, new_token("search"))
+    with no_more_files():
+        for clock.now_s in (1, 2):
+            assert guard.caller(f"Bearer {withdrawn}", "call").name == "search"
+    assert caplog.text.count("cannot be read: Too many open files") == 1
+    clock.now_s = 3
+    with pytest.raises(Unauthenticated):
+        guard.caller(f"Bearer {withdrawn}", "call")
 
 
 def test_without_tokens_admin_calls_are_for_this_machine_or_a_port_of_their_own() -> None:

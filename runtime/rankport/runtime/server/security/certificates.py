@@ -52,7 +52,8 @@ class Certificates:
     """Certificates by which connections are accepted. Any thread may ask.
 
     New connections get what the files have then; those that are open keep what they began with. Files that do not go
-    together, as while one of two is written, change nothing: the log says so, and the next connection looks again.
+    together, as while one of two is written, or that cannot be read, change nothing: the log says so once, and every
+    connection looks again until they can be used.
     """
 
     def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
@@ -60,7 +61,7 @@ class Certificates:
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._lock = threading.Lock()
         self._pair = self._read()
-        self._refused: Stamp = ()
+        self._fault = ""  # that keeps them from being read, once told
 
     @classmethod
     def of(cls, config: SecurityConfig) -> "Certificates | None":
@@ -94,19 +95,21 @@ class Certificates:
 
     def _current(self) -> _Pair:
         with self._lock:
-            stamp = self._stamp()
-            if stamp not in (self._pair.stamp, self._refused):
-                self._take_up(stamp)
+            if self._stamp() != self._pair.stamp:
+                self._take_up()
+            else:
+                self._fault = ""
             return self._pair
 
-    def _take_up(self, stamp: Stamp) -> None:
+    def _take_up(self) -> None:
         try:
             self._pair = self._read()
         except InvalidRequest as error:
-            self._refused = stamp
-            _log.error("the certificate stays as it was: %s", error)
+            if str(error) != self._fault:
+                _log.error("the certificate stays as it was: %s", error)
+            self._fault = str(error)
         else:
-            self._refused = ()
+            self._fault = ""
             _log.info("certificate %s is read again", self._cert)
 
     def _stamp(self) -> Stamp:

@@ -92,7 +92,7 @@ class Guard:
 
 
 class _ClientFile:
-    """Clients of a file, read again when it changes; where it cannot be used the log says so, and they stay."""
+    """Clients of a file, read again when it changes; until it can be used they stay, and the log says so once."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
         self._path, self._clock = path, clock
@@ -118,10 +118,8 @@ class _ClientFile:
         return quota
 
     def _read_again(self) -> None:
-        before = self._stamp
         try:
-            self._stamp = stamp_of(self._path)
-            if self._stamp != before:
+            if stamp_of(self._path) != self._stamp:
                 self._stamp, self._clients = self._read()
                 self._tell_read()
         except (InvalidRequest, OSError) as error:

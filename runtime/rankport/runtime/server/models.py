@@ -219,13 +219,13 @@ class ServedModels:
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
             raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
-        return self._found(version, name)
+        return self._found(version, name, capability)
 
-    def _found(self, version: Version, name: str) -> Served[Any]:
+    def _found(self, version: Version, name: str, does: str = "") -> Served[Any]:
         """Returns the model found for a call, which is seen to be of this model from now on."""
         self.check_said(version.model, name)
         if (call := current_call()) is not None:
-            call.model = version.model
+            call.model, call.asked, call.does = version.model, name, does
         return _served(version)
 
     def _pick(self, name: str, request_id: str) -> Version | None:

@@ -75,6 +75,22 @@ def test_one_model_is_told_by_any_name_that_requests_may_use(address: str) -> No
         assert f"named {name!r}" in unknown.json["error"]["message"]
 
 
+def test_an_address_in_the_place_of_a_path_is_one_of_this_server(address: str) -> None:
+    for host in ("http://other.example:80", "HTTPS://[::1]"):
+        assert ask(address, f"{host}/v1/models/ranker").json["id"] == "ranker"
+        assert ask(address, host).text == ask(address, "/").text
+        assert ask(address, f"{host}/rerank", {"query": "a", "texts": ["b"]}).status == 200
+    assert ask(address, "ftp://other.example/health").status == 404
+
+
+def test_names_that_a_client_makes_up_are_no_labels(address: str) -> None:
+    assert ask(address, "/v1/models/made-up", {}).status == 405
+    assert ask(address, "/v1/retrieval/made-up/made-up/reranking", {}).status == 400
+    metrics = ask(address, "/metrics").text
+    assert 'method="/v1/models/{name:path}"' in metrics
+    assert "made-up" not in metrics
+
+
 def test_models_are_listed_with_what_scores_first(address: str) -> None:
     reply = ask(address, "/v1/models").json
     assert [(model["id"], model["kind"]) for model in reply["data"]] == [

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from rankport.protos.errors import Overloaded
+from rankport.protos.versions import AliasTarget
+from rankport.runtime.server.lifecycle.orders import AliasOrder
 from support.servers.deterministic_models import value
 from support.servers.http import Answer, ask
 from support.servers.serving import HTTP, Serving, serving
@@ -96,10 +98,31 @@ def test_tei(address: str, raw: bool) -> None:
     assert answer.headers["x-rankport-model"] == "ranker"
 
 
-def test_nim(address: str) -> None:
-    body = {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS], "truncate": "END"}
-    reply = answered(address, "/v1/ranking", body)
+NIM = {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS], "truncate": "END"}
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/v1/ranking", {}),
+        ("/v1/retrieval/nvidia/reranking", {"model": "ranker"}),
+        ("/v1/retrieval/nvidia/reranking", {}),
+        ("/v1/retrieval/nvidia/ranker/reranking", {}),
+        ("/v1/retrieval/nvidia/ranker/reranking", {"model": "ranker@1"}),
+        ("/v1/retrieval/nvidia/rank-3_2-1b/reranking", {}),  # an alias, as NVIDIA writes its names in paths
+        ("/v1/retrieval/nvidia/rank-3_2-1b/reranking", {"model": "nvidia/rank-3.2-1b"}),
+    ],
+)
+def test_nim(served: Serving, address: str, path: str, named: dict[str, str]) -> None:
+    served.server.take(AliasOrder("nvidia/rank-3.2-1b", (AliasTarget("ranker@1"),))).result()
+    reply = answered(address, path, NIM | named)
     assert reply["rankings"] == [{"index": i, "logit": SCORES[i]} for i in BEST]
+
+
+def test_a_path_of_nvidia_and_a_body_that_name_two_models_are_refused(address: str) -> None:
+    told = refused(ask(address, "/v1/retrieval/nvidia/other/reranking", NIM | {"model": "ranker"}))
+    assert "model is 'ranker', and the path names 'nvidia/other': name one of them" in told
+    assert "named 'other'" in refused(ask(address, "/v1/retrieval/nvidia/other/reranking", NIM), 404)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 import pytest
@@ -27,9 +28,20 @@ from support.servers.serving import HTTP, serving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
+MODEL = {
+    "gen_ai.provider.name": "rankport",
+    "gen_ai.request.model": "ranker",
+    "gen_ai.response.model": "ranker@1",
+}
 
 
-def spans(headers: dict[str, str], fails: bool = False, answer: object = "answer") -> dict[str, ReadableSpan]:
+def own_of_models(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in attributes.items() if name.startswith("gen_ai.")}
+
+
+def spans(
+    headers: dict[str, str], fails: bool = False, answer: object = "answer", does: str = ""
+) -> dict[str, ReadableSpan]:
     """Has a call go its way from a front to a model and back; gives its spans by name."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -45,6 +57,8 @@ def spans(headers: dict[str, str], fails: bool = False, answer: object = "answer
     async def go() -> None:
         admission, submitter = Admission(ServerConfig(), observer), Submitter(1)
         call = observer.begin("grpc", "Scoring.Score", headers.items())
+        if does:
+            call.does, call.asked, call.model = does, "ranker", "ranker@1"
         with WorkingFor(call), admission.counted(lambda: Outcome.CANCELLED), admission.admitted(7):
             await submitter.run(submit, None)
         submitter.close(wait=True)
@@ -81,11 +95,18 @@ def test_a_call_is_a_span_of_its_clients_trace_with_its_phases_in_turn() -> None
 
 def test_a_text_that_is_written_tells_its_tokens_and_times() -> None:
     text = GenerateResult("a", (7,), "stop", GenerateUsage(3, 2, 4, 0.25, 0.5, 0.75))
-    made = spans({}, answer=text)
+    made = spans({}, answer=text, does="generates")
     said = made["Scoring.Score"].attributes or {}
     names = ("prefix_tokens_cached", "prefix_tokens_computed", "item_tokens", "queue_ms", "compute_ms")
     assert [said[f"rankport.{name}"] for name in names] == [3, 2, 4, 500.0, 750.0]
     assert (made["engine"].attributes or {})["rankport.compute_s"] == 0.75
+    assert own_of_models(said) == MODEL | {
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.cache_read.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 4,
+    }
 
 
 def test_a_call_without_a_trace_begins_one() -> None:
@@ -114,6 +135,12 @@ def test_spans_of_http_are_named_by_verb_and_route_and_say_what_was_answered(
             ask(address, "/rerank", body)
         ask(address, "/private", {})
     said = [(span.name, span.attributes or {}) for span in exporter.get_finished_spans()]
+    (model, *_) = [own_of_models(given) for _, given in said if "rankport.front" in given]
+    assert model == MODEL | {
+        "gen_ai.operation.name": "rerank",
+        "gen_ai.usage.input_tokens": 1 + 2 + 1,
+        "gen_ai.usage.cache_read.input_tokens": 1,
+    }
     calls = [(name, given["http.response.status_code"]) for name, given in said if "rankport.front" in given]
     assert calls == [("POST /rerank", 200), ("POST /rerank", 400), ("GET /rerank", 405), ("POST", 404)]
     assert [given["http.route"] for _, given in said if "http.route" in given] == ["/rerank"] * 3
@@ -126,6 +153,17 @@ def test_without_a_provider_nothing_is_made() -> None:
 def test_spans_go_nowhere_unless_the_environment_says_where() -> None:
     with traces_exported({}) as exported:
         assert not exported
+
+
+def test_what_is_exported_in_no_such_way_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    enter_exported({"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_LOGS_EXPORTER": "none"})
+    assert not caplog.messages
+    enter_exported({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"})
+    metrics, logs = caplog.messages
+    assert metrics.startswith(
+        "OTEL_METRICS_EXPORTER is 'otlp', which rankport does nothing about: have a collector"
+    )
+    assert logs.startswith("OTEL_LOGS_EXPORTER is 'otlp'")
 
 
 @pytest.mark.parametrize(

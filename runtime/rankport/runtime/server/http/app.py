@@ -39,15 +39,17 @@ def app_of(core: Core, health: Health) -> Starlette:
     bodies = Bodies(core)
     shown = looks(core, health, ROUTES)
     routes = [
-        Route(path, Endpoint(core, bodies, choices), methods=["POST"]) for path, choices in ROUTES.items()
+        Route(path, Endpoint(core, bodies, path, choices), methods=["POST"])
+        for path, choices in ROUTES.items()
     ]
     routes += [Route(path, look, methods=["GET"]) for path, look in shown.items()]
 
     async def no_such_method(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        allowed, path = (error.headers or {})["Allow"], request.url.path
-        refusal = NotFound(f"{request.method} is no method of {path}: use {allowed}")
-        answer = refused(core, refusal, request.headers, path=path, status=405, verb=request.method)
+        allowed = (error.headers or {})["Allow"]
+        refusal = NotFound(f"{request.method} is no method of {request.url.path}: use {allowed}")
+        route = request.scope["endpoint"].path  # a path may have names that a client makes up
+        answer = refused(core, refusal, request.headers, path=route, status=405, verb=request.method)
         answer = answer.with_header("allow", allowed)
         return Response(answer.content, answer.status, dict(answer.headers), answer.media_type)
 

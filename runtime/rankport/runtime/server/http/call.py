@@ -38,19 +38,22 @@ class Call:
     events: EventStream  # for answers that come in parts
     deadline: float | None  # of the monotonic clock
     request_id: str = ""  # what an alias with several targets goes by
+    named: Mapping[str, str] = field(default_factory=dict)  # by the path, where it has places for names
 
     @classmethod
-    def of(cls, core: Core, headers: Mapping[str, str], events: EventStream) -> "Call":
+    def of(
+        cls, core: Core, headers: Mapping[str, str], events: EventStream, named: Mapping[str, str]
+    ) -> "Call":
         """Begins a call, whose time is what its header says. Raises `InvalidRequest` if that is no time."""
         said, request_id = headers.get(TIMEOUT_HEADER), headers.get(REQUEST_ID, "")
         if said is None:
-            return cls(core, events, None, request_id)
+            return cls(core, events, None, request_id, named)
         try:
             timeout_s = checked_timeout_s(float(said))
         except ValueError:  # InvalidRequest is one
             raise InvalidRequest(f"{TIMEOUT_HEADER} is {said!r:.40}: give seconds, 0 or more") from None
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        return cls(core, events, deadline, request_id)
+        return cls(core, events, deadline, request_id, named)
 
     @property
     def left_s(self) -> float | None:

@@ -39,9 +39,10 @@ class Choice:
 class Endpoint:
     """ASGI application of one path. Its calls are admitted, counted and limited as those of every front."""
 
-    def __init__(self, core: Core, bodies: Bodies, choices: Sequence[Choice]) -> None:
+    def __init__(self, core: Core, bodies: Bodies, path: str, choices: Sequence[Choice]) -> None:
         self._core = core
         self._bodies = bodies
+        self.path = path  # as the server writes it, with places for names
         self._choices = choices
         self._dialects = list(dict.fromkeys(choice.dialect for choice in reversed(choices)))[::-1]
 
@@ -51,7 +52,7 @@ class Endpoint:
         admission.opened()
         try:
             idle_s = self._core.config.stream_idle_s
-            begun = self._core.observer.begin("http", scope["path"], headers.items(), verb=scope["method"])
+            begun = self._core.observer.begin("http", self.path, headers.items(), verb=scope["method"])
             with WorkingFor(begun) as seen:
                 events = EventStream(send, idle_s, self._own_headers(headers, seen))
                 answer = await self._answer(scope, headers, seen, receive, events)
@@ -83,7 +84,7 @@ class Endpoint:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
                 self._let_in(headers, seen)
                 _check_query(scope["query_string"])
-                call = Call.of(self._core, headers, events)
+                call = Call.of(self._core, headers, events, scope["path_params"])
                 self._check_unread(call, headers)
                 body = await self._bodies.read(headers, receive)
                 dialects = [self._dialect_of(body)]

@@ -42,8 +42,11 @@ _PAGE_HEADERS = {
 class Look:
     """ASGI application of one path that is looked at."""
 
-    def __init__(self, show: Show, idle_s: float, guard: Guard | None = None, *, slow: bool = False) -> None:
+    def __init__(
+        self, path: str, show: Show, idle_s: float, guard: Guard | None = None, *, slow: bool = False
+    ) -> None:
         """Takes the guard of a path that not everyone may look at. `slow`: shown by a thread."""
+        self.path = path  # as the server writes it, with places for names
         self._slow = slow
         self._show = show
         self._idle_s = idle_s
@@ -90,7 +93,11 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
     }
     return {
         path: Look(
-            show, core.config.stream_idle_s, None if path in _OPEN else core.guard, slow=path == "/metrics"
+            path,
+            show,
+            core.config.stream_idle_s,
+            None if path in _OPEN else core.guard,
+            slow=path == "/metrics",
         )
         for path, show in shown.items()
     }

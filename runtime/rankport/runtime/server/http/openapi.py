@@ -33,7 +33,7 @@ def document(routes: Mapping[str, Sequence[Choice]], version: str) -> dict[str, 
     return {
         "openapi": "3.1.0",
         "info": {"title": "rankport", "version": version},
-        "paths": {path: {"post": _post(choices)} for path, choices in routes.items()} | looks,
+        "paths": {path: {"post": _post(path, choices)} for path, choices in routes.items()} | looks,
         "components": {"schemas": schemas["$defs"]},
     }
 
@@ -45,7 +45,7 @@ def documented_page(described: Mapping[str, Any]) -> str:
     return page("Endpoints", schemas + "".join(parts))
 
 
-def _post(choices: Sequence[Choice]) -> dict[str, Any]:
+def _post(path: str, choices: Sequence[Choice]) -> dict[str, Any]:
     dialects = list({id(choice.dialect): choice.dialect for choice in choices}.values())
     forms = [{"$ref": _REFERENCE.format(model=dialect.form.__name__)} for dialect in dialects]
     schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
@@ -57,15 +57,20 @@ def _post(choices: Sequence[Choice]) -> dict[str, Any]:
     }
     return {
         **_operation("; ".join(dialect.summary for dialect in dialects)),
-        "parameters": [timeout],
+        "parameters": [timeout, *_places(path)],
         "requestBody": {"required": True, "content": {JSON: {"schema": schema}}},
     }
 
 
 def _look(path: str, summary: str) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)}", path)
-    places = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    places = _places(path)
     return {**_operation(summary), **({"parameters": places} if places else {})}
+
+
+def _places(path: str) -> list[dict[str, Any]]:
+    """Describes the names that a path has places for."""
+    names = re.findall(r"{(\w+)}", path)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
 def _operation(summary: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 import socket
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +24,7 @@ _log = logging.getLogger(__name__)
 _HANDSHAKE_S = 10.0
 _FIRST_REQUEST_S = 0.25  # less than the front's farewell
 _COLLECTED = 100  # handshakes that came to nothing, at 300 kB each
+_ABSOLUTE = re.compile(rb"https?://[^/]+", re.IGNORECASE)  # http://host/path, which a server has to take
 
 
 class Listener(socket.socket):
@@ -101,6 +104,7 @@ def protocol_of(
         async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
             """Runs the application, and ends a connection whose client reads nothing, with what it was to read."""
             cycle: Any = self.cycle  # of this request
+            _take_origin_form(scope)
             try:
                 await self._application(scope, receive, send)
             except UnreadError:
@@ -172,6 +176,14 @@ def protocol_of(
                 self._overdue = None
 
     return Protocol
+
+
+def _take_origin_form(scope: Scope) -> None:
+    """Takes the path of a target that is a whole address, as clients write it that have this server for their proxy."""
+    address = _ABSOLUTE.match(scope["raw_path"])
+    if address is not None:
+        scope["raw_path"] = scope["raw_path"][address.end() :] or b"/"
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
 
 
 def _made_room(connections: list[Any], most: int) -> bool:

@@ -34,6 +34,8 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/rerank": _V1_RERANK,
     "/rerank": _RERANK,
     "/v1/ranking": (Choice(nim.RANK),),
+    "/v1/retrieval/{organization}/reranking": (Choice(nim.RANK),),
+    "/v1/retrieval/{organization}/{model}/reranking": (Choice(nim.RANK),),
     "/score": (Choice(vllm_score.SCORE),),
     "/v1/score": _SCORE,
     "/predict": (Choice(tei.PREDICT),),

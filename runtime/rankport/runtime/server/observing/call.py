@@ -54,6 +54,9 @@ class Call:
     quota: Quota | None = None  # of that client
     only_priority: Priority | None = None  # class that its requests may have; None: any
     model: str = ""  # that was found for it: never what a client wrote
+    asked: str = ""  # a name of the server's, by which it was found
+    does: str = ""  # what the model was found for: "generates"
+    reasons: tuple[str, ...] = ()  # why texts that it wrote end
     nbytes: int = 0  # of its messages
     thread_s: float = 0.0  # waiting for a thread that reads it
     tokenize_s: float = 0.0  # reading it: message, texts, store

@@ -1,5 +1,6 @@
 """Export of spans as the environment asks for it, by OpenTelemetry's SDK of the extra `tracing`."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,15 @@ from typing import Any
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
 
+_log = logging.getLogger(__name__)
+
 _FAREWELL_S = 2.0
 _EXPORTER = "OTEL_TRACES_EXPORTER"
+# Exporters of other things, with those whose place rankport takes, and where a collector finds what it has.
+_OTHERS = {
+    "OTEL_METRICS_EXPORTER": (("prometheus",), "have a collector scrape /metrics (--metrics-port)"),
+    "OTEL_LOGS_EXPORTER": (("console",), "have a collector read its lines (--json-log)"),
+}
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _MODULES = {"grpc": "grpc", "http/protobuf": "http"}  # of opentelemetry.exporter.otlp.proto
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -28,6 +36,8 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
         InvalidRequest: the variable names another exporter.
         MissingExtra: spans are asked for, and the extra `tracing` is not installed.
     """
+    for complaint in left_out(environment):
+        _log.warning("%s", complaint)
     wanted = _wanted(environment)
     if wanted == "none":
         yield False
@@ -39,6 +49,16 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
     finally:
         if provider is not None:
             _shut_down(provider)
+
+
+def left_out(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Tells which exports that the environment asks for there are none of; a process may have agents that do them."""
+    said = {name: environment.get(name, "").strip() for name in _OTHERS}
+    return [
+        f"{name} is {value!r:.60}, which rankport does nothing about: {_OTHERS[name][1]}"
+        for name, value in said.items()
+        if value not in ("", "none", *_OTHERS[name][0])
+    ]
 
 
 def traces_asked_for(environment: Mapping[str, str] = os.environ) -> bool:

@@ -11,7 +11,10 @@ from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, read
 from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.observing.recent import Recent
 from rankport.runtime.server.observing.request_log import RequestLog, facts_of
-from rankport.runtime.server.observing.tracing import Tracing
+from rankport.runtime.server.observing.tracing import Attributes, Tracing
+
+# What a model is found for, in the conventions' words, and our own for what they have none of.
+_OPERATIONS = {"generates": "text_completion", "encodes": "embeddings", "scores": "rerank"}
 
 
 class Observer:
@@ -50,11 +53,12 @@ class Observer:
             call.span.end(code, _attributes(call, code, seconds))
 
 
-def _attributes(call: Call, code: str, seconds: float) -> dict[str, str | int | float]:
+def _attributes(call: Call, code: str, seconds: float) -> Attributes:
     facts = facts_of(call, code, seconds)
     del facts["trace_id"]
-    own: dict[str, str | int | float] = {f"rankport.{name}": value for name, value in facts.items()}
-    return own | (_rpc_attributes(call, code) if call.front == "grpc" else _http_attributes(call))
+    own: Attributes = {f"rankport.{name}": value for name, value in facts.items()}
+    front = _rpc_attributes(call, code) if call.front == "grpc" else _http_attributes(call)
+    return own | front | _model_attributes(call)
 
 
 def _span_name(front: Front, method: str, verb: str) -> str:
@@ -62,8 +66,8 @@ def _span_name(front: Front, method: str, verb: str) -> str:
     return " ".join(filter(None, (verb, method))) or front.upper()
 
 
-def _rpc_attributes(call: Call, code: str) -> dict[str, str | int | float]:
-    said: dict[str, str | int | float] = {
+def _rpc_attributes(call: Call, code: str) -> Attributes:
+    said: Attributes = {
         "rpc.system": "grpc",
         "rpc.grpc.status_code": StatusCode[code].value[0],
     }
@@ -71,7 +75,34 @@ def _rpc_attributes(call: Call, code: str) -> dict[str, str | int | float]:
     return said | ({"rpc.service": service, "rpc.method": method} if service else {})
 
 
-def _http_attributes(call: Call) -> dict[str, str | int | float]:
-    said: dict[str, str | int | float] = {"http.response.status_code": call.http_status}
-    route = {"http.route": call.method, "url.path": call.method} if call.method else {}
-    return said | route | ({"http.request.method": call.verb} if call.verb else {})
+def _http_attributes(call: Call) -> Attributes:
+    said: Attributes = {"http.response.status_code": call.http_status}
+    if call.method:
+        said["http.route"] = call.method
+        if "{" not in call.method:  # else the path has a name that its client wrote
+            said["url.path"] = call.method
+    return said | ({"http.request.method": call.verb} if call.verb else {})
+
+
+def _model_attributes(call: Call) -> Attributes:
+    """Says of a call that found its model what OpenTelemetry's conventions have of generative AI."""
+    if not call.asked:
+        return {}
+    said: Attributes = {
+        "gen_ai.provider.name": "rankport",
+        "gen_ai.request.model": call.asked,
+        "gen_ai.response.model": call.model,
+    }
+    if call.does in _OPERATIONS:
+        said["gen_ai.operation.name"] = _OPERATIONS[call.does]
+    if call.reasons:
+        said["gen_ai.response.finish_reasons"] = call.reasons
+    if (usage := call.usage) is not None:
+        cached, writes = usage.prefix_tokens_cached, call.does == "generates"
+        said["gen_ai.usage.input_tokens"] = (
+            cached + usage.prefix_tokens_computed + (0 if writes else usage.item_tokens)
+        )
+        said["gen_ai.usage.cache_read.input_tokens"] = cached
+        if writes:
+            said["gen_ai.usage.output_tokens"] = usage.item_tokens
+    return said

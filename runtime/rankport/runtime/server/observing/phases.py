@@ -40,6 +40,8 @@ class PhaseTimes:
             call.usage = usage if call.usage is None else _sum(call.usage, usage)
         if isinstance(result, ScoreResult) and result.depth is not None:
             call.depth = result.depth
+        if isinstance(result, GenerateResult):
+            call.reasons += (result.finish_reason,)
         if call.span is not None:
             engine_s = time.perf_counter() - self._submitted_s
             call.span.phase("thread", thread_s, tokenize_s + engine_s)

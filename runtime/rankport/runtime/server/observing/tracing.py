@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+Attributes = dict[str, str | int | float | tuple[str, ...]]
 _NAME = "rankport"
 
 
@@ -52,7 +53,7 @@ class CallSpan:
         )
         child.end(end_ns)
 
-    def end(self, code: str, attributes: Mapping[str, str | int | float]) -> None:
+    def end(self, code: str, attributes: Attributes) -> None:
         """Ends the span with a gRPC status; those that are the server's fault make it an error."""
         from opentelemetry import trace
 

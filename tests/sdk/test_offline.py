@@ -30,10 +30,12 @@ def test_a_bundle_encodes_a_catalogue_and_skips_it_the_next_time(
     encoder_bundle: Bundle, items: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "tokens.lmdb"
-    assert encode(encoder_bundle.path, items, store).encoded == len(ROWS)
-    assert encode(encoder_bundle.path, items, store, batch_size=2, prune=True).unchanged == len(ROWS)
+    assert encode(encoder_bundle.path, items, store, token_dtype="float32").encoded == len(ROWS)
+    again = encode(encoder_bundle.path, items, store, batch_size=2, prune=True, token_dtype="float32")
+    assert again.unchanged == len(ROWS)
     with ItemEncoder.load(encoder_bundle) as encoder, open_store(store, read_only=True) as tokens:
         namespace = tokens.namespace(encoder.fingerprint)
+        assert namespace.spec.dtype == "float32"
         for key, wanted in zip(ROWS, encoder.encode(list(ROWS.values())), strict=True):
             np.testing.assert_allclose(namespace.get_many([key])[0], wanted, atol=1e-3)
 

@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets import DatasetDtype, DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.windows import Target
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, spec_of
@@ -36,6 +36,7 @@ def encode_dataset(
     device: Device = "cpu",
     device_id: int = 0,
     side: Side | None = None,
+    token_dtype: str | None = None,
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,
     **options: Any,
@@ -44,7 +45,8 @@ def encode_dataset(
 
     >>> encode_dataset("encoder.bundle", "items/*.parquet", "/shared/tokens", engine="ray", max_actors=8)
 
-    Its parts are in `part_format`, or in what the folder's name ends in (`.arrow`, `.lance`), else in Parquet.
+    Its parts are in `part_format`, or in what the folder's name ends in (`.arrow`, `.lance`), else in Parquet, their
+    tokens in `token_dtype`, float16 or float32, else as the encoder makes them.
 
     What is there already, of the same rows in the same order, is left alone. With Ray `bundle`, `items` and `folder`
     are paths that all nodes see. `options` are those of `rankport encode`: fields of `FileColumns`, `EncodeJobConfig`
@@ -62,6 +64,10 @@ def encode_dataset(
         raise InvalidRequest(f"engine is {engine!r}: give {' or '.join(get_args(JobEngine))}")
     if part_format not in (None, *get_args(DatasetFormat)):
         raise InvalidRequest(f"part_format is {part_format!r}: give {', '.join(get_args(DatasetFormat))}")
+    if token_dtype not in (None, *get_args(DatasetDtype)):
+        raise InvalidRequest(
+            f"token_dtype is {token_dtype!r} (--token-dtype): a dataset has {' or '.join(get_args(DatasetDtype))}"
+        )
     columns, cluster = from_keywords(FileColumns, options), from_keywords(RayConfig, options)
     given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
     refuse_unknown("encode_dataset", options, FileColumns, EncodeJobConfig, RayConfig)
@@ -82,7 +88,7 @@ def encode_dataset(
         target = Target(
             os.path.abspath(folder),
             encoder.fingerprint,
-            spec_of(encoder),
+            spec_of(encoder, token_dtype),
             config,
             part_format or format_of_folder(folder),
         )

@@ -74,6 +74,7 @@ def encode(
     device: Device = "cpu",
     device_id: int = 0,
     side: Side | None = None,
+    token_dtype: str | None = None,
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,
     **options: Any,
@@ -86,7 +87,8 @@ def encode(
 
     `encoder` is a bundle of an item encoder or of two towers, whose items are represented, loaded on `device`; or one
     that is loaded here or served. With `side` "query" the query tower represents the texts, apart from items. `options`
-    are those of `rankport encode`: fields of `FileColumns` and `EncodeJobConfig`.
+    are those of `rankport encode`: fields of `FileColumns` and `EncodeJobConfig`. Tokens are kept in `token_dtype`
+    (float16, float32, int8), or as the encoder makes them.
 
     Raises:
         InvalidRequest: an option, format or column that there is not, or a file that broke off.
@@ -116,7 +118,7 @@ def encode(
         rows = sources.rows()
         return run_encode_job(
             source,
-            namespace_of(store, source),
+            namespace_of(store, source, token_dtype),
             rows,
             config,
             on_progress=on_progress,

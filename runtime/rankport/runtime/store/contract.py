@@ -185,8 +185,10 @@ class TokenStore(StaysInProcess, ABC):
                 known = self._namespaces[fingerprint] = self._open_namespace(fingerprint, stored)
         if spec is not None and spec != known.spec:
             kept, same = known.spec.dtype, known.spec.elements == spec.elements
-            flag = "without --token-dtype" if kept == "float32" else f"--token-dtype {kept}"
-            told = f"{known.spec}, not {spec}" + same * f": write them so ({flag}), or to another store"
+            told = (
+                f"{known.spec}, not {spec}"
+                + same * f": write them so (--token-dtype {kept}), or to another store"
+            )
             raise StoreError(f"tokens of encoder {fingerprint} are {told}. {self.contents()}")
         return known
 

@@ -79,10 +79,50 @@ def test_a_row_that_the_encoder_failed_on_is_tried_again(tmp_path: Path, part_fo
     out = target(tmp_path / "out", part_format)
     assert run_dataset_job(encoder, out, files).bad_rows == 3
     encoder.short = False
+
+    def killed(progress: EncodeProgress) -> None:
+        if progress.encoded:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_dataset_job(encoder, out, files, on_progress=killed)
+    copy_store(out.folder, str(tmp_path / "before"))  # the dataset that stands there is whole
+    with open_store(tmp_path / "before", read_only=True) as store:
+        assert len(store.namespace(encoder.fingerprint)) == ROWS_A_FILE - 3
+    encoder.short = True  # again: then each name has such a part, of which the dataset has one
+    (tmp_path / "0.csv").touch()
     report = run_dataset_job(encoder, out, files)
-    assert (report.encoded, report.unchanged, report.bad_rows) == (31, ROWS_A_FILE - 2 - 31, 2)
+    assert (report.encoded, report.unchanged, report.bad_rows) == (0, ROWS_A_FILE - 2, 2)
     assert stored(tmp_path / "out") == in_one_process(tmp_path, files)
     assert run_dataset_job(encoder, out, files).unchanged == ROWS_A_FILE - 2
+
+
+@pytest.mark.parametrize("part_format", every_run(["parquet", "lance"], ["lance"]))
+@pytest.mark.parametrize("step", ["sync_names", "write_durably"])
+def test_a_job_that_dies_at_its_end_leaves_the_dataset_of_before(
+    tmp_path: Path, part_format: DatasetFormat, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, out = write_files(tmp_path, 1), target(tmp_path / "out", part_format)
+    encoder = HashEncoder(padding_matters=True)
+    run_dataset_job(encoder, out, files)
+    before = in_one_process(tmp_path, files)
+    (tmp_path / "0.csv").write_text((tmp_path / "0.csv").read_text().replace("text  0", "text other"))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"rankport.runtime.jobs.datasets.tally.{step}", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_dataset_job(encoder, out, files)
+    copy_store(out.folder, str(tmp_path / "copy"))
+    with open_store(tmp_path / "copy", read_only=True) as store:
+        namespace = store.namespace(encoder.fingerprint)
+        infos = namespace.info_many(list(before))
+        assert [info and info.content_hash for info in infos] == [
+            item.content_hash for item in before.values()
+        ]
+    assert run_dataset_job(encoder, out, files).encoded == 0
 
 
 def test_small_files_share_parts_and_only_the_changed_part_is_made_anew(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ _NAME_BEFORE = "dataset.json"  # which broke readers of whole folders
 
 DatasetFormat = Literal["parquet", "arrow", "lance"]
 """Format of a dataset's parts."""
+DatasetDtype = Literal["float16", "float32"]
+"""Type of a dataset's tokens."""
 
 
 def dataset_content(folder: Path) -> Mapping[str, Any]:

@@ -56,7 +56,7 @@ def check_own(folder: Path) -> None:
 def check_format(folder: Path, part_format: DatasetFormat) -> None:
     """Raises `InvalidRequest` where a folder has a dataset of another format; one that says nothing is made anew."""
     try:
-        stands = {format_of_part(name) for name in _named(folder)}
+        stands = {format_of_part(name) for name in named_parts(folder)}
     except StoreError:
         return
     if stands - {part_format}:
@@ -67,12 +67,20 @@ def check_format(folder: Path, part_format: DatasetFormat) -> None:
 
 def parts_to_delete(folder: Path, kept: Collection[str]) -> list[Path]:
     """Lists the parts of jobs and of the dataset that stands there, but those that are kept."""
-    named = _named(folder)
+    named = named_parts(folder)
     return [
         part
         for part in parts_in(folder)
         if part.name not in kept and (part.name in named or _PART.fullmatch(part.name))
     ]
+
+
+def named_parts(folder: Path) -> frozenset[str]:
+    """Names the parts that the dataset in a folder says it has; none where there is no dataset."""
+    try:
+        return frozenset(part["name"] for part in dataset_content(folder)["parts"])
+    except (KeyError, TypeError):
+        return frozenset()
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -87,11 +95,3 @@ def _has_fragments(folder: Path, parts: Collection[str]) -> bool:
     return not (folder / "_versions").exists() and all(
         file.suffix == ".lance" for file in (folder / "data").glob("*")
     )
-
-
-def _named(folder: Path) -> frozenset[str]:
-    """Names the parts that a dataset says it has."""
-    try:
-        return frozenset(part["name"] for part in dataset_content(folder)["parts"])
-    except (KeyError, TypeError):
-        return frozenset()

@@ -28,7 +28,7 @@ class LanceFiles:
             import lance  # noqa: F401
 
     def write(self, path: Path, table: pa.Table) -> None:
-        """Writes the fragment's file, then the note: a file without a note is deleted by the next `join`."""
+        """Writes the fragment's file, then the note: a file without a note is deleted by the next `tidy`."""
         from lance.fragment import LanceFragment
 
         fragment = None
@@ -64,15 +64,20 @@ class LanceFiles:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
-        """Commits the fragments as the dataset's new version, and deletes what no version needs any more."""
+        """Commits the fragments as the dataset's new version; notes of the one before still find theirs."""
         import lance
         from lance.fragment import FragmentMetadata
 
         notes = [note for note in map(_note, parts) if note["fragment"] is not None]
         fragments = [FragmentMetadata.from_json(json.dumps(note["fragment"])) for note in notes]
         operation = lance.LanceOperation.Overwrite(schema, fragments)
-        dataset = lance.LanceDataset.commit(str(folder), operation)
-        dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        lance.LanceDataset.commit(str(folder), operation)
+
+    def tidy(self, folder: Path) -> None:
+        """Deletes older versions, and the files that the newest one has not."""
+        import lance
+
+        lance.dataset(str(folder)).cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 
 
 def _note(path: Path) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class PartFiles(Protocol):
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
         """Makes the parts of a folder, in order, the one dataset that readers of the format see in it."""
 
+    def tidy(self, folder: Path) -> None:
+        """Deletes what only a dataset before needed, beside parts, once nobody is led to that any more."""
+
 
 class ParquetFiles:
     """Parquet: a part is a file."""
@@ -66,6 +69,9 @@ class ParquetFiles:
 
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
         """Does nothing: a folder of Parquet is a dataset."""
+
+    def tidy(self, folder: Path) -> None:
+        """Does nothing: there is nothing beside parts."""
 
 
 class ArrowFiles:
@@ -101,6 +107,9 @@ class ArrowFiles:
 
     def join(self, folder: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
         """Does nothing: a folder of Arrow files is a dataset."""
+
+    def tidy(self, folder: Path) -> None:
+        """Does nothing: there is nothing beside parts."""
 
 
 def sync_names(folder: Path) -> None:

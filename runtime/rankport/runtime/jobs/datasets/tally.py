@@ -126,6 +126,7 @@ class Tally:
             sync_names(folder)  # before what the last dataset had goes
             for other in others:
                 other.unlink(missing_ok=True)
+            files.tidy(folder)
         except OSError as error:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
         return self._report()

@@ -2,7 +2,8 @@
 
 A window is the rows of one file, or of small ones that follow each other, that are sorted by length together, as in a
 job of one process: its batches, and so the bits of its tokens, are the same wherever it is encoded. Its part is named
-by all that decides it; a part that is there is not made again, unless the encoder failed on a row of it.
+by all that decides it; a part that is there is not made again, unless the encoder failed on a row of it. It has two
+names then: what the dataset that stands names is never written over, so that this stays whole until the next one is.
 """
 
 import json
@@ -19,6 +20,7 @@ import pyarrow as pa
 from rankport.runtime.jobs.batching import chunks, length_batches, windows
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets.folder import named_parts
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.groups import FileGroup, place_in_group
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
@@ -146,6 +148,7 @@ class PartMaker:
     def __init__(self, encoder: Encoder, target: Target) -> None:
         self._encoder, self._target = encoder, target
         self._schema, self._files = schema_of(target.fingerprint, target.spec), files_in(target.part_format)
+        self._standing = named_parts(Path(target.folder))
 
     def part(self, place: Place, rows: Rows, repeated: frozenset[Line]) -> tuple[Outcome, bool]:
         """Finds or makes the part of a window, whose `repeated` lines have ids that came earlier; and says if it did.
@@ -163,14 +166,17 @@ class PartMaker:
     def _part(self, place: Place, rows: Rows, repeated: frozenset[Line]) -> tuple[Outcome, bool]:
         usable = [row for row in rows if isinstance(row, ItemRow) and line_of(row) not in repeated]
         bad = [_bad(row) for row in rows if isinstance(row, BadRow) or line_of(row) in repeated]
-        path = Path(self._target.folder) / (_part_name(place, usable, bad, self._target) + self._files.suffix)
-        if self._files.is_whole(path):
+        names = _part_names(place, usable, bad, self._target)
+        paths = [Path(self._target.folder) / (name + self._files.suffix) for name in names]
+        whole = [path for path in paths if self._files.is_whole(path)]
+        for path in whole:
             before = Outcome(**json.loads(self._files.schema(path).metadata[OUTCOME]))
             if not before.failed:
                 return before, False
+        path = next(path for path in paths if path not in whole or path.name not in self._standing)
         # One for each window: what breaks in one says nothing of the next.
         config, spec = self._target.config, self._target.spec
-        encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row)
+        encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row, spec.numpy_dtype)
         batches = [encoder.encode(rows) for rows in length_batches(usable, config.batch_size)]
         bad += [row for batch in batches for row in batch.bad]
         encoded = [row for batch in batches for row in batch.encoded]
@@ -266,8 +272,10 @@ def file_of(part: str) -> int:
     return int(part.split("-")[1])
 
 
-def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], target: Target) -> str:
-    """Names a part, but for its format, by its place and by the hash of all that decides it."""
+def _part_names(
+    place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], target: Target
+) -> tuple[str, str]:
+    """Names a part in two ways, but for its format, by its place and by the hash of all that decides it."""
     config = target.config
     decides = [
         [target.fingerprint, target.spec.dtype, config.batch_size, config.truncation],
@@ -277,5 +285,6 @@ def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], t
     files = [row.file for row in usable], [row.file for row in bad]
     if any(map(any, files)):  # a row that fails to be encoded is told with its file
         decides.append(list(files))
-    digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
-    return f"part-{place.file:05d}-{place.window:07d}-{digest}"
+    digest = blake2b(json.dumps(decides).encode(), digest_size=8).digest()
+    start = f"part-{place.file:05d}-{place.window:07d}-"
+    return start + digest.hex(), start + blake2b(digest, digest_size=8).hexdigest()

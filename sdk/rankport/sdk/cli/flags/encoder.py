@@ -13,7 +13,7 @@ SideFlag = Annotated[
     Side | None, typer.Option(help="Side of two towers that reads the texts. [default: item]")
 ]
 TokenDtypeFlag = Annotated[
-    Literal["float16", "int8"] | None,
+    Literal["float16", "float32", "int8"] | None,
     typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
 ]
 BundleFlag = Annotated[Path, BUNDLE]

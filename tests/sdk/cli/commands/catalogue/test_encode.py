@@ -240,15 +240,16 @@ def test_a_dataset_has_the_tokens_of_the_store(
         "--dataset",
         str(folder),
     ]
-    options += ["--text", "{text:40}", "--json", str(tmp_path / "report")]
+    options += ["--text", "{text:40}", "--json", str(tmp_path / "report"), "--token-dtype", "float32"]
     assert CliRunner().invoke(command_tree(), options).exit_code == 0
     report = json.loads((tmp_path / "report").read_text())
     assert (report["encoded"], report["encoder"]) == (3, encoder_bundle.manifest.fingerprint)
     assert totals == [report["rows_read"]]  # by which the time left is told
-    encode(encoder_bundle, items, store)
+    encode(encoder_bundle, items, store, "--token-dtype", "float32")
     (path,) = folder.glob("part-*.arrow")
     table = read_part(path)
     _, spec = whose(table.schema, path)
+    assert spec.dtype == "float32"
     with open_store(store, read_only=True) as tokens:
         namespace = tokens.namespace(encoder_bundle.manifest.fingerprint)
         np.testing.assert_array_equal(tokens_of(table, spec), namespace.read(table["id"].to_pylist()).tokens)
@@ -261,7 +262,7 @@ def test_a_dataset_has_the_tokens_of_the_store(
         (["--store", "a", "--dataset", "b"], "give either --store or --dataset"),
         (["--store", "a", "--engine", "ray"], "--engine ray goes with --dataset"),
         (["--store", "a", "--dataset-format", "lance"], "--dataset-format goes with --dataset"),
-        (["--dataset", "a", "--token-dtype", "int8"], "go with --store"),
+        (["--dataset", "a", "--token-dtype", "int8"], "a dataset has float16 or float32"),
         (["--dataset", "a", "--prune"], "leave prune and deleted_column out"),
         (
             ["--dataset", "a", "--format", "dead-letters"],

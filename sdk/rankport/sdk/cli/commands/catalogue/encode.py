@@ -122,9 +122,10 @@ def encode(
     console = plain_console(stderr=True)
     device: Device = given["device"]
     if dataset is not None:
-        if token_dtype is not None or publish != "now" or html is not None:
-            raise typer.BadParameter("--token-dtype, --publish and --html go with --store")
-        options = {**given, "device_id": device_id, "side": side, "part_format": dataset_format}
+        if publish != "now" or html is not None:
+            raise typer.BadParameter("--publish and --html go with --store")
+        chosen = {"side": side, "token_dtype": token_dtype, "part_format": dataset_format}
+        options = {**given, "device_id": device_id, **chosen}
         failure = _to_dataset(bundle, items, dataset, engine, options, bad_rows, json_file, max_bad_rows)
         _end(failure)
         return

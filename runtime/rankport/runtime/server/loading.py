@@ -64,7 +64,9 @@ class ModelLoader:
         with ExitStack() as owned:
             tokens = None
             if store is not None:
-                tokens = owned.enter_context(open_store(store, read_only=not write_back, frozen=frozen))
+                tokens = owned.enter_context(
+                    open_store(store, read_only=not write_back, frozen=frozen, follow=True)
+                )
             loader = cls(tokens, config, kinds, roots)
             owned.callback(loader.close_all)
             yield loader

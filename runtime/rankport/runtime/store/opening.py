@@ -17,11 +17,12 @@ def open_store(
     create: bool = False,
     read_only: bool = False,
     frozen: bool = False,
+    follow: bool = False,
 ) -> TokenStore:
     """Opens the token store at `location`: a directory of LMDB, or of snapshots, by what lies in it.
 
     A URL, `redis://…`, is a store in Redis. `create` makes a store in LMDB, or Redis, if there is none. `frozen` reads
-    without a lock; snapshots never need one.
+    without a lock; snapshots never need one. `follow` writes on to another store in LMDB that comes into its place.
 
     Raises:
         InvalidRequest: `create` with `read_only` or `frozen`; or a URL that is not one of Redis.
@@ -33,7 +34,7 @@ def open_store(
         return _open_url(str(location), create=create, read_only=read_only, frozen=frozen)
     path = Path(location)
     if not SnapshotStore.is_at(path):
-        return LmdbStore.open(path, create=create, read_only=read_only, frozen=frozen)
+        return LmdbStore.open(path, create=create, read_only=read_only, frozen=frozen, follow=follow)
     if (path / "data.mdb").exists():
         raise StoreError(f"{path} holds a store in LMDB and snapshots: keep them in directories of their own")
     check_openable(path, create=create, read_only=read_only, frozen=frozen)

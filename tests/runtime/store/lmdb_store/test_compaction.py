@@ -1,5 +1,6 @@
 """A store that is compacted under readers and writers."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +26,11 @@ def compact_elsewhere(path: Path) -> None:
     subprocess.run([sys.executable, "-c", COMPACT, str(path)], check=True)
 
 
+def items_at(path: Path) -> list[str]:
+    with LmdbStore.open(path, read_only=True) as reader:
+        return sorted(reader.namespace(ENCODER).keys())
+
+
 def fill(path: Path) -> None:
     with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1), entry("b", 2)])
@@ -46,9 +52,32 @@ def test_reader_goes_on_in_the_compacted_store_and_a_writer_is_told(path: Path) 
         assert namespace.alive
 
 
-def test_writer_that_waits_for_its_turn_meanwhile_loses_nothing_in_silence(path: Path) -> None:
+def test_writer_that_follows_goes_on_in_the_store_that_comes_into_its_place(path: Path) -> None:
+    def replace() -> None:
+        shutil.copytree(path, path.with_name("new"))
+        path.rename(path.with_name("old"))
+        path.with_name("new").rename(path)
+        shutil.rmtree(path.with_name("old"))
+
     fill(path)
-    with LmdbStore.open(path) as store:
+    with LmdbStore.open(path, follow=True) as store:
+        namespace = store.namespace(ENCODER)
+        replace()
+        assert namespace.read(["a", "b"]).tokens[:, 0, 0].tolist() == [1, 2]
+        replace()
+        namespace.put_many([entry("c", 3)])
+        path.rename(path.with_name("old"))
+        with pytest.raises(StoreError, match="is gone under this process"):
+            namespace.put_many([entry("d", 4)])
+        assert namespace.read(["c"]).tokens[:, 0, 0].tolist() == [3]
+        path.with_name("old").rename(path)
+    assert items_at(path) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_writer_that_waits_for_its_turn_meanwhile_loses_nothing_in_silence(path: Path, follow: bool) -> None:
+    fill(path)
+    with LmdbStore.open(path, follow=follow) as store:
         told: list[str] = []
 
         def put() -> None:
@@ -69,22 +98,62 @@ def test_writer_that_waits_for_its_turn_meanwhile_loses_nothing_in_silence(path:
             return frame is not None and frame.f_code.co_filename.endswith("environment.py")
 
         writer = threading.Thread(target=put)
-        path.with_name("new").mkdir()
-        store.compact(path.with_name("new"), swap)
+
+        def new() -> Path:
+            path.with_name("new").mkdir()
+            return path.with_name("new")
+
+        store.compact(new, swap)
         writer.join()
+    if follow:
+        assert (told, items_at(path)) == ([], ["a", "b", "c"])
+        return
     assert len(told) == 1
     assert "replaced by another since it was opened to write to" in told[0]
-    with LmdbStore.open(path, read_only=True) as reader:
-        assert sorted(reader.namespace(ENCODER).keys()) == ["a", "b"]
+    assert items_at(path) == ["a", "b"]
 
 
-def test_compaction_that_was_killed_between_its_renames_is_made_whole(path: Path) -> None:
+def test_compaction_that_was_killed_between_its_renames_is_told_and_made_whole(path: Path) -> None:
     fill(path)
     path.rename(path.with_name(f".{path.name}.old"))
+    with pytest.raises(StoreError, match=r"was being compacted.*`rankport store compact .*` puts it back"):
+        LmdbStore.open(path, create=True)  # else a new one, and the next compaction deletes the old one
     compact_store(path)
     with LmdbStore.open(path, read_only=True) as reader:
         assert len(reader.namespace(ENCODER)) == 2
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("exchanges", [False, True])
+def test_compaction_that_is_killed_while_the_directories_swap_leaves_a_whole_store(
+    path: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(path)
+
+    def die(folder: Path) -> None:
+        if folder == path.parent:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rankport.runtime.store.lmdb_store.compaction.sync_names", die)
+        if not exchanges:
+            patched.setattr("rankport.runtime.store.lmdb_store.compaction.exchanged", lambda *_: False)
+        with pytest.raises(KeyboardInterrupt):
+            compact_store(path)
+    assert items_at(path) == ["a", "b"]
+    compact_store(path)
+    assert items_at(path) == ["a", "b"]
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_compaction_that_finds_another_one_at_work_takes_nothing_from_it(path: Path) -> None:
+    fill(path)
+    others = path.with_name(f".{path.name}.compacted")
+    others.mkdir()
+    path.rename(path.with_name("elsewhere"))  # as if it were between its steps: this one fails
+    with pytest.raises(StoreError):
+        compact_store(path)
+    assert others.is_dir()
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ schema. Readers of Lance see the dataset that was joined last, until another one
 
 import base64
 import json
-import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.store.durable_files import sync_file
 
 
 class LanceFiles:
@@ -36,7 +36,7 @@ class LanceFiles:
             made = LanceFragment.create(str(path.parent), table, mode="create")
             fragment = made.to_json()
             for file in made.files:
-                _sync(path.parent / "data" / file.path)
+                sync_file(path.parent / "data" / file.path)
         schema = base64.b64encode(table.schema.serialize().to_pybytes()).decode()
         note = json.dumps({"fragment": fragment, "rows": len(table), "schema": schema})
         write_durably(path, lambda stream: stream.write(note.encode()))
@@ -92,8 +92,3 @@ def _data_files(path: Path) -> list[Path]:
     fragment = _note(path)["fragment"]
     names = [] if fragment is None else [Path(file["path"]).name for file in fragment["files"]]
     return [path.parent / "data" / name for name in names]
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

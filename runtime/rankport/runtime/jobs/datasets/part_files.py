@@ -4,7 +4,6 @@ Owns how a part becomes durable, whole or not there, and what makes parts one da
 part is `parts`'s.
 """
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _ARROW_ROWS = 4096  # of a batch in a file of Arrow's
-_NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 class PartFiles(Protocol):
@@ -110,18 +108,6 @@ class ArrowFiles:
 
     def tidy(self, folder: Path) -> None:
         """Does nothing: there is nothing beside parts."""
-
-
-def sync_names(folder: Path) -> None:
-    """Makes the names of a folder's files durable, on file systems that can. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC_OF_FOLDERS:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def write_durably(path: Path, fill: Callable[[BinaryIO], object]) -> None:

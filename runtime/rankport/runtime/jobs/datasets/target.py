@@ -20,10 +20,11 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
 from rankport.runtime.jobs.datasets.folder import locked
 from rankport.runtime.jobs.datasets.formats import files_in, parts_in, write_part
-from rankport.runtime.jobs.datasets.part_files import sync_names, write_durably
+from rankport.runtime.jobs.datasets.part_files import write_durably
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, table_of, tokens_of
 from rankport.runtime.store.contract import EntryInfo
 from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
+from rankport.runtime.store.durable_files import sync_names
 from rankport.runtime.store.token_spec import TokenSpec
 
 PART_ROWS = 65_536

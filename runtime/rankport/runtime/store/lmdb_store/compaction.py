@@ -1,8 +1,9 @@
 """Compaction of a store in LMDB: a copy without its free pages, in the place of the store.
 
-Owns the order of the steps, so that no write is lost and a crash leaves a whole store: the copy is made and checked
-while no other process can write, then two renames swap the directories. LMDB keeps its counters in `lock.mdb`, so the
-directory is replaced as a whole, never its data file alone.
+Owns the order of the steps, so that no write is lost and a crash leaves a whole store: the copy is made, checked and
+durable while no other process can write, then the two directories are exchanged in one step, or by two renames where
+the file system cannot. LMDB keeps its counters in `lock.mdb`, so the directory is replaced as a whole, never its data
+file alone.
 """
 
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.store.lmdb_store.data_file import DATA
+from rankport.runtime.store.durable_files import exchanged, sync_file, sync_names
+from rankport.runtime.store.lmdb_store.data_file import DATA, left_by_compaction
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 
 
@@ -32,21 +34,28 @@ def compact_store(path: Path) -> Compaction:
         StoreError: no store there, too little room for the copy, or no permission; the store is as it was.
     """
     path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
-    fresh, old = path.with_name(f".{path.name}.compacted"), path.with_name(f".{path.name}.old")
+    fresh, old = path.with_name(f".{path.name}.compacted"), left_by_compaction(path)
+    made: list[Path] = []
+
+    def make() -> Path:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir()
+        made.append(fresh)
+        return fresh
+
     try:
         if old.exists() and not path.exists():
             os.rename(old, path)  # a run was killed between its two renames
         before = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
         with LmdbStore.open(path) as store:
-            for leftover in (fresh, old):
-                shutil.rmtree(leftover, ignore_errors=True)
-            fresh.mkdir()
-            store.compact(fresh, lambda counts: _swap(path, fresh, old, counts))
+            store.compact(make, lambda counts: _swap(path, fresh, old, counts))
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise StoreError(f"token store {path} cannot be compacted: {reason_of(error)}") from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        for directory in made:  # which holds what the store was, if it was exchanged
+            shutil.rmtree(directory, ignore_errors=True)
     return Compaction(before, (path / DATA).stat().st_size)
 
 
@@ -58,5 +67,9 @@ def _swap(path: Path, fresh: Path, old: Path, counts: Mapping[str, int]) -> None
             f"token store {path}: its compacted copy has {copied} items, not {counts}: a disk fails?"
         )
     shutil.copystat(path, fresh)
-    os.rename(path, old)
-    os.rename(fresh, path)
+    sync_file(fresh / DATA)
+    sync_names(fresh)
+    if not exchanged(path, fresh):
+        os.rename(path, old)
+        os.rename(fresh, path)
+    sync_names(path.parent)  # before what the store was is deleted

@@ -1,11 +1,18 @@
 """`DataFile`: the file under an environment of LMDB, and whether it is whole."""
 
+import os
 from pathlib import Path
 
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.watched_file import WatchedFile
 
 DATA = "data.mdb"
+
+
+def left_by_compaction(directory: Path) -> Path:
+    """Names where a compaction keeps a store while another one takes its place, if it cannot exchange the two."""
+    real = Path(os.path.realpath(directory))
+    return real.with_name(f".{real.name}.old")
 
 
 class DataFile(WatchedFile):

@@ -3,8 +3,7 @@
 Owns transactions, the map size, and which file is open: another that takes its place is opened, one that was cut short
 is not touched. It knows nothing of tokens; `causes` explains errors, `data_file` watches the file.
 
-LMDB forbids changing the map while a transaction of the same process is open: a reader would lose the memory
-it reads. So every transaction here holds a share of a gate, and a resize or reopening waits until it is alone.
+Every transaction here holds a share of a gate, and a resize or reopening waits until it is alone.
 """
 
 import logging
@@ -20,6 +19,8 @@ import lmdb
 from rankport.protos.errors import StoreError
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.lmdb_store import causes
+from rankport.runtime.store.lmdb_store.data_file import DATA
+from rankport.runtime.store.lmdb_store.gate import Gate
 from rankport.runtime.store.lmdb_store.open_file import Database, OpenFile, Opening, Transaction
 from rankport.runtime.store.watched_file import FileState
 
@@ -47,9 +48,7 @@ class LmdbEnvironment:
         self._file = file
         self._generation = 0  # of the file: how many came before it
         self._process = OwnProcess()
-        self._changed = threading.Condition()
-        self._open_transactions = 0
-        self._resizing = False
+        self._gate = Gate(self._check_open)
         self._closed = False
         self._reopening = threading.Lock()
         self._other_since_s: float | None = None  # that another file is there, or none
@@ -105,7 +104,7 @@ class LmdbEnvironment:
                 yield txn
             finally:
                 txn.abort()
-                self._leave()
+                self._gate.leave()
 
     def write(self, body: Callable[[Transaction], T]) -> T:
         """Runs `body` in a write transaction, from the start again in a larger map if this one is full.
@@ -128,13 +127,16 @@ class LmdbEnvironment:
                 except lmdb.MapFullError:
                     pass
                 finally:
-                    self._leave()
+                    self._gate.leave()
                 self._grow(map_bytes)
 
-    def copy_compacted(self, directory: Path, then: Callable[[], None]) -> None:
-        """Copies what is stored into an empty directory and calls `then`, while nobody can write; raises as `write`."""
+    def copy_compacted(self, make: Callable[[], Path], then: Callable[[], None]) -> None:
+        """Copies what is stored into the empty directory that `make` makes, and calls `then`, while nobody can write;
+        raises as `write`.
+        """
 
         def body(txn: Transaction) -> None:
+            directory = make()
             self._file.env.copy(str(directory), compact=True)
             then()
 
@@ -181,14 +183,19 @@ class LmdbEnvironment:
             self._look(write)
             self._enter()
             try:
-                return self._file.env.begin(write=write, buffers=True)
+                txn = self._file.env.begin(write=write, buffers=True)
             except lmdb.MapResizedError:
-                self._leave()
+                self._gate.leave()
                 with self._alone():
                     self._file.env.set_mapsize(0)  # another process grew the map: take over its size
+                continue
             except BaseException:
-                self._leave()
+                self._gate.leave()
                 raise
+            if not (write and self._opening.follow and self._file.data.look() is FileState.REPLACED):
+                return txn
+            txn.abort()  # replaced while the lock was waited for
+            self._gate.leave()
 
     def _look(self, write: bool) -> None:
         """Makes sure that the file is the one in the directory, or that the one before it may still be read."""
@@ -198,22 +205,22 @@ class LmdbEnvironment:
         if state is FileState.SAME and self._file.whole:
             self._other_since_s = None
             return
-        if not self.read_only or write:
+        if not (self.read_only or self._opening.follow):
             self._check_in_place()
         with self._reopening:
-            self._reopen(state)
+            self._reopen(write)
 
     def _check_in_place(self) -> None:
         if (state := self._file.data.look()) is not FileState.SAME:
             raise causes.not_in_place(self._path, state)
 
-    def _reopen(self, state: FileState) -> None:
+    def _reopen(self, write: bool) -> None:
         state = self._file.data.look()  # of what another thread has opened meanwhile
         if state is FileState.SAME and self._file.whole:
             return
         now_s = time.monotonic()
         since_s = self._other_since_s = now_s if self._other_since_s is None else self._other_since_s
-        readable = state in (FileState.REPLACED, FileState.GONE) and self._file.whole
+        readable = not write and state in (FileState.REPLACED, FileState.GONE) and self._file.whole
         if state is FileState.GONE:
             self._refusal = _NONE_THERE
         elif now_s >= self._next_try_s:
@@ -235,6 +242,8 @@ class LmdbEnvironment:
             before = self._file
             if state is not FileState.REPLACED:
                 before.close()  # the same file again, which LMDB opens once
+            if not (self._path / DATA).stat().st_size:
+                raise StoreError(f"{DATA} is empty")  # LMDB would begin a store in it
             fresh = OpenFile.open(self._opening)
             try:
                 self._accept(fresh)
@@ -250,31 +259,13 @@ class LmdbEnvironment:
 
     def _enter(self) -> None:
         self.check_process()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._resizing)
-            self._check_open()
-            self._open_transactions += 1
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._open_transactions -= 1
-            self._changed.notify_all()
+        self._gate.enter()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self.check_process()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._resizing)
-            self._resizing = True
-        try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._open_transactions == 0)
-            self._check_open()
+        with self._gate.alone():
             yield
-        finally:
-            with self._changed:
-                self._resizing = False
-                self._changed.notify_all()
 
     def _grow(self, full_bytes: int) -> None:
         with self._alone():

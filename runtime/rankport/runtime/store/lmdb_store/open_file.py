@@ -32,6 +32,7 @@ class Opening:
     frozen: bool  # read without a lock, so nobody may write
     map_bytes: int  # where the map starts
     max_dbs: int
+    follow: bool  # write on to another store that comes into its place, where this is written to
     swap_s: float  # that another store may take to come into its place; until then what was open is read
 
 
@@ -56,7 +57,7 @@ class OpenFile:
                 os.fsencode(opening.path),  # a name need not be text
                 map_size=opening.map_bytes,
                 readonly=opening.read_only,
-                create=not opening.read_only,
+                create=False,  # no directory: one that went stays away
                 lock=not opening.frozen,
                 max_readers=_MAX_READERS,
                 max_dbs=opening.max_dbs,

@@ -30,6 +30,7 @@ import lmdb
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.lmdb_store.data_file import left_by_compaction
 from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment, Opening, Transaction
 from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
 from rankport.runtime.store.lmdb_store.open_file import OpenFile
@@ -69,14 +70,16 @@ class LmdbStore(TokenStore):
         create: bool = False,
         read_only: bool = False,
         frozen: bool = False,
+        follow: bool = False,
         map_bytes: int = START_MAP_BYTES,
         swap_s: float = SWAP_S,
     ) -> "LmdbStore":
         """Opens the store at directory `path`; `create` makes it if there is none.
 
-        `frozen` opens it read-only and without a lock. `map_bytes` is where the memory map starts; it doubles when
-        full. The file takes only what is stored. If the directory goes, its tokens are read on for `swap_s` seconds, in
-        which another store may come into its place.
+        `frozen` opens it read-only and without a lock. `map_bytes` is where the map starts; it doubles when full. The
+        file takes only what is stored. If the directory goes, its tokens are read on for `swap_s` seconds, in which
+        another store may come into its place. Reading goes on in that one; what was opened to be written to ends there,
+        unless it is to `follow`.
 
         Raises:
             InvalidRequest: `create` with `read_only` or `frozen`.
@@ -90,6 +93,7 @@ class LmdbStore(TokenStore):
             path=directory,
             read_only=read_only or frozen,
             frozen=frozen,
+            follow=follow,
             map_bytes=map_bytes,
             max_dbs=_MAX_NAMESPACES + 1,
             swap_s=swap_s,
@@ -133,13 +137,13 @@ class LmdbStore(TokenStore):
         encoders = [*self.fingerprints(), *self.filling()]
         return {fingerprint: len(self.namespace(fingerprint, filling=True)) for fingerprint in encoders}
 
-    def compact(self, directory: Path, then: Callable[[Mapping[str, int]], None]) -> None:
-        """Copies the store into an empty directory without its free pages, and calls `then` with `counts`.
+    def compact(self, make: Callable[[], Path], then: Callable[[Mapping[str, int]], None]) -> None:
+        """Copies the store without its free pages into what `make` makes, empty; calls `then` with `counts`.
 
         No process can write to the store until `then` returns. Raises `StoreError`, on a full disk, say.
         """
         counts = self.counts()
-        self._env.copy_compacted(directory, lambda: then(counts))
+        self._env.copy_compacted(make, lambda: then(counts))
 
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
@@ -212,6 +216,11 @@ def _check_directory(path: Path, create: bool) -> None:
         raise StoreError(f"token store {path} is a file: a store is a directory")
     if (path / "data.mdb").is_file():
         return
+    if (left_by_compaction(path) / "data.mdb").is_file() and not path.exists():
+        raise StoreError(
+            f"token store {path} was being compacted, and that was killed: "
+            f"`rankport store compact {quote(str(path))}` puts it back"
+        )
     if not create and (path / _DATASET_FILE).is_file():
         raise StoreError(
             f"{path} is a dataset, for other tools: `rankport store copy {quote(str(path))} STORE` makes a store of it"

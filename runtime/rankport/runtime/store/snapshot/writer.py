@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
+from rankport.runtime.store.durable_files import sync_names
 from rankport.runtime.store.snapshot.layout import (
     BLOCK_BYTES,
     BLOCK_WORDS,
@@ -154,7 +155,7 @@ class SnapshotWriter:
         """Puts the sealed file into its place in one step. Raises `StoreError`."""
         with self._told():
             os.replace(self._staged / "tokens", self.path)
-            _sync_directory(self.path.parent)
+            sync_names(self.path.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -264,11 +265,3 @@ def _sums_of(path: Path, checked: Section) -> Iterator[NDArray[np.uint64]]:
         stream.seek(checked.offset)
         while content := stream.read(_CHUNK_BLOCKS * BLOCK_BYTES):
             yield word_sums(np.frombuffer(content, "<u8").reshape(-1, BLOCK_WORDS))
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,44 @@
+"""Files and their names made durable, and two names exchanged in one step."""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+_NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+_AT_CWD, _EXCHANGE = -100, 2  # of Linux
+
+
+def sync_names(folder: Path) -> None:
+    """Makes the names of a folder's files durable, on file systems that can. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Makes what a file holds durable. Raises OSError."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def exchanged(first: Path, second: Path) -> bool:
+    """Exchanges two files or folders, so that each name stands at every moment. Raises OSError.
+
+    False where the system, or the file system, cannot: then nothing was done.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(first))

@@ -254,7 +254,7 @@ class LmdbEnvironment:
                 raise
             before.close()
             self._file, self._generation = fresh, self._generation + 1
-            self._other_since_s = None
+            self._other_since_s, self._next_try_s = None, 0.0
         _log.warning("token store %s was replaced, or is whole again: opened anew", self._path)
 
     def _enter(self) -> None:

@@ -3,7 +3,7 @@
 import bz2
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,32 @@ def test_a_folder_that_cannot_be_read_is_told(
 ) -> None:
     write(tmp_path / "day=1" / "a.csv", "1")
     write(tmp_path / name / "a.csv", "2")
-    scan = os.scandir
+    url = f"file://{tmp_path}"
+    patterns = ("**/*.csv", "*/*.csv", "*/a.csv", "[dl_]*/a*", "d*/../*/a.csv", "*/../day=2/a.csv")
+    sources = (tmp_path, url, f"{url}/*/a.csv", *(tmp_path / pattern for pattern in patterns))
 
-    def scandir(path: str) -> Any:
-        if path == str(tmp_path / name):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scan(path)
+    def closed(look: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(path: Any, *args: Any, **named: Any) -> Any:
+            below = (
+                os.path.relpath(os.path.normpath(path), tmp_path).split(os.sep)
+                if isinstance(path, str | Path)
+                else []
+            )
+            if below[:1] == [name] and (look is not os.stat or len(below) > 1):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return look(path, *args, **named)
 
-    monkeypatch.setattr(os, "scandir", scandir)  # root reads all
+        return refuse
+
+    for look in ("scandir", "listdir", "stat", "lstat"):  # root reads all
+        monkeypatch.setattr(os, look, closed(getattr(os, look)))
     if told:
-        for source in (tmp_path, tmp_path / "**" / "*.csv"):
-            with pytest.raises(InvalidRequest, match=f"{name} cannot be read: Permission denied"):
+        for source in (*sources, tmp_path / name / "a.csv"):
+            with pytest.raises(InvalidRequest, match=f"{name}.* cannot be read: Permission denied"):
                 rows(source)
     else:
-        assert ids(rows(tmp_path)) == ["1"]
+        for source in sources[:6]:
+            assert ids(rows(source)) == ["1"]
 
 
 @pytest.mark.parametrize(

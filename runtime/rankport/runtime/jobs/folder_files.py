@@ -5,14 +5,19 @@ Spark, `.ipynb_checkpoints`, `._items.csv`), as Spark and pyarrow do, but for pa
 says which of its files count is refused: the others hold rows that were deleted or replaced.
 """
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
+from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.config import FileFormat
+
+T = TypeVar("T")
 
 _SUFFIXES: Mapping[str, FileFormat] = {
     ".csv": "csv",
@@ -29,6 +34,7 @@ _SUFFIXES: Mapping[str, FileFormat] = {
 _COMPRESSED = frozenset((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".zip"))
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _OF_THE_DISK = "lost+found"
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
 
 
@@ -74,13 +80,37 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def check_readable(pattern: str) -> None:
-    """Raises as `files_below` for a pattern that goes through all folders (`**`): glob passes unreadable ones over."""
-    parts = pattern.split("/")
-    first = next(at for at, part in enumerate(parts) if has_magic(part))
-    folder = "/".join(parts[:first]) or ("/" if first else ".")
-    if parts[first] == "**" and os.path.isdir(folder):
-        for _ in files_below(folder):
+    """Raises as `files_below` for a folder on the way of a pattern: glob passes over those that cannot be read."""
+    _check_way("", pattern.split("/"))
+
+
+def _check_way(folder: str, parts: Sequence[str]) -> None:
+    """Checks what the rest of a pattern goes through in a folder, which is "" where the process is."""
+    if not parts:
+        _seen(os.stat, folder)
+    elif parts[0] == "**":
+        for _ in files_below(folder or ".") if os.path.isdir(folder or ".") else ():
             pass
+    elif not has_magic(parts[0]):
+        _check_way(os.path.join(folder, parts[0]) or "/", parts[1:])
+    else:
+        for name in _seen(os.listdir, folder or ".") or ():
+            if (
+                fnmatch(name, parts[0])
+                and (is_beside(parts[0]) or not is_beside(name))
+                and name != _OF_THE_DISK
+            ):
+                _check_way(os.path.join(folder, name), parts[1:])
+
+
+def _seen(look: Callable[[str], T], path: str) -> T | None:
+    """Looks at what may be there; None where there is nothing. Raises `InvalidRequest` where nobody can tell."""
+    try:
+        return look(path)
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return None
+        raise InvalidRequest(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def _dataset(parts: list[str]) -> list[str]:

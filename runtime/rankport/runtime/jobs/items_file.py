@@ -111,8 +111,12 @@ class ItemsFile:
                 twice (the message lists the columns), or of a type that has no ids, or texts.
         """
         file = Path(path)
-        if not file.exists():
-            raise NotFound(f"no items file {file}")
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise NotFound(f"no items file {file}") from error
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
         if file.is_dir() and _format(file, file_format) != "lance":
             raise NotFound(f"{file} is a folder: give a file")
         if not text_columns:

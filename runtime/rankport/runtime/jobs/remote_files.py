@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.config import FileFormat
-from rankport.runtime.jobs.folder_files import format_of, item_files, lies_beside, why_none
+from rankport.runtime.jobs.folder_files import (
+    check_readable,
+    files_below,
+    format_of,
+    item_files,
+    lies_beside,
+    why_none,
+)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -37,6 +44,8 @@ def files_behind(url: str, file_format: FileFormat | None) -> list[str]:
         files.invalidate_cache()  # a process that runs on keeps what was listed before
         scheme = url.partition("://")[0]
         if has_magic(path) and not files.exists(path):
+            if _is_here(files):
+                check_readable(path)
             matched = sorted(files.glob(path, detail=True).items())
             found = [
                 file
@@ -61,8 +70,17 @@ def files_behind(url: str, file_format: FileFormat | None) -> list[str]:
 
 def _files_in(files: Any, scheme: str, folder: str, file_format: FileFormat | None) -> list[str]:
     below = _with_scheme(scheme, folder.rstrip("/") + "/")
-    names = (_with_scheme(scheme, name).removeprefix(below) for name in files.find(folder))
+    if _is_here(files):  # find passes over folders that cannot be read
+        names = files_below(folder)
+    else:
+        names = (_with_scheme(scheme, name).removeprefix(below) for name in files.find(folder))
     return [name if "://" in name else below + name for name in item_files(below, names, file_format)]
+
+
+def _is_here(files: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(files, LocalFileSystem)
 
 
 def _with_scheme(scheme: str, name: str) -> str:

@@ -193,7 +193,7 @@ def _files_of(source: str, file_format: FileFormat | None) -> list[str]:
         return files_behind(source, file_format)
     if _is_folder(source):
         found = _files_in(source, file_format)
-    elif has_magic(source) and not Path(source).exists():
+    elif has_magic(source) and not os.path.exists(source):
         check_readable(source)
         names = (name for name in sorted(glob(source, recursive=True)) if not lies_beside(source, name))
         found = [

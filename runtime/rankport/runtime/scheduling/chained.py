@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rankport.protos.errors import Unavailable
-from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.futures import resolved, settle
 
 _NOT_BEGUN = "the model was closed, or the server stops, before the request could go on: send it again"
 
@@ -35,6 +35,11 @@ def chained(
 
     first.add_done_callback(partial(_go_on, outer, begin, executor))
     return outer
+
+
+def begun(step: "Callable[[], Future[ThenT]]", executor: Executor) -> "Future[ThenT]":
+    """Makes a future of a step that the executor begins, for what takes long until it is queued. As `chained`."""
+    return chained(resolved(None), lambda _: step(), executor)
 
 
 def retried(

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Generation
-from rankport.runtime.kinds.generator.grammar import Grammars, GrammarSampler
+from rankport.runtime.kinds.generator.grammars.grammars import Grammars
+from rankport.runtime.kinds.generator.grammars.matcher import GrammarSampler
 from rankport.runtime.kinds.generator.sampler import SamplingRules
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -45,10 +47,10 @@ def byte_level() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammars() -> Grammars:
-    return Grammars(
-        byte_level(), STOP + 9, [STOP]
-    )  # a table longer than the tokenizer, as checkpoints have it
+def grammars() -> Iterator[Grammars]:
+    # a table longer than the tokenizer, as checkpoints have it
+    with closing(Grammars(byte_level(), STOP + 9, [STOP])) as opened:
+        yield opened
 
 
 def written(grammars: Grammars, sampling: Sampling, rng: np.random.Generator, most: int = 400) -> str:

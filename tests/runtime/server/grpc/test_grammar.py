@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
@@ -21,6 +23,7 @@ from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
+from support.effort import full_effort
 
 SCHEMA = {
     "type": "object",
@@ -88,3 +91,16 @@ def test_a_pattern_is_matched_as_a_whole(client: Client) -> None:
     order = Sampling(regex="(ab|cd){2}!", max_tokens=64, temperature=1.0)
     texts = {client.generate([5, 6], replace(order, seed=seed)).text for seed in range(4)}
     assert texts <= {"abab!", "abcd!", "cdab!", "cdcd!"}
+
+
+@full_effort
+def test_a_schema_that_compiles_for_ever_is_refused_while_others_are_answered(client: Client) -> None:
+    endless = {"type": "string", "allOf": [{"pattern": f".*a.{{{place}}}"} for place in range(24)]}
+    with ThreadPoolExecutor(1) as threads:
+        refused = threads.submit(client.generate, [5, 6], Sampling(json_schema=endless))
+        while not refused.done():
+            assert client.generate([5, 6], Sampling(regex="ab", max_tokens=8)).text == "ab"
+        with pytest.raises(InvalidRequest, match="json_schema cannot be followed: it takes more than 2 s"):
+            refused.result()
+    with pytest.raises(InvalidRequest, match="takes more than 2 s"):  # known by now
+        client.generate([5, 6], Sampling(json_schema=endless))

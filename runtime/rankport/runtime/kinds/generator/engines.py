@@ -1,7 +1,8 @@
 """`LocalWriting`: the engine of a bundle that writes, in this process: makes orders of what it is asked."""
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from rankport.protos.errors import InvalidRequest
@@ -21,6 +22,7 @@ from rankport.runtime.kinds.generator.seq2seq.engine import Seq2SeqEngine
 from rankport.runtime.kinds.generator.texts import OnPart, TextOrder, Written
 from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.scheduling.chained import begun
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.scheduling.queue_limit import Watcher
@@ -38,6 +40,7 @@ class LocalWriting:
         """Takes the engine of a bundle over."""
         self._engine, self._manifest = engine, manifest
         self._orders = Orders(manifest, tokenizer)
+        self._compiler = ThreadPoolExecutor(1, "rankport-grammars")  # or whoever asks would wait
 
     @classmethod
     def load(
@@ -68,8 +71,26 @@ class LocalWriting:
     ) -> "Future[Written]":
         """Queues a text behind a prompt, `spent_s` of its `timeout_s` gone; `on_part` is told its parts.
 
-        Cancelling the future ends the text before its next token. Raises as `Orders.order` and `GenerationEngine`.
+        Cancelling the future ends the text before its next token. Raises as `Orders.order` and `GenerationEngine`; of
+        a text whose grammar is to be compiled first the future does.
         """
+        if not self._orders.takes_long(sampling):
+            return self._begin(prompt, sampling, timeout_s, spent_s, on_part)
+        asked_s = time.monotonic() - spent_s
+
+        def begin() -> "Future[Written]":
+            return self._begin(prompt, sampling, timeout_s, time.monotonic() - asked_s, on_part)
+
+        return begun(begin, self._compiler)
+
+    def _begin(
+        self,
+        prompt: TokenRun,
+        sampling: Sampling,
+        timeout_s: float | None,
+        spent_s: float,
+        on_part: OnPart | None,
+    ) -> "Future[Written]":
         order = self._orders.order(sampling, prompt.ids.tolist(), on_part)
         if isinstance(self._engine, Seq2SeqEngine):
             return self._engine.submit(prompt, order, timeout_s, spent_s=spent_s)
@@ -121,11 +142,17 @@ class LocalWriting:
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""
+        self._stop_compiling()
         self._engine.stop(grace_s)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
+        self._stop_compiling()
         self._engine.close(grace_s)
+
+    def _stop_compiling(self) -> None:
+        self._compiler.shutdown(wait=False, cancel_futures=True)
+        self._orders.close()
 
     def _generating(self, refusal: str) -> GenerationEngine:
         if isinstance(self._engine, Seq2SeqEngine):

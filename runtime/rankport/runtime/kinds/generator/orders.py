@@ -6,7 +6,8 @@ from functools import partial
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Decoding, Manifest
-from rankport.runtime.kinds.generator.grammar import Grammars, GrammarSampler
+from rankport.runtime.kinds.generator.grammars.grammars import Grammars
+from rankport.runtime.kinds.generator.grammars.matcher import GrammarSampler
 from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamRules, BeamSearch
 from rankport.runtime.kinds.generator.seq2seq.constraints import ConstrainedSampler, Constraints
@@ -25,6 +26,14 @@ class Orders:
         self._tokenizer = tokenizer
         vocabulary = manifest.shape.vocab_size
         self._grammars = Grammars(tokenizer, vocabulary, self._generation.stop_ids)
+
+    def takes_long(self, sampling: Sampling) -> bool:
+        """Says whether `order` would compile a grammar first, for up to seconds. Raises as `order`."""
+        return self._generation.decoding is None and self._grammars.takes_long(sampling)
+
+    def close(self) -> None:
+        """Ends what is being compiled."""
+        self._grammars.close()
 
     def order(
         self, sampling: Sampling, prompt: Sequence[int], on_part: OnPart | None

@@ -22,6 +22,7 @@ from rankport.runtime.store.contract import TokenEntry
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client, Scorer
+from support.effort import full_effort
 from support.servers.serving import RANKPORT, Command, serve
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
@@ -210,6 +211,17 @@ def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: sign
     *_, last = [json.loads(line) for line in rest.splitlines()]
     assert last["event"] == "stopped"
     assert last["calls"]["answered"] == 1
+
+
+@full_effort
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_a_second_signal_ends_serve_at_once(encoder_bundle: Bundle, fronts: int) -> None:
+    with serve(encoder_bundle.path, "--lame-duck-s", 3600, "--fronts", fronts) as command:
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.stdout is not None
+        assert json.loads(command.process.stdout.readline())["event"] == "stopping"
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 def test_two_bundles_of_one_name_are_refused(encoder_bundle: Bundle) -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +36,27 @@ def test_an_ignored_signal_stays_ignored_and_other_errors_are_their_own() -> Non
             _import_that_is_sent(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"), [("pass", 0), ("sys.exit(7)", 7), ("raise KeyboardInterrupt", 130), ("1 / 0", 1)]
+)
+def test_a_process_ends_beside_what_nobody_waits_for(ends: str, code: int) -> None:
+    """Python itself would wait for the thread, which never ends; an error, whose traceback is told, has none."""
+    program = f"""
+import sys, threading
+from rankport.sdk.cli.process import ended_beside
+thread = threading.Thread(target=threading.Event().wait, daemon={code == 1})
+thread.start()
+with ended_beside(thread.is_alive):
+    print("told")
+    {ends}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "told\n")
+    assert ("ZeroDivisionError" in done.stderr) is (code == 1)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

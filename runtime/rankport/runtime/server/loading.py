@@ -38,6 +38,7 @@ class ModelLoader:
         """Takes the folders below which a running server may load bundles. `open` makes one that owns its store."""
         self._store, self._config, self._kinds, self._roots = store, config, kinds, roots
         self._open: dict[int, Model] = {}  # by identity
+        self._loading: list[Bundle] = []  # while others answer
         self._closed = False
 
     @classmethod
@@ -54,6 +55,7 @@ class ModelLoader:
     ) -> "Iterator[ModelLoader]":
         """Opens the store, and closes all that was loaded at the end of the block.
 
+        Under a load that still goes on then the store stays open, as long as the process.
         It is read, `frozen` without a lock, or written to with what requests have encoded. Raises `InvalidRequest` for
         a root, of models or of tries, that is no folder.
         """
@@ -68,8 +70,12 @@ class ModelLoader:
                     open_store(store, read_only=not write_back, frozen=frozen, follow=True)
                 )
             loader = cls(tokens, config, kinds, roots)
-            owned.callback(loader.close_all)
-            yield loader
+            try:
+                yield loader
+            finally:
+                loader.close_all()
+                if loader._loading:
+                    owned.pop_all()
 
     @property
     def store(self) -> TokenStore | None:
@@ -96,7 +102,11 @@ class ModelLoader:
 
     def load(self, bundle: Bundle) -> Model:
         """Loads one bundle while others answer. Raises as its kind, `Unavailable` if the server stops meanwhile."""
-        model = self._load(bundle)
+        self._loading.append(bundle)
+        try:
+            model = self._load(bundle)
+        finally:
+            self._loading.remove(bundle)
         if self._closed:
             self.close(model, 0.0)
             raise Unavailable("the server is stopping; load it at another one")

@@ -252,6 +252,7 @@ class Server:
         await fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
+        self._core.lifecycle.stop()
         # Beside the requests: a batch may outlast their grace.
         jobs = asyncio.create_task(self._core.close_jobs())
         done = await admission.drain(self._grace_s)

@@ -4,10 +4,10 @@ import codecs
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from rankport.sdk.cli.output.writing import writing
 
@@ -44,6 +44,31 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ended_beside(goes_on: Callable[[], bool]) -> Iterator[None]:
+    """Ends the process behind the block, with the block's exit code, where something `goes_on` that it would wait for.
+
+    What is no end of the process, an error, passes.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        if goes_on():
+            _end_now(ended.code if isinstance(ended.code, int) else 1)
+        raise
+    except KeyboardInterrupt:
+        if goes_on():
+            _end_now(128 + signal.SIGINT)
+        raise
+    if goes_on():
+        _end_now(0)
+
+
+def _end_now(code: int) -> NoReturn:
+    flush_output()
+    os._exit(code)
 
 
 def open_streams() -> None:

@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -73,6 +74,13 @@ def test_a_child_that_said_to_have_stopped_and_does_not_end_is_ended(
         finally:
             slot.kill()
     assert slot.child.ended
+
+
+def test_a_child_that_answers_nobody_yet_is_ended_at_once() -> None:
+    slot = Slot(_engine_orders())
+    slot.ask_to_stop(None)
+    assert slot.stopped(WAIT_S) == Stopped({})
+    assert slot.child.wait(WAIT_S) == -signal.SIGKILL
 
 
 def test_an_order_that_meets_the_end_of_its_child_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:

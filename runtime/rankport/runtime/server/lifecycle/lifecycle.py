@@ -7,7 +7,6 @@ Whatever fails leaves all that is served as it is.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +16,7 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
+from rankport.runtime.server.lifecycle.load_threads import LoadThreads
 from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
 from rankport.runtime.server.lifecycle.saved import SavedVersion
@@ -28,7 +28,6 @@ from rankport.runtime.store.contract import TokenStore
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_THREADS = 2  # one version may drain while another one loads
 
 
 class OpenedBundle(Protocol):
@@ -77,7 +76,7 @@ class Lifecycle:
         self._models = models
         self._loader = loader
         self._config = config
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rankport-load")
+        self._threads = LoadThreads()
         self._running: set[asyncio.Task[Any]] = set()
         self._memory = Memory(config.state_file, shared=config.is_front)
 
@@ -109,6 +108,7 @@ class Lifecycle:
 
         Raises:
             InvalidRequest: the path is none of the server's, or there is a version of that name.
+            Unavailable: the server stops.
             RankportError: as the loading or its first request; the state of all else is as before.
         """
         return await self._through(self._load(order))
@@ -142,10 +142,14 @@ class Lifecycle:
         _log.info("alias %s is back at %s", alias, _written(changed.targets))
         return changed
 
+    def stop(self) -> None:
+        """Breaks off loads, also those that come: a model that nobody will ask is worth no wait."""
+        self._threads.stop()
+
     def close(self) -> None:
         """Begins nothing more."""
         self._memory.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _load(self, order: LoadOrder) -> ModelVersion:
         if order.replace and not order.alias:
@@ -160,7 +164,7 @@ class Lifecycle:
     async def _bring(self, path: str, name: str, version: str, fingerprint: str = "") -> Version:
         """Loads a bundle, which has a certain fingerprint if one is given, warms it up and remembers it."""
         try:
-            opened = await self._in_thread(lambda: self._loader.open(path))
+            opened = await self._threads.load(lambda: self._loader.open(path))
         except Exception as error:
             self._note_failure(Version(name or path, version, path), error)
             raise
@@ -173,15 +177,15 @@ class Lifecycle:
         return loading
 
     async def _make_ready(self, loading: Version, opened: OpenedBundle, fingerprint: str) -> None:
-        model = await self._in_thread(opened.load)
+        model = await self._threads.load(opened.load)
         try:
             own = loading.take(model).description.fingerprint
             _check_fingerprint(loading.path, own, fingerprint)
             loading.enter(ModelState.WARMING)
-            await self._in_thread(lambda: warm(model, self._config.warm_up_s))
+            await self._threads.load(lambda: warm(model, self._config.warm_up_s))
             self._memory.keep_version(_saved(loading, own))
         except Exception:
-            await self._in_thread(lambda: self._loader.close(model, 0.0))
+            await self._threads.run(lambda: self._loader.close(model, 0.0))
             raise
         loading.enter(ModelState.READY)
         _log.info("%s is ready", loading.model)
@@ -217,7 +221,7 @@ class Lifecycle:
         if not await served.uses.ended(grace_s):
             _log.warning("%s still answers %d requests, and is closed", version.model, served.uses.count)
         last = version.told()
-        await self._in_thread(lambda: self._loader.close(served.model, grace_s))
+        await self._threads.run(lambda: self._loader.close(served.model, grace_s))
         self._models.versions.remove(version)
         version.served = None
         _log.info("%s is unloaded", version.model)
@@ -255,9 +259,6 @@ class Lifecycle:
         reason = str(told(error))
         self._models.versions.fail(version, reason)
         _log.error("%s was not loaded: %s", version.path, reason)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _through(self, steps: Coroutine[Any, Any, T]) -> T:
         """Takes all steps, also where nobody waits any more."""

@@ -40,6 +40,7 @@ def main() -> None:
     except RankportError as error:
         channel.send(NotStarted(error))
         os._exit(1)
+    os._exit(0)  # beside a thread that may still load a model, which nobody waits for
 
 
 def _heart(fd: int) -> Heart:

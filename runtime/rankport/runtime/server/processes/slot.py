@@ -51,17 +51,20 @@ class Slot:
         return started
 
     def ask_to_stop(self, grace_s: float | None) -> None:
-        """Has it end in good order, for good; waits for nothing."""
+        """Has it end in good order, for good, at once where it answers nobody yet; waits for nothing."""
         self._ending.set()
         with self._lock:
-            self._child.ask_to_stop(grace_s)
+            if self._child.has_started:
+                self._child.ask_to_stop(grace_s)
+            else:
+                self._child.end()
 
     def stopped(self, timeout_s: float) -> Stopped:
         """Waits until it has ended, and ends it where it has not stopped in time, or not ended in as much again."""
         said = Stopped({})
         try:
             said = self._child.stopped(timeout_s)
-            self._child.wait(timeout_s)  # its last thread may be loading a model
+            self._child.wait(timeout_s)
         except TimeoutError:
             _log.error("%s (process %d) did not stop in %.0f s and is killed", self.name, self.pid, timeout_s)
             self._child.kill()

@@ -1,5 +1,6 @@
 """`rankport serve`."""
 
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.settings.setting import Setting
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 from rankport.sdk.cli.flags.layers import PREFIX, settings, take_layers
+from rankport.sdk.cli.process import ended_beside
 
 _OF_DEVICES = {field.name for field in fields(EngineConfig)} - {"device"}
 """Settings of an engine whose defaults may be a device's own."""
@@ -89,6 +91,7 @@ def serve(
         raise typer.BadParameter("--frozen is of a store that nobody writes to: leave --write-back out")
     if check_config:
         _check(context, bundles, store, server, engine)
+    from rankport.runtime.server.lifecycle.load_threads import loads_go_on
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.server.processes.running import running as serving
     from rankport.runtime.server.processes.supervisor import Work
@@ -100,7 +103,7 @@ def serve(
     log_to_stderr(json_log)
     work = Work(bundles, server, engine, store, frozen=frozen, write_back=write_back, json_log=json_log)
     manager = ServiceManager()
-    with serving(work) as running:
+    with ended_beside(loads_go_on), serving(work) as running:
         lines = ServerLines(running, json_log)
         lines.models()
         with _stop_signal() as stopped:
@@ -110,10 +113,10 @@ def serve(
             while not stopped.wait(0.5):
                 if running.goes_on():
                     manager.goes_on()
-        manager.stopping()
-        lines.stopping()
-        running.stop()
-        lines.stopped()
+            manager.stopping()
+            lines.stopping()
+            running.stop()
+            lines.stopped()
 
 
 def _check(
@@ -149,12 +152,18 @@ def _of_device(setting: Setting, context: typer.Context, engine: EngineConfig) -
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Gives an event that SIGINT and SIGTERM set. Either of them ends the process at once when it comes again."""
+    """Gives an event that SIGINT and SIGTERM set. A second one ends the process at once, whatever it is about."""
     stopped = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        if stopped.is_set():
+            os._exit(128 + number)
+        stopped.set()
+
     numbers = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.stderr.isatty() else []))
     if len(numbers) == 2:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    before = [signal.signal(number, stop) for number in numbers]
     try:
         yield stopped
     finally:

@@ -30,7 +30,7 @@ _SUFFIXES: Mapping[str, FileFormat] = {
     ".ipc": "arrow",
     ".lance": "lance",
 }
-# Only gzip is read; the others are told by what they hold.
+# What they hold is told by how they begin: all but zip are read.
 _COMPRESSED = frozenset((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".zip"))
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _OF_THE_DISK = "lost+found"

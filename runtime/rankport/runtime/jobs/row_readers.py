@@ -6,7 +6,6 @@ Owns header and objects. Which columns matter, and what their values must be, is
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from gzip import GzipFile
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +14,10 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.files.json_text import json_of_text
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.column_types import ColumnType
+from rankport.runtime.jobs.compressed_files import compression_of, unpacked
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
 from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
-from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
+from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_text
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
 _JSON_TYPES = {
@@ -132,7 +132,7 @@ class JsonlReader:
             return
         quoted = (json.dumps(name, ensure_ascii=False).encode(errors="surrogateescape") for name in missing)
         marks = (b"\\u", *quoted)  # a line without these need not be read as JSON
-        with open_bytes(self._path) as stream:
+        with unpacked(self._path) as stream:
             for line in _lines(stream, self._max_row_length):
                 if line is None or not any(mark in line for mark in marks):
                     continue
@@ -147,19 +147,20 @@ class JsonlReader:
         return {}
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
-        with open_bytes(self._path) as stream:
-            stream.seek(span.byte)
+        with unpacked(self._path) as stream:
+            if span.byte:
+                stream.seek(span.byte)
             yield from islice(self._records(stream, span.line), span.rows)
 
     def count(self) -> int | None:
         return count_lines(self._path, quote=None, header_lines=0)
 
     def spans(self, rows: int) -> Sequence[Span]:
-        """Looks for the ends of lines, and parses none; gives the whole of a file in gzip."""
+        """Looks for the ends of lines, and parses none; gives the whole of a compressed file."""
+        if compression_of(self._path):
+            return (WHOLE,)
         spans, span, count = [], WHOLE, 0
-        with open_bytes(self._path) as stream:
-            if isinstance(stream, GzipFile):
-                return (WHOLE,)
+        with unpacked(self._path) as stream:
             for line, text in enumerate(_lines(stream, self._max_row_length), 1):
                 count += text is None or not text.isspace()
                 if count == rows:

@@ -1,20 +1,18 @@
-"""Files of text: gzip told by magic bytes, not by a name; UTF-8, with other encodings told by name.
+"""Files of text: UTF-8, with other encodings told by name, compressed or not.
 
 Owns opening and encodings; what a line means is `row_readers`'s.
 """
 
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.compressed_files import compression_in, compression_of, unpacked
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 2**20
-_MAX_COUNTED_GZIP_BYTES = 64 * 2**20
+_MAX_COUNTED_PACKED_BYTES = 64 * 2**20
 _SAMPLED_BYTES = 4096
 _MARKS = (  # the longer first: that of UTF-32 starts as that of UTF-16
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -24,30 +22,19 @@ _MARKS = (  # the longer first: that of UTF-32 starts as that of UTF-16
 )
 
 _SEE = "name it so, or give its format (--format)"
-_UNPACK = "unpack it first; of compressed text gzip alone is read"
+_UNPACK = "unpack it first"
 _OTHERS = {  # how files that are no text begin: what they are, and what to do
     b"PAR1": ("Parquet", _SEE),
     b"ARROW1": ("Arrow", _SEE),
     b"PK\x03\x04": ("a zip archive", _UNPACK),
-    b"\x28\xb5\x2f\xfd": ("compressed by zstd", _UNPACK),
-    b"\xfd7zXZ\x00": ("compressed by xz", _UNPACK),
-    b"BZh91AY&SY": ("compressed by bzip2", _UNPACK),
-    b"\x04\x22\x4d\x18": ("compressed by lz4", _UNPACK),
 }
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """Opens a file, unpacked where it is gzip."""
-    with path.open("rb") as stream:
-        compressed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return cast("BinaryIO", gzip.open(path)) if compressed else path.open("rb")
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIOWrapper]:
     """Opens a file as UTF-8 with line ends as they are; bytes that are not UTF-8 become lone surrogates."""
     with (
-        open_bytes(path) as stream,
+        unpacked(path) as stream,
         TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text,
     ):
         yield text
@@ -58,10 +45,12 @@ def check_encoding(path: Path) -> None:
 
     The former is told by how it begins, the latter by its mark or by the zeros of its first line.
     """
-    with open_bytes(path) as stream:
+    with unpacked(path) as stream:
         start = stream.read(_SAMPLED_BYTES)
     if not start:
         raise InvalidRequest(f"{path} is empty, as if its writer had failed: leave it out, or write it anew")
+    if twice := compression_in(start):
+        raise InvalidRequest(f"{path} is compressed more than once, by {twice} within: {_UNPACK}")
     for magic, (what, way) in _OTHERS.items():
         if start.startswith(magic):
             raise InvalidRequest(f"{path} is no text, it is {what}: {way}")
@@ -77,9 +66,9 @@ def check_encoding(path: Path) -> None:
 
 def count_lines(path: Path, *, quote: bytes | None, header_lines: int) -> int | None:
     """Counts line ends of a file, less its header; with `quote` only those not between two of these bytes."""
-    with open_bytes(path) as stream:
-        if isinstance(stream, gzip.GzipFile) and path.stat().st_size > _MAX_COUNTED_GZIP_BYTES:
-            return None
+    if compression_of(path) and path.stat().st_size > _MAX_COUNTED_PACKED_BYTES:
+        return None
+    with unpacked(path) as stream:
         lines, inside, last = 0, False, b"\n"
         while chunk := stream.read(_CHUNK_BYTES):
             last = chunk[-1:]

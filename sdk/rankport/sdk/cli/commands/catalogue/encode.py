@@ -30,7 +30,7 @@ def encode(
         list[str],
         typer.Option(
             metavar="FILE|FOLDER|PATTERN|URL",
-            help="The items: .csv, .jsonl, .parquet, .arrow, .lance; CSV and JSONL also as .gz. May be given again.",
+            help="The items: .csv, .jsonl, .parquet, .arrow, .lance; CSV, JSONL also compressed. May be given again.",
         ),
     ],
     store: Annotated[

@@ -104,7 +104,7 @@ def membership(
     members: Annotated[
         Path,
         typer.Option(
-            help="Texts of users that the encoder was trained on: .csv, .jsonl or .parquet; CSV and JSONL also as .gz."
+            help="Texts of users that the encoder was trained on: .csv, .jsonl or .parquet; CSV, JSONL also compressed."
         ),
     ],
     non_members: Annotated[Path, typer.Option(help="Texts of other users, drawn as the members were.")],

@@ -22,8 +22,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.types import Key
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.kserve.tasks import TASKS
-from rankport.runtime.server.grpc.kserve.tensors import Tensors
+from rankport.runtime.server.kserve.tasks import TASKS
+from rankport.runtime.server.kserve.tensors import Tensors
 from rankport.runtime.server.observing.config import ObservingConfig
 from support.effort import scale
 from support.servers.edits import EDITS, edited

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
-from rankport.runtime.server.grpc.kserve.tasks import Task
+from rankport.runtime.server.kserve.tasks import Task
 
 Given = Mapping[str, pb.InferParameter]
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.types import ModelDescription
-from rankport.runtime.server.grpc.kserve.tasks import Spec, Task
+from rankport.runtime.server.kserve.tasks import Spec, Task
 from rankport.runtime.server.statistics import ModelTotals, Total
 
 TensorMetadata = pb.ModelMetadataResponse.TensorMetadata
+EXTENSIONS = ("statistics", "model_configuration")
 _PLATFORM = "rankport"
 _TYPES = {
     "BYTES": pb.TYPE_STRING,

@@ -190,8 +190,7 @@ async def _kserve(address: str, model: str, query: str, texts: Sequence[str], *,
             raise AssertionError(f"live, ready and the model's ready are {states}")
         request = InferRequest(model, [column("prefix", [query]), column("items", texts)])
         scores = (await client.infer(request)).get_output_by_name("scores").as_numpy()
-    order = np.argsort(-scores, kind="stable")
-    return [(texts[place], float(scores[place])) for place in order]
+    return _best_first(texts, scores)
 
 
 def kserve_typed(address: str, model: str, query: str, texts: Sequence[str]) -> Answer:
@@ -200,6 +199,52 @@ def kserve_typed(address: str, model: str, query: str, texts: Sequence[str]) -> 
 
 def kserve_raw(address: str, model: str, query: str, texts: Sequence[str]) -> Answer:
     return asyncio.run(_kserve(address, model, query, texts, raw=True))
+
+
+async def _kserve_http(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+    raw = InferInput("items", [len(texts)], "BYTES")
+    raw.set_data_from_numpy(np.array([text.encode() for text in texts], object), binary_data=True)
+    request = InferRequest(model, [InferInput("prefix", [1], "BYTES", data=[query]), raw])
+    client = InferenceRESTClient(RESTConfig(protocol="v2"))
+    states = [
+        await client.is_server_live(url),
+        await client.is_server_ready(url),
+        await client.is_model_ready(url, model),
+    ]
+    if states != [True, True, True]:
+        raise AssertionError(f"live, ready and the model's ready are {states}")
+    scores = (await client.infer(url, request, model_name=model)).get_output_by_name("scores").as_numpy()
+    await client.close()
+    return _best_first(texts, scores)
+
+
+def kserve_http(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return asyncio.run(_kserve_http(url, model, query, texts))
+
+
+def triton_http(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from tritonclient import http as triton
+
+    def column(name: str, values: Sequence[str]) -> Any:
+        tensor = triton.InferInput(name, [len(values)], "BYTES")
+        tensor.set_data_from_numpy(np.array([value.encode() for value in values], object))
+        return tensor
+
+    client = triton.InferenceServerClient(url.removeprefix("http://"))
+    if not (client.is_server_live() and client.is_server_ready() and client.is_model_ready(model)):
+        raise AssertionError("it is not live and ready")
+    names = [tensor["name"] for tensor in client.get_model_metadata(model)["inputs"]]
+    if names[0] != "prefix" or client.get_model_config(model)["input"][0]["name"] != "prefix":
+        raise AssertionError(f"inputs are {names}")
+    return _best_first(
+        texts, client.infer(model, [column("prefix", [query]), column("items", texts)]).as_numpy("scores")
+    )
+
+
+def _best_first(texts: Sequence[str], scores: Any) -> Answer:
+    return [(texts[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
 
 
 RERANKERS: Sequence[Callable[..., Answer]] = (
@@ -217,6 +262,8 @@ RERANKERS: Sequence[Callable[..., Answer]] = (
     litellm_cohere,
     litellm_tei,
     litellm_vllm,
+    kserve_http,
+    triton_http,
 )
 ENCODERS: Sequence[Callable[..., Answer]] = (openai_embeddings, voyage_embeddings, tei_embedder)
 

@@ -68,7 +68,16 @@ def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]
     rows = models["encoder"].encode(TEXTS)[:, 0, 0].tolist()
     names = ("vllm_ranker", "tei_ranker", "jina_ranker", "cohere_ranker", "llama_index_tei")
     expected = dict.fromkeys(
-        (*names, "llama_index_cohere", "langchain_cohere", "kserve_typed", "kserve_raw"), scores
+        (
+            *names,
+            "llama_index_cohere",
+            "langchain_cohere",
+            "kserve_typed",
+            "kserve_raw",
+            "kserve_http",
+            "triton_http",
+        ),
+        scores,
     )
     tops = ("vllm_ranker_top", "voyage_ranker", "litellm_cohere", "litellm_tei", "litellm_vllm")
     vectors = list(zip(TEXTS, rows, strict=True))

@@ -27,8 +27,9 @@ def ask(
     headers: Mapping[str, str] | None = None,
     *,
     raw: bytes | None = None,
+    latin: bool = False,
 ) -> Answer:
-    """Posts a body as JSON, or raw; without one, gets the path."""
+    """Posts a body as JSON, or raw; without one, gets the path. `latin`: a character of the answer is a byte."""
     content = raw if raw is not None else None if body is None else json.dumps(body).encode()
     sent = {"content-type": "application/json", **(headers or {})} if content is not None else headers or {}
     connection = HTTPConnection(address, timeout=20)
@@ -36,6 +37,6 @@ def ask(
         connection.request("GET" if content is None else "POST", path, content, sent)
         answer = connection.getresponse()
         received = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, received, answer.read().decode())
+        return Answer(answer.status, received, answer.read().decode("latin-1" if latin else "utf-8"))
     finally:
         connection.close()

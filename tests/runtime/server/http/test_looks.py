@@ -87,7 +87,7 @@ def test_names_that_a_client_makes_up_are_no_labels(address: str) -> None:
     assert ask(address, "/v1/models/made-up", {}).status == 405
     assert ask(address, "/v1/retrieval/made-up/made-up/reranking", {}).status == 400
     metrics = ask(address, "/metrics").text
-    assert 'method="/v1/models/{name:path}"' in metrics
+    assert 'method="/v1/models/{model}"' in metrics
     assert "made-up" not in metrics
 
 

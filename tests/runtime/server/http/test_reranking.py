@@ -116,6 +116,7 @@ NIM = {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS],
 def test_nim(served: Serving, address: str, path: str, named: dict[str, str]) -> None:
     served.server.take(AliasOrder("nvidia/rank-3.2-1b", (AliasTarget("ranker@1"),))).result()
     reply = answered(address, path, NIM | named)
+    served.server.take(AliasOrder("nvidia/rank-3.2-1b", ())).result()
     assert reply["rankings"] == [{"index": i, "logit": SCORES[i]} for i in BEST]
 
 

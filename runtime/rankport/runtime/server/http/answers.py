@@ -32,6 +32,11 @@ class Answer:
         """Writes a body as JSON, of which numbers that are not finite are no part."""
         return cls(_json_of(body).encode(), status, headers or {})
 
+    def with_tensors(self, tensors: bytes, length: str, media_type: str) -> "Answer":
+        """Puts tensors behind its JSON, whose length header `length` says."""
+        headers = {**self.headers, length: str(len(self.content))}
+        return Answer(self.content + tensors, self.status, headers, media_type)
+
     def with_header(self, name: str, value: str) -> "Answer":
         """Adds a header."""
         return replace(self, headers={**self.headers, name: value})

@@ -39,10 +39,10 @@ def app_of(core: Core, health: Health) -> Starlette:
     bodies = Bodies(core)
     shown = looks(core, health, ROUTES)
     routes = [
-        Route(path, Endpoint(core, bodies, path, choices), methods=["POST"])
+        Route(_route(path), Endpoint(core, bodies, path, choices), methods=["POST"])
         for path, choices in ROUTES.items()
     ]
-    routes += [Route(path, look, methods=["GET"]) for path, look in shown.items()]
+    routes += [Route(_route(path), look, methods=["GET"]) for path, look in shown.items()]
 
     async def no_such_method(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -57,6 +57,11 @@ def app_of(core: Core, health: Health) -> Starlette:
     app.router.redirect_slashes = False
     app.router.default = _NoSuchPath(core)
     return app
+
+
+def _route(path: str) -> str:
+    """Writes a path for the router: names of models may have slashes, as those of the Hub."""
+    return path.replace("{model}", "{model:path}")
 
 
 class _NoSuchPath:

@@ -1,7 +1,8 @@
 """Bodies of requests, bounded while they are read and before they are parsed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rankport.protos.errors import (
@@ -14,14 +15,29 @@ from rankport.protos.errors import (
 from rankport.protos.wording import counted
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.core import Core
+from rankport.runtime.server.http.answers import JSON
 
+HEADER_LENGTH = "inference-header-content-length"
+"""Header of a body, or an answer, whose JSON has so many bytes and is followed by tensors as they are."""
+OCTETS = "application/octet-stream"
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_JSON_TYPES = ("application/json", "")
+_JSON_TYPES = (JSON, "")
 # A value takes the parser 32 bytes and more, and its text may be two: many small ones would cost a multiple of a body.
 _BYTES_PER_VALUE = 16
 # An item may be an object of two named texts. A million objects would hold up the event loop for seconds.
 _LEAST_BYTES_A_S = 1024  # of a body, after the time that a client may send nothing
 _STRINGS_PER_ITEM, _MORE_STRINGS = 4, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Body of a request."""
+
+    json: bytes
+    tensors: bytes = b""  # behind it
+
+    def __len__(self) -> int:
+        return len(self.json) + len(self.tensors)
 
 
 class Bodies:
@@ -31,24 +47,25 @@ class Bodies:
         self._core = core
         self._held = 0
 
-    async def read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """Reads the whole body of a request.
+    async def read(self, headers: Mapping[str, str], receive: Receive, *, with_tensors: bool = False) -> Body:
+        """Reads the whole body of a request, which may have tensors behind its JSON where it is said so.
 
         Raises:
-            InvalidRequest: it is no JSON by its headers.
+            InvalidRequest: it is no JSON by its headers, or its tensors begin behind its end.
             LimitExceeded: it is larger than a message may be, or has too many values.
             Overloaded: the bodies that are being read are too many bytes.
             DeadlineExceeded: the client sends nothing for too long, or hardly anything.
             RequestCancelled: the client went away.
         """
-        _check_type(headers)
+        json_bytes = _json_bytes(headers) if with_tensors else None
+        _check_type(headers, ("", OCTETS, JSON) if json_bytes is not None else _JSON_TYPES)
         length = headers.get("content-length", "")
         if length.isdecimal():
             self._core.limits.check_bytes(int(length))
         parts: list[bytes] = []
         try:
             await self._read_parts(parts, receive)
-            return self._checked(b"".join(parts))
+            return self._checked(_split(b"".join(parts), json_bytes))
         finally:
             self._held -= sum(map(len, parts))
 
@@ -91,9 +108,9 @@ class Bodies:
                 "(max_pending_bytes); retry later"
             )
 
-    def _checked(self, body: bytes) -> bytes:
-        self._check_strings(body)
-        values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    def _checked(self, body: Body) -> Body:
+        self._check_strings(body.json)
+        values = body.json.count(b",") + body.json.count(b"[") + body.json.count(b"{")
         most = self._core.limits.message_bytes // _BYTES_PER_VALUE
         if values > most:
             raise LimitExceeded(
@@ -112,12 +129,29 @@ class Bodies:
             )
 
 
-def _check_type(headers: Mapping[str, str]) -> None:
+def _json_bytes(headers: Mapping[str, str]) -> int | None:
+    said = headers.get(HEADER_LENGTH)
+    if said is not None and not (said.isascii() and said.isdecimal() and len(said) < 20):
+        raise InvalidRequest(
+            f"{HEADER_LENGTH} is {said!r:.40}: give the bytes of the JSON before the tensors"
+        )
+    return None if said is None else int(said)
+
+
+def _split(body: bytes, json_bytes: int | None) -> Body:
+    if json_bytes is None:
+        return Body(body)
+    if json_bytes > len(body):
+        raise InvalidRequest(f"{HEADER_LENGTH} is {json_bytes}, and the body has {len(body)} bytes")
+    return Body(body[:json_bytes], body[json_bytes:])
+
+
+def _check_type(headers: Mapping[str, str], types: Sequence[str]) -> None:
     # A page of any site may have a browser send other types, or none, to a server on this machine; browsers say whose
     # page it is.
     kind = headers.get("content-type", "")
     of_page = not kind and "origin" in headers
-    if of_page or kind.partition(";")[0].strip().lower() not in _JSON_TYPES:
+    if of_page or kind.partition(";")[0].strip().lower() not in types:
         raise InvalidRequest(f"content-type is {kind!r:.80}: send application/json")
     encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":

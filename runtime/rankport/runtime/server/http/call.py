@@ -28,6 +28,7 @@ class Reply:
 
     body: object
     headers: Mapping[str, str] = field(default_factory=dict)
+    tensors: bytes | None = None  # behind it, as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Call:
     deadline: float | None  # of the monotonic clock
     request_id: str = ""  # what an alias with several targets goes by
     named: Mapping[str, str] = field(default_factory=dict)  # by the path, where it has places for names
+    tensors: bytes = b""  # behind the JSON of its body
 
     @classmethod
     def of(

@@ -18,7 +18,13 @@ class Dialect(Generic[FormT]):
     form: type[FormT]
     answer: Callable[[Call, FormT], Awaitable[Reply | None]]  # None: it is sent already, as the call's events
     refusal: Callable[[RankportError], Mapping[str, object]]
-    does: Capability = "scores"  # of the models that answer it
+    does: Capability | None = "scores"  # of the models that answer it; None: any
+    with_tensors: bool = False  # takes tensors as they are, behind its JSON
+
+
+def kserve_error(error: RankportError) -> Mapping[str, object]:
+    """Writes an error as KServe's protocol does."""
+    return {"error": str(error)}
 
 
 def openai_error(error: RankportError, status: int | None = None) -> Mapping[str, object]:

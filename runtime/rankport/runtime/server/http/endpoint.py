@@ -19,7 +19,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.http.answers import Answer, EventStream, UnreadError
-from rankport.runtime.server.http.bodies import Bodies
+from rankport.runtime.server.http.bodies import HEADER_LENGTH, OCTETS, Bodies, Body
 from rankport.runtime.server.http.call import Call, Reply, unless_gone
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.forms import has_field, read_form
@@ -86,8 +86,9 @@ class Endpoint:
                 _check_query(scope["query_string"])
                 call = Call.of(self._core, headers, events, scope["path_params"])
                 self._check_unread(call, headers)
-                body = await self._bodies.read(headers, receive)
-                dialects = [self._dialect_of(body)]
+                with_tensors = self._choices[-1].dialect.with_tensors
+                body = await self._bodies.read(headers, receive, with_tensors=with_tensors)
+                dialects = [self._dialect_of(body.json)]
                 with self._core.admission.admitted(len(body)):
                     return await self._worked_out(dialects[0], call, body, receive)
         except Exception as error:
@@ -107,14 +108,18 @@ class Endpoint:
         )
 
     async def _worked_out(
-        self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive
+        self, dialect: Dialect[Any], call: Call, body: Body, receive: Receive
     ) -> Answer | None:
-        form = read_form(body, dialect.form)
+        form = read_form(body.json, dialect.form)
+        if body.tensors:
+            call = replace(call, tensors=body.tensors)
         reply: Reply | None = await unless_gone(dialect.answer(call, form), receive)
         if reply is None:
             await call.events.end()  # not before: an answer that is complete looks like a client that left
             return None
         answer = Answer.of_json(reply.body, headers=reply.headers)
+        if reply.tensors is not None:
+            answer = answer.with_tensors(reply.tensors, HEADER_LENGTH, OCTETS)
         self._core.limits.check_bytes(len(answer.content), "the answer")
         return answer
 

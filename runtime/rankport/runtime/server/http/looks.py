@@ -19,9 +19,10 @@ from rankport.protos.errors import (
 )
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
-from rankport.runtime.server.http.dialect import openai_error
+from rankport.runtime.server.http.dialect import kserve_error, openai_error
 from rankport.runtime.server.http.endpoint import Choice
 from rankport.runtime.server.http.health import Health
+from rankport.runtime.server.http.kserve_looks import PROBES, kserve_looks
 from rankport.runtime.server.http.model_list import model_entry, model_list
 from rankport.runtime.server.http.openapi import document, documented_page
 from rankport.runtime.server.http.status_page import status_page
@@ -30,7 +31,8 @@ from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
 from rankport.runtime.server.security.tokens import Right
 
 Show = Callable[[Scope], Answer]
-_OPEN = ("/docs", "/openapi.json", "/health", "/health/ready", "/health/live")  # for whoever comes
+# For whoever comes.
+_OPEN = ("/docs", "/openapi.json", "/health", "/health/ready", "/health/live", *PROBES)
 _HTML, _PLAIN = "text/html; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -43,7 +45,14 @@ class Look:
     """ASGI application of one path that is looked at."""
 
     def __init__(
-        self, path: str, show: Show, idle_s: float, guard: Guard | None = None, *, slow: bool = False
+        self,
+        path: str,
+        show: Show,
+        idle_s: float,
+        guard: Guard | None = None,
+        *,
+        slow: bool = False,
+        refusal: Callable[[RankportError], Mapping[str, object]] = openai_error,
     ) -> None:
         """Takes the guard of a path that not everyone may look at. `slow`: shown by a thread."""
         self.path = path  # as the server writes it, with places for names
@@ -51,6 +60,7 @@ class Look:
         self._show = show
         self._idle_s = idle_s
         self._guard = guard
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Shows it, or refuses to."""
@@ -61,7 +71,7 @@ class Look:
         except (Unauthenticated, PermissionDenied, InvalidRequest, NotFound) as error:
             headers = {ERROR_METADATA_KEY: type(error).__name__}
             headers |= {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
-            answer = Answer.of_json(openai_error(error), http_status(error), headers)
+            answer = Answer.of_json(self._refusal(error), http_status(error), headers)
         await answer.send(send, self._idle_s)
 
 
@@ -87,10 +97,11 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         "/health/live": lambda _: _live(core),
         "/metrics": _metrics(core),
         "/v1/models": lambda _: Answer.of_json(model_list(core.models, core.limits)),
-        "/v1/models/{name:path}": lambda scope: Answer.of_json(
-            model_entry(core.models, scope["path_params"]["name"])
+        "/v1/models/{model}": lambda scope: Answer.of_json(
+            model_entry(core.models, scope["path_params"]["model"])
         ),
     }
+    tensors = kserve_looks(core)
     return {
         path: Look(
             path,
@@ -98,8 +109,9 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
             core.config.stream_idle_s,
             None if path in _OPEN else core.guard,
             slow=path == "/metrics",
+            refusal=kserve_error if path in tensors else openai_error,
         )
-        for path, show in shown.items()
+        for path, show in (*shown.items(), *tensors.items())
     }
 
 

@@ -17,10 +17,18 @@ from rankport.runtime.server.http.page import page
 _REFERENCE = "#/components/schemas/{model}"
 _LOOKS = {
     "/v1/models": "Models that are served",
-    "/v1/models/{name}": "One of them, by a name that requests may use",
+    "/v1/models/{model}": "One of them, by a name that requests may use",
     "/health": "200 if every model answers, else 503",
     "/health/live": "200 as long as the server runs, all its processes looked after",
     "/metrics": "Metrics in Prometheus' format",
+    "/v2": "KServe v2: the server and what it has of the protocol",
+    "/v2/health/live": "KServe v2: whether the server runs",
+    "/v2/health/ready": "KServe v2: whether every model answers",
+    "/v2/models/stats": "KServe v2: counts and times of all models",
+    "/v2/models/{model}": "KServe v2: tensors that a model takes and gives; of one version at /versions/{version}",
+    "/v2/models/{model}/ready": "KServe v2: whether a model answers",
+    "/v2/models/{model}/config": "KServe v2: the same tensors as a configuration of Triton's",
+    "/v2/models/{model}/stats": "KServe v2: counts and times of a model",
 }
 
 

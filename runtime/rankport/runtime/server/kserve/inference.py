@@ -10,9 +10,10 @@ from rankport.protos.types import ModelDescription
 from rankport.protos.wording import repeated
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.kserve.parameters import check_tensors, options_of
-from rankport.runtime.server.kserve.tasks import Task, task_of
+from rankport.runtime.server.kserve.tasks import TASKS, Task, task_of
 from rankport.runtime.server.kserve.tensors import Tensors, add_output
 from rankport.runtime.server.models import Served
+from rankport.runtime.server.observing.call import current_call
 from rankport.runtime.server.statistics import ModelTotals
 
 
@@ -52,6 +53,8 @@ async def infer(
     if twice := repeated(asked):  # each is a copy of the answer: a few bytes could ask for gigabytes
         raise InvalidRequest(f"output {twice[0]!r:.60} is asked for twice: ask for it once")
     task = task_of(served, set(tensors.by_name), set(asked))
+    if (call := current_call()) is not None:
+        call.does = next(does for does, each in TASKS.items() if each is task)
     options = options_of(task, request.parameters)
     size = _size(task, tensors)
     core.limits.check(size)

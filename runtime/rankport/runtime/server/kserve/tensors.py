@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ InputTensor = pb.ModelInferRequest.InferInputTensor
 Value = NDArray[Any] | Sequence[str]
 
 BYTES = "BYTES"
-_DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "INT32": np.dtype("<i4"),
@@ -64,7 +64,7 @@ class Tensors:
             _require_count(name, len(tensor.contents.bytes_contents), tensor)
             values = list(tensor.contents.bytes_contents)
         else:
-            values = _split(raw, name, tensor.shape[0])
+            values = unpacked(raw, name, tensor.shape[0])
         texts = []
         for index, value in enumerate(values):
             try:
@@ -78,7 +78,7 @@ class Tensors:
     def array(self, name: str, datatypes: tuple[str, ...], axes: int) -> NDArray[Any]:
         """Reads an input of numbers; InvalidRequest for another datatype, number of axes, or size than its shape's."""
         tensor, raw = self._checked(name, datatypes, axes)
-        dtype = _DTYPES[tensor.datatype]
+        dtype = DTYPES[tensor.datatype]
         if raw is not None:
             if len(raw) != math.prod(tensor.shape) * dtype.itemsize:
                 raise InvalidRequest(
@@ -108,8 +108,13 @@ class Tensors:
         return tensor, raw
 
 
-def _split(raw: bytes, name: str, count: int) -> list[bytes]:
-    """Splits raw BYTES into `count` values: each with its length in four bytes, little-endian, before it."""
+def packed(texts: Iterable[str]) -> bytes:
+    """Writes texts as raw BYTES: each with its length in four bytes, little-endian, before it."""
+    return b"".join(_LENGTH.pack(len(text)) + text for text in map(str.encode, texts))
+
+
+def unpacked(raw: bytes, name: str, count: int) -> list[bytes]:
+    """Splits raw BYTES into `count` values, as `packed` lays them out. Raises `InvalidRequest` if it has others."""
     values: list[bytes] = []
     place = 0
     while len(values) < count:
@@ -135,11 +140,11 @@ def add_output(response: pb.ModelInferResponse, name: str, value: Value) -> None
     """Adds an output, its content raw. Texts are BYTES [texts]."""
     if isinstance(value, np.ndarray):
         dtype = value.dtype.newbyteorder("<")
-        datatype = next(known for known, own in _DTYPES.items() if own == dtype)
+        datatype = next(known for known, own in DTYPES.items() if own == dtype)
         shape: Sequence[int] = value.shape
         raw = value.astype(dtype, copy=False).tobytes()
     else:
         datatype, shape = BYTES, [len(value)]
-        raw = b"".join(_LENGTH.pack(len(text)) + text for text in map(str.encode, value))
+        raw = packed(value)
     response.outputs.add(name=name, datatype=datatype, shape=shape)
     response.raw_output_contents.append(raw)

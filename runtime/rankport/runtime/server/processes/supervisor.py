@@ -61,6 +61,7 @@ class Supervisor:
         self._hub = Hub(
             lambda: [slot.child for slot in self._answering],
             lambda: {slot.name: slot.restarts for slot in self._slots},
+            lambda: str(self._server.state_file),  # there is one from the start of fronts on
         )
         self.models: tuple[ModelDescription, ...] = ()
         self.counts = CallCounts()

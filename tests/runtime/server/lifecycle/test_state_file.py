@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from rankport.protos.versions import AliasTarget, ModelState
 from rankport.runtime.config import DEFAULTS
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.lifecycle.saved import SavedState, SavedVersion, read_state, write_state
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from rankport.sdk.model_admin import ModelAdmin
+from support.file_limits import files_of_at_most
 from support.servers.reference_bundles import REFERENCE_RANKER, load_reference, reference_bundle
 
 PREFIX, ITEMS = "red shoes", ["blue boots", "green", "red"]
@@ -190,6 +193,26 @@ def test_a_change_that_cannot_be_written_is_none(place: Place) -> None:
         assert models(running) == {"jobs@1": ModelState.READY, "jobs@2": ModelState.FAILED}
 
 
+def test_a_change_outlives_the_end_of_the_machine_as_far_as_the_disk_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    write_state(tmp_path / "state.json", SavedState())
+    assert synced == [str(tmp_path / ".state.json.writing"), str(tmp_path)]
+
+
+def test_a_disk_that_is_full_keeps_nothing_of_what_it_did_not_take(tmp_path: Path) -> None:
+    many = SavedState(
+        versions=[SavedVersion(name="a", version=f"{each}", path="a", fingerprint="f") for each in range(99)]
+    )
+    write_state(tmp_path / "state.json", SavedState())
+    with files_of_at_most(4096), pytest.raises(Unavailable, match=r"state.json cannot be written: File too"):
+        write_state(tmp_path / "state.json", many)
+    assert os.listdir(tmp_path) == ["state.json"]
+    assert read_state(tmp_path / "state.json") == SavedState()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -228,6 +251,14 @@ def test_a_state_has_one_server(place: Place) -> None:
         pass
     with place.served() as running:
         assert models(running) == {"jobs@1": ModelState.READY}
+    link = place.root.parent / "link.json"
+    link.symlink_to(place.state)
+    with place.served(state=link) as running:
+        running.admin.set_alias("prod", "jobs@1")
+        with pytest.raises(InvalidRequest, match="is another server's"), place.served():
+            pass
+    assert link.is_symlink()
+    assert [saved["alias"] for saved in place.written["aliases"]] == ["prod"]
     absent = place.root / "absent" / "state.json"
     with pytest.raises(InvalidRequest, match="cannot be opened: No such file"), place.served(state=absent):
         pass

@@ -112,7 +112,8 @@ def locked(path: Path) -> int:
 
 
 def _lock_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
+    place = Path(os.path.realpath(path))  # one of all links to it
+    return place.with_name(f"{place.name}.lock")
 
 
 def _opened(path: Path, create: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -101,22 +102,36 @@ def read_state(path: Path) -> SavedState:
 
 
 def write_state(path: Path, state: SavedState, *, shared: bool = False) -> None:
-    """Replaces the file at once, which other processes do too where it is `shared`.
+    """Replaces the file at once, or what it is a link to, which other processes do too where it is `shared`.
 
     Raises `Unavailable` if that fails, and leaves it as it is.
     """
-    beside = path.with_name(f".{path.name}{f'.{os.getpid()}' if shared else ''}.writing")
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}{f'.{os.getpid()}' if shared else ''}.writing")
     try:
         beside.unlink(missing_ok=True)  # of a server that was killed, or a link to elsewhere
         with beside.open("xb") as stream:
             stream.write(json.dumps(state.model_dump(mode="json"), indent=2).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
+        beside.replace(place)
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)  # on a disk that is full
         raise Unavailable(
             f"state_file {path} cannot be written: {error.strerror}; nothing is changed, try again when it can be"
         ) from error
+    _sync_names(place.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Has a new name outlive the machine's end, as far as the file system does that: the file is there already."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _check(state: SavedState) -> None:

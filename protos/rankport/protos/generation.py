@@ -31,6 +31,7 @@ class Sampling:
     temperature: float | None = None  # 0: the likeliest token, always
     top_p: float | None = None  # the likeliest tokens that have this probability together; 1: all
     top_k: int | None = None  # so many likeliest tokens; 0: all
+    min_p: float | None = None  # those at least this many times as probable as the likeliest; 0: all
     repetition_penalty: float | None = None  # 1: none; as transformers has it, over prompt and text
     seed: int | None = None  # same seed, same text; None: another one each time
     stop: tuple[str, ...] = ()  # texts that end it, and are no part of it
@@ -52,6 +53,7 @@ class Sampling:
         _check_count("seed", self.seed, 0)
         _check_number("temperature", self.temperature, 0.0, 100.0)
         _check_number("top_p", self.top_p, 0.0, 1.0, above=True)
+        _check_number("min_p", self.min_p, 0.0, 1.0)
         _check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
         _check_number("length_penalty", self.length_penalty, -10.0, 10.0)
         for name, kind in (("stop", str), ("stop_ids", int)):

@@ -15,7 +15,9 @@ from rankport.runtime.bundle.manifest import Manifest
 
 FILE = "generation_config.json"
 _CONFIG = "config.json"
-SAMPLING = frozenset({"eos_token_id", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"})
+SAMPLING = frozenset(
+    {"eos_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"}
+)
 """Fields that every kind that writes reads."""
 _CHANGES_NO_TEXT = frozenset(
     {
@@ -102,6 +104,7 @@ def drawn(fields: Mapping[str, object]) -> dict[str, object]:
     return {
         "temperature": value_or(fields, "temperature", 1.0),
         "top_p": value_or(fields, "top_p", 1.0),
+        "min_p": value_or(fields, "min_p", 0.0),
         "top_k": fields.get("top_k", _TOP_K_OF_TRANSFORMERS) or 0,
     }
 

@@ -1901,6 +1901,7 @@ class GenerateRequest(google.protobuf.message.Message):
     LENGTH_PENALTY_FIELD_NUMBER: builtins.int
     JSON_SCHEMA_FIELD_NUMBER: builtins.int
     REGEX_FIELD_NUMBER: builtins.int
+    MIN_P_FIELD_NUMBER: builtins.int
     model: builtins.str
     truncation: global___Truncation.ValueType
     """of the prompt"""
@@ -1921,6 +1922,8 @@ class GenerateRequest(google.protobuf.message.Message):
     """of beams: power of a text's tokens that divides its log-probability"""
     json_schema: builtins.str
     regex: builtins.str
+    min_p: builtins.float
+    """of tokens at least this many times as probable as the likeliest; 0: all"""
     @property
     def prefix(self) -> global___Prefix:
         """the prompt: text, fields or token_ids"""
@@ -1952,15 +1955,18 @@ class GenerateRequest(google.protobuf.message.Message):
         length_penalty: builtins.float | None = ...,
         json_schema: builtins.str = ...,
         regex: builtins.str = ...,
+        min_p: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "min_p", b"min_p", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "model", b"model", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_beams", b"_beams"]) -> typing.Literal["beams"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_length_penalty", b"_length_penalty"]) -> typing.Literal["length_penalty"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_tokens", b"_max_tokens"]) -> typing.Literal["max_tokens"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_p", b"_min_p"]) -> typing.Literal["min_p"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_repetition_penalty", b"_repetition_penalty"]) -> typing.Literal["repetition_penalty"] | None: ...
     @typing.overload

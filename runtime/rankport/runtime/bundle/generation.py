@@ -29,5 +29,6 @@ class Generation(Strict):
     temperature: Annotated[float, Field(ge=0)] = 0.0  # 0: the likeliest token, always
     top_k: Annotated[int, Field(ge=0)] = 0  # 0: all tokens
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the likeliest one's probability; 0: all tokens
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
     decoding: Decoding | None = None  # of an encoder-decoder

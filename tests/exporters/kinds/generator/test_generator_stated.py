@@ -15,6 +15,7 @@ SAID = {
     "do_sample": True,
     "temperature": 0.7,
     "top_p": 0.9,
+    "min_p": 0.15,
     "repetition_penalty": 1.3,
     "eos_token_id": [4, 5],
 }
@@ -35,7 +36,7 @@ def say(source: Checkpoint, fields: dict[str, object]) -> None:
 def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) -> None:
     """Transformers reads old folders so."""
     say(source, SAID)
-    drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.3}
+    drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "min_p": 0.15, "repetition_penalty": 1.3}
     assert stated_generation(source, None) == Generation(stop_ids=[4, 5], **drawn)
     (source.path / "generation_config.json").write_text('{"eos_token_id": 6}')
     assert stated_generation(source, None) == Generation(stop_ids=[6])

@@ -1,4 +1,4 @@
-"""The next token: penalty, temperature, top-k, top-p, and one draw that a seed decides."""
+"""The next token: penalty, temperature, top-k, top-p, min-p, and one draw that a seed decides."""
 
 import numpy as np
 import pytest
@@ -72,6 +72,13 @@ def test_top_p_keeps_the_likeliest_that_have_it_together() -> None:
     np.testing.assert_array_equal(drawn(10, top_p=0.4), [1, 0, 0, 0, 0])
 
 
+def test_min_p_keeps_those_that_have_a_share_of_the_likeliest() -> None:
+    np.testing.assert_allclose(drawn(min_p=0.39), np.array([0.5, 0.2, 0.2, 0, 0]) / 0.9, atol=0.03)
+    np.testing.assert_array_equal(drawn(10, min_p=1.0), [1, 0, 0, 0, 0])
+    # of chances as the temperature has them, as transformers and vLLM do: 0.04 / 0.25 of the likeliest
+    np.testing.assert_array_equal(drawn(10, temperature=0.5, min_p=0.2), [1, 0, 0, 0, 0])
+
+
 def test_a_nucleus_of_many_tokens_is_found_whatever_its_size() -> None:
     logits = np.zeros(1000, np.float32)
     logits[7] = 1.0
@@ -130,6 +137,10 @@ def test_values_out_of_range_are_told(wrong: dict[str, object], told: str) -> No
             {"temperature": 1.0, "top_k": 4, "repetition_penalty": 2.0},
             {"temperature": 1.0, "top_k": 12},
             {"temperature": 1.0, "top_p": 0.5},
+            {"temperature": 1.0, "min_p": 0.2},
+            {"temperature": 0.6, "min_p": 0.01, "repetition_penalty": 1.2},
+            {"temperature": 1.0, "top_k": 9, "top_p": 0.9, "min_p": 0.1},
+            {"temperature": 1.0, "top_p": 0.9, "min_p": 0.1},
             {"temperature": 0.0, "repetition_penalty": 0.5},
         ]
     ),
@@ -156,7 +167,7 @@ def test_of_the_likeliest_the_same_is_drawn_as_of_all_or_nothing(
 
 def test_few_likeliest_are_enough_as_a_rule() -> None:
     rng = np.random.default_rng(0)
-    for rules in ({"temperature": 0.0}, {"temperature": 1.0, "top_k": 5}):
+    for rules in ({"temperature": 0.0}, {"temperature": 1.0, "top_k": 5}, {"temperature": 1.0, "min_p": 0.5}):
         one = sampler(**rules)
         for _ in range(20):
             logits = rng.normal(0, 3, 1000).astype(np.float32)

@@ -21,6 +21,7 @@ class SamplingRules:
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
     repetition_penalty: float
 
     @classmethod
@@ -29,7 +30,7 @@ class SamplingRules:
         return cls(
             *(
                 getattr(defaults, name) if getattr(sampling, name) is None else getattr(sampling, name)
-                for name in ("temperature", "top_p", "top_k", "repetition_penalty")
+                for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
             )
         )
 
@@ -53,7 +54,9 @@ class Sampler:
     def needs_all(self) -> bool:
         """True where the likeliest tokens are never enough to draw of."""
         rules = self._rules
-        return (rules.temperature != 0 and not rules.top_k) or rules.repetition_penalty < 1
+        if rules.temperature == 0 or rules.top_k:
+            return rules.repetition_penalty < 1
+        return not rules.min_p or rules.top_p < 1 or rules.repetition_penalty < 1
 
     def draw_likeliest(self, tokens: NDArray[np.int64], logits: Logits, bound: float) -> int | None:
         """Draws what `draw` would, given the likeliest tokens and their logits, in any order. [likeliest] each
@@ -74,9 +77,11 @@ class Sampler:
 
     def _are_enough(self, values: Logits, bound: float) -> bool:
         """Says whether all others, of logits up to a bound, are out, given those of the likeliest as penalized."""
-        if self._rules.temperature == 0:
+        rules, count = self._rules, self._rules.top_k
+        if rules.temperature == 0:
             return bool(values.max() > bound)
-        count = self._rules.top_k
+        if not count:
+            return bool(_chances(np.array([bound]), float(values.max()), rules.temperature)[0] < rules.min_p)
         return count < len(values) and bool(np.partition(values, -count)[-count] > bound)
 
     @property
@@ -89,11 +94,11 @@ class Sampler:
         if rules.temperature == 0:
             return int(np.argmax(logits))
         kept = _likeliest(logits, rules.top_k) if 0 < rules.top_k < len(logits) else None
-        values = (logits if kept is None else logits[kept]).astype(np.float64)
-        with np.errstate(over="ignore"):  # by a temperature next to 0: what is not the likeliest is out
-            chances = np.exp((values - values.max()) / rules.temperature)
+        values = logits if kept is None else logits[kept]
+        chances = _chances(values, float(values.max()), rules.temperature)
         if rules.top_p < 1:
             chances[chances < _least_of_nucleus(chances, rules.top_p)] = 0.0
+        chances[chances < rules.min_p] = 0.0  # arXiv 2407.01082: the likeliest has 1
         sums = np.cumsum(chances)
         place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
         place = min(place, len(sums) - 1)
@@ -118,6 +123,13 @@ def logprob(logits: Logits, token: int) -> float:
     """Computes the log-probability of a token by softmax over all logits. [vocabulary]"""
     shifted = logits.astype(np.float64) - float(logits.max())
     return float(shifted[token] - np.log(np.exp(shifted).sum()))
+
+
+def _chances(logits: NDArray[np.floating], largest: float, temperature: float) -> NDArray[np.float64]:
+    """Computes how probable tokens are beside the likeliest one, which has 1."""
+    with np.errstate(over="ignore"):  # by a temperature next to 0: what is not the likeliest is out
+        chances: NDArray[np.float64] = np.exp((logits.astype(np.float64) - largest) / temperature)
+    return chances
 
 
 def _likeliest(logits: Logits, count: int) -> NDArray[np.int64]:

@@ -70,6 +70,7 @@ class OpenAiCompletions(Form):
     frequency_penalty: float | None = None
     logit_bias: Mapping[str, float] | None = None
     top_k: int | None = None  # this and the following are vLLM's
+    min_p: float | None = None
     repetition_penalty: float | None = None
     stop_token_ids: TokenIds | None = None
     truncate_prompt_tokens: int | None = None  # -1: to what the model takes
@@ -94,6 +95,7 @@ class OpenAiCompletions(Form):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
+            min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),

@@ -66,6 +66,10 @@ def generate(
         float | None, typer.Option(help="Of the likeliest tokens that have this probability together.")
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Of so many likeliest tokens; 0: of all.")] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Of tokens at least this many times as probable as the likeliest; 0: of all."),
+    ] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: less of what was there before.")
     ] = None,
@@ -111,7 +115,7 @@ def generate(
     load = partial(_load, device)
     if trie is not None:
         _refuse_beside_trie(
-            max_tokens, temperature, top_p, repetition_penalty, seed, stop, json_schema, regex
+            max_tokens, temperature, top_p, min_p, repetition_penalty, seed, stop, json_schema, regex
         )
         with opened_model(server, model, bundle, load, priority=priority) as generator:
             write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
@@ -121,6 +125,7 @@ def generate(
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
+        min_p=min_p,
         repetition_penalty=repetition_penalty,
         seed=seed,
         stop=tuple(stop or ()),

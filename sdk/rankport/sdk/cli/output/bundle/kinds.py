@@ -77,6 +77,7 @@ def writing_facts(generation: Generation) -> list[tuple[str, str]]:
     drawn = "the likeliest token"
     if generation.temperature:
         top_k = f", top-k {generation.top_k}" if generation.top_k else ""
-        drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}"
+        min_p = f", min-p {generation.min_p:g}" if generation.min_p else ""
+        drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}{min_p}"
     penalty = "" if generation.repetition_penalty == 1 else f", repetition {generation.repetition_penalty:g}"
     return [("stop ids", ends), ("tokens", f"{drawn}{penalty}, where a request does not say")]

@@ -19,9 +19,9 @@ def write_versions(served: ModelVersions, as_json: bool) -> None:
             print(line)
 
 
-def line_of(version: ModelVersion) -> str:
-    """Tells a version in a line."""
-    facts = [version.state.value]
+def line_of(version: ModelVersion, state: str = "") -> str:
+    """Tells a version in a line, with a state that it had not yet when it was told, if one is given."""
+    facts = [state or version.state.value]
     if version.kind:
         facts.append(
             f"{version.kind}, fingerprint {version.fingerprint[:12]}, {counted(version.requests, 'request')} now"

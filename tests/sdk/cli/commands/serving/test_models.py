@@ -38,7 +38,7 @@ def test_versions_and_aliases_are_listed_changed_and_set_back(address: str) -> N
         "prod -> jobs@1 0.95, people@1 0.05, before that 1 other",
     ]
     assert _run(address, "rollback", "prod") == "prod -> jobs@1\n"
-    assert _run(address, "unload", "people@1").startswith("people@1: draining")
+    assert _run(address, "unload", "people@1").startswith("people@1: unloaded: ")
     listed = json.loads(_run(address, "list", "--json"))
     assert [(version["name"], version["state"]) for version in listed["versions"]] == [("jobs", "ready")]
     assert listed["aliases"][0]["targets"] == [{"model": "jobs@1", "weight": 1.0}]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rankport.protos.versions import ModelAlias, ModelVersion
+from rankport.protos.versions import ModelAlias, ModelState, ModelVersion
 from rankport.sdk.model_admin import ModelAdmin
 
 Server = Annotated[
@@ -75,7 +75,9 @@ def unload(
 ) -> None:
     """Have a version finish the requests that it has, and close it."""
     with _admin(server) as admin:
-        _write_version(admin.unload(model, timeout_s), as_json)
+        last = admin.unload(model, timeout_s)
+        # As it was last: one that could not be had at the start is forgotten as it is.
+        _write_version(last, as_json, "unloaded" if last.state is ModelState.DRAINING else "")
 
 
 def alias(
@@ -136,7 +138,7 @@ def _share(entry: str) -> tuple[str, float]:
         raise typer.BadParameter(f"{entry!r} has no number behind '=': give NAME@VERSION=WEIGHT") from None
 
 
-def _write_version(version: ModelVersion, as_json: bool) -> None:
+def _write_version(version: ModelVersion, as_json: bool, state: str = "") -> None:
     from rankport.sdk.cli.output.versions import line_of
     from rankport.sdk.cli.output.writing import write_json, writing
 
@@ -144,7 +146,7 @@ def _write_version(version: ModelVersion, as_json: bool) -> None:
         if as_json:
             write_json(Path("-"), asdict(version))
         else:
-            print(line_of(version))
+            print(line_of(version, state))
 
 
 def _write_alias(alias: ModelAlias, as_json: bool) -> None:

@@ -99,6 +99,31 @@ def test_a_cancelled_job_whose_batch_fails_as_the_server_stops_is_not_begun_agai
         assert list(client.jobs.watch("unwanted"))[-1].state is JobState.CANCELLED
 
 
+def test_a_disk_that_is_full_is_told_once_and_jobs_go_on_when_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_items(tmp_path, 1)
+    tries = threading.Semaphore(0)
+    full = True
+    change = JobBook.change
+
+    def change_or_fail(book: JobBook, job: Job) -> Job:
+        if full:
+            tries.release()
+            raise Unavailable("jobs_file cannot be written: database or disk is full")
+        return change(book, job)
+
+    monkeypatch.setattr(JobBook, "change", change_or_fail)
+    with serving(jobs_config(tmp_path)) as running, Client(running.address, timeout_s=20.0) as client:
+        client.jobs.create(task(), "waits")
+        for _ in range(2):
+            assert tries.acquire(timeout=20.0)
+        full = False
+        assert list(client.jobs.watch("waits"))[-1].state is JobState.DONE
+    assert caplog.text.count("jobs cannot go on, and are tried again: jobs_file cannot be written") == 1
+    assert "Traceback" not in caplog.text
+
+
 def test_a_cancelled_job_is_not_begun_again_after_a_kill(tmp_path: Path) -> None:
     write_items(tmp_path, 1)
     with closing(JobBook(str(tmp_path / "jobs.sqlite"))) as book:

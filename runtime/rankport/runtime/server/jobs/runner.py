@@ -104,13 +104,18 @@ class JobRunner:
         self._book.close()
 
     def _run(self) -> None:
+        fault = ""  # that keeps jobs from going on, once told: a disk that is full may stay so
         while not self._stopping.is_set():
             try:
                 if (job := self._next()) is not None:
                     self._work_on(job)
+                    fault = ""
                     continue
-            except Exception:
-                _log.exception("jobs cannot go on; trying again")
+            except Exception as error:
+                if str(error) != fault:
+                    bug = None if isinstance(error, RankportError) else error
+                    _log.error("jobs cannot go on, and are tried again: %s", error, exc_info=bug)
+                fault = str(error)
                 self._stopping.wait(_WRITE_S)
                 continue
             self._changed.wait()

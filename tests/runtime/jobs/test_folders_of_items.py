@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lance
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.folder_files import partitions_of
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.sources import ItemSources
 
@@ -145,6 +149,87 @@ def test_a_column_that_rows_of_jsonl_leave_out_is_found_wherever_it_comes(tmp_pa
     for written in ("größe", "gr\\u00F6\\u00dfe"):
         path.write_text("".join(lines) + f'{{"id": 2, "text": "two", "{written}": 7}}\n')
         assert rows(path, columns=columns)[-2:] == [ItemRow(200, "1", "one"), ItemRow(201, "2", "two 7")]
+
+
+PARTS = [
+    {"text": ["one"], "note": [7], "id": pa.array([1], pa.int32())},
+    {"id": pa.array(["2"]).dictionary_encode(), "text": ["two"]},
+    {"id": [3], "text": ["three"], "more": pa.nulls(1), "note": [1]},
+    {"id": [4], "more": ["x"], "text": ["four"]},
+]
+
+
+def write_parts(folder: Path, suffix: str) -> None:
+    """Writes tables that got columns later, and whose writers chose types and orders of their own."""
+    for number, columns in enumerate(PARTS):
+        table, path = pa.table(columns), folder / f"{number}{suffix}"
+        match suffix:
+            case ".parquet":
+                pq.write_table(table, path)
+            case ".arrow":
+                with pa.ipc.new_file(path, table.schema) as writer:
+                    writer.write_table(table)
+            case ".lance":
+                lance.write_dataset(
+                    table.cast(pa.schema([(n, pa.string()) for n in table.column_names])), path
+                )
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".lance"])
+def test_tables_may_lack_columns_that_another_has(tmp_path: Path, suffix: str) -> None:
+    write_parts(tmp_path, suffix)
+    two = replace(COLUMNS, text_columns=("text", "more"), deleted_column="gone")
+    with pytest.raises(InvalidRequest, match="has no column 'gone', nor has another of 4 files"):
+        rows(tmp_path, two)
+    found = rows(tmp_path, replace(two, deleted_column=None))
+    assert [(row.id, row.text) for row in found if isinstance(row, ItemRow)] == [
+        ("1", "one"),
+        ("2", "two"),
+        ("3", "three"),
+        ("4", "four x"),
+    ]
+    with pytest.raises(InvalidRequest, match=r"0\.\w+ has no column 'more'; its columns: text, note, id"):
+        rows(tmp_path / f"0{suffix}", replace(two, deleted_column=None))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".arrow"])
+def test_columns_that_folders_say_are_read(tmp_path: Path, suffix: str) -> None:
+    folders = ("day=2026-01-01", "day=__HIVE_DEFAULT_PARTITION__", "lang=de/day=a%2Fb c", "_day=4/day=")
+    for number, folder in enumerate(folders):
+        path = tmp_path / folder / f"x{suffix}"
+        path.parent.mkdir(parents=True)
+        match suffix:
+            case ".csv":
+                path.write_text(f"id,text\n{number},t\n")
+            case ".jsonl":
+                path.write_text(f'{{"id": {number}, "text": "t"}}\n')
+            case ".parquet":
+                pq.write_table(pa.table({"id": [number], "text": ["t"]}), path)
+            case _:
+                with pa.ipc.new_file(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
+                    writer.write_table(pa.table({"id": [number], "text": ["t"]}))
+    wanted = {"0": "t|2026-01-01", "1": "t|", "2": "t|a/b c", "3": "t|"}
+    columns = replace(COLUMNS, template="{text}|{day}")
+    for source in (tmp_path, tmp_path / "**", f"file://{tmp_path}"):
+        found = rows(source, columns)
+        assert {row.id: row.text for row in found if isinstance(row, ItemRow)} == wanted
+    one = tmp_path / folders[0]
+    [row] = rows(one, replace(COLUMNS, id_column="day"))
+    assert isinstance(row, ItemRow)
+    assert (row.id, row.text) == ("2026-01-01", "t")
+    with pytest.raises(
+        InvalidRequest, match="of the columns that are read its rows have none, but its folders"
+    ):
+        rows(one, replace(COLUMNS, id_column="day", text_columns=("day",)))
+    with pytest.raises(InvalidRequest, match=r"no column 'month'; its columns: id, text, day"):
+        rows(one, replace(COLUMNS, id_column="month"))
+
+
+def test_a_column_of_the_file_is_not_that_of_its_folders(tmp_path: Path) -> None:
+    write(tmp_path / "text=other" / "a.csv", "1")
+    [row] = rows(tmp_path)
+    assert row == ItemRow(1 + 1, "1", "text of 1")
+    assert partitions_of("https://host/a=1/b=2/a=3/c=4.csv?d=5/e=6") == (("a", "3"), ("b", "2"))
 
 
 def test_a_file_of_jsonl_may_lack_columns_that_another_has(tmp_path: Path) -> None:

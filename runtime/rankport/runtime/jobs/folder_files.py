@@ -12,12 +12,15 @@ from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.config import FileFormat
 
 T = TypeVar("T")
+Partitions = tuple[tuple[str, str | None], ...]
+"""Columns that all rows of a file have from its folders, with their values."""
 
 _SUFFIXES: Mapping[str, FileFormat] = {
     ".csv": "csv",
@@ -33,6 +36,7 @@ _SUFFIXES: Mapping[str, FileFormat] = {
 # What they hold is told by how they begin: all but zip are read.
 _COMPRESSED = frozenset((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".zip"))
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _OF_THE_DISK = "lost+found"
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ICEBERG = ("metadata", ".metadata.json")  # folder and end of the names of its logs
@@ -42,6 +46,14 @@ def format_of(name: str) -> FileFormat | None:
     """Tells the format of a file by its name; None where that says none."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() not in _COMPRESSED]
     return _SUFFIXES.get(suffixes[-1] if suffixes else "")
+
+
+def partitions_of(name: str) -> Partitions:
+    """Reads the columns that the folders of a file, or of a URL, say as Hive has it: `day=2026-01-01/a.parquet`."""
+    path = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
+    said = (part.partition("=") for part in path.split("/")[:-1])
+    columns = {unquote(column): unquote(value) for column, equals, value in said if column and equals}
+    return tuple((column, None if value == _HIVE_NULL else value) for column, value in columns.items())
 
 
 def item_files(folder: str, names: Iterable[str], file_format: FileFormat | None) -> list[str]:

@@ -25,7 +25,7 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.column_types import check_columns
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import format_of
+from rankport.runtime.jobs.folder_files import Partitions, format_of
 from rankport.runtime.jobs.records import (
     WHOLE,
     BadRow,
@@ -42,12 +42,10 @@ from rankport.runtime.store.token_spec import MAX_KEY_BYTES
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
 
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
-
 _YES, _NO = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"", "false", "f", "no", "n", "0"})
-_FILE_ERRORS = (OSError, EOFError, zlib.error)
+_FILE_ERRORS = OSError, EOFError, zlib.error
 _ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
 _EXACT = (int, Decimal, UUID, Moment)  # types with one text each, beside text
-
 
 Stamp = tuple[int, int]
 """Size of a file, and the time of its last write in nanoseconds."""
@@ -84,6 +82,7 @@ class ItemsFile:
     template: TextTemplate | None = None
     deleted_column: str | None = None
     lacks: frozenset[str] = frozenset()  # columns that none of its rows has, where it may
+    partitions: Partitions = ()  # of the columns, those that its folders say, with their values
 
     @classmethod
     def open(
@@ -98,12 +97,13 @@ class ItemsFile:
         file_format: str | None = None,
         max_row_length: int = FileColumns().max_row_length,
         of_several: bool = False,
+        partitions: Partitions = (),
     ) -> "ItemsFile":
         """Checks the file and its columns. Its name tells the format, unless `file_format` does.
 
-        A row of CSV or JSONL over `max_row_length` (characters, or bytes of JSONL) is a bad row. One of several files
-        may lack columns of texts if it is JSONL, which leaves out what is empty: whether others have them, look at its
-        `lacks`.
+        A row of CSV or JSONL over `max_row_length` (characters, or bytes of JSONL) is a bad row. One of several files,
+        but for CSV, may lack other columns than the id, which others must have: look at its `lacks`. What it has not
+        may stand in its `partitions`.
 
         Raises:
             NotFound: no such file.
@@ -129,26 +129,32 @@ class ItemsFile:
             columns, types = reader.columns((id_column, *others)), reader.types()
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
-        may_lack = of_several and isinstance(reader, JsonlReader)
+        said = tuple((name, value) for name, value in partitions if name not in columns)
+        columns = (*columns, *(name for name, _ in said))
+        may_lack = of_several and not isinstance(reader, CsvReader)
         lacks = frozenset(others).difference(columns) if may_lack else frozenset()
         check_columns(file, columns, types, id_column, [name for name in others if name not in lacks])
-        return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column, lacks)
+        said = tuple((name, value) for name, value in said if name in (id_column, *others))
+        if {id_column, *others} <= {*dict(said), *lacks}:
+            raise InvalidRequest(f"{file}: of the columns that are read its rows have none, but its folders")
+        return cls(file, id_column, text_columns, separator, reader, made_of, deleted_column, lacks, said)
 
     def rows(self, span: Span = WHOLE, stamp: Stamp | None = None) -> Iterator[ItemRow | BadRow]:
         """Yields the rows, or those of a span, in order.
 
         Raises:
-            InvalidRequest: the file breaks off or changed under way, or since its `stamp` was taken; the message names
-                the last row read.
+            InvalidRequest: the file breaks off, or was changed since its `stamp` was taken; it names the last row read.
         """
         line = 0
         try:
             if stamp is not None and stamp != self.stamp():
                 raise self._changed(line)
             state = _state(self.path)
-            named = (self.id_column, *self.text_columns, self.deleted_column)
-            columns = tuple(dict.fromkeys(name for name in named if name is not None))
-            for number, record in enumerate(self.reader.records(columns, span)):
+            named = (self.id_column, *self.text_columns, *filter(None, [self.deleted_column]))
+            columns = tuple(dict.fromkeys(named))
+            elsewhere = {*dict(self.partitions), *self.lacks}
+            own = tuple(name for name in columns if name not in elsewhere)
+            for number, record in enumerate(self.reader.records(own, span)):
                 if number % _ROWS_A_LOOK == 0:
                     self._check_unchanged(state, line)
                 line = record.line
@@ -172,7 +178,7 @@ class ItemsFile:
         return stat.st_size, stat.st_mtime_ns
 
     def _check_unchanged(self, state: tuple[int, ...], line: int) -> None:
-        if _state(self.path) != state:
+        if state != _state(self.path):
             raise self._changed(line)
 
     def _changed(self, line: int) -> InvalidRequest:
@@ -191,22 +197,23 @@ class ItemsFile:
     def _row(self, record: Record, columns: Sequence[str]) -> ItemRow | BadRow:
         item_id: str | None = None
         values = {name: record.values.get(name) for name in columns}
+        values.update(self.partitions)
         try:
             item_id = _item_id(self.id_column, values.get(self.id_column))
             if self.deleted_column is not None and _says_so(
                 self.deleted_column, values.get(self.deleted_column)
             ):
                 return ItemRow(record.line, item_id, "", deleted=True, values=values)
-            text = self._text_of(record)
+            text = self._text_of(values)
             if not text:
                 raise _BadValueError(f"no text in {', '.join(self.text_columns)}")
         except _BadValueError as error:
             return BadRow(record.line, str(error), item_id, content=content_of(values))
         return ItemRow(record.line, item_id, text, values=values)
 
-    def _text_of(self, record: Record) -> str:
+    def _text_of(self, values: Mapping[str, object]) -> str:
         def text_of(name: str) -> str:
-            value = record.values.get(name)
+            value = values.get(name)
             # A template names its columns, and takes what has one text each.
             exact = self.template is not None and isinstance(value, _EXACT) and not isinstance(value, bool)
             return _exact_text(value) if exact else _text(name, value)

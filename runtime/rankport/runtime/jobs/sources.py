@@ -28,6 +28,7 @@ from rankport.runtime.jobs.folder_files import (
     format_of,
     item_files,
     lies_beside,
+    partitions_of,
     why_none,
 )
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
@@ -163,7 +164,7 @@ class ItemSources:
             raise InvalidRequest(
                 f"{name}: a dataset is made of files in folders, which every node sees: copy it there first"
             )
-        return tuple(ItemsFile.open(name, **self._own) for name in self.names)
+        return tuple(ItemsFile.open(name, partitions=partitions_of(name), **self._own) for name in self.names)
 
     def _all_rows(self) -> Iterator[ItemRow | BadRow]:
         for name in self.names:
@@ -181,10 +182,10 @@ class ItemSources:
     @contextmanager
     def _file(self, name: str) -> Iterator[ItemsFile]:
         if not is_url(name):
-            yield ItemsFile.open(name, **self._own)
+            yield ItemsFile.open(name, partitions=partitions_of(name), **self._own)
             return
         with copied(name) as copy:
-            yield ItemsFile.open(copy, **self._own)
+            yield ItemsFile.open(copy, partitions=partitions_of(name), **self._own)
 
 
 def _files_of(source: str, file_format: FileFormat | None) -> list[str]:

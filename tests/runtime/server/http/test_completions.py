@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -89,8 +90,23 @@ def test_texts_are_those_in_process(address: str, generator: Generator, prompt: 
     assert (body["usage"]["completion_tokens"], body["usage"]["total_tokens"]) == (written, read + written)
 
 
-def test_events_together_are_the_answer(address: str) -> None:
-    asked = {"prompt": ["a b", "c"], "logprobs": 0, **DRAWN}
+def test_each_prompt_has_n_texts_of_seeds_of_their_own(address: str, generator: Generator) -> None:
+    seeds = (4, 5, 6)
+    expected = [
+        generator.generate(prompt, replace(SAMPLING, seed=seed)) for prompt in ("a b", "c") for seed in seeds
+    ]
+    body = ask(address, PATH, {"prompt": ["a b", "c"], "n": 3, "best_of": 3, **DRAWN}).json
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3, 4, 5]
+    assert [choice["text"] for choice in body["choices"]] == [result.text for result in expected]
+    usages = [result.usage for result in expected[::3]]
+    read = sum(usage.prompt_tokens_cached + usage.prompt_tokens_computed for usage in usages)
+    assert body["usage"]["prompt_tokens"] == read
+    assert body["usage"]["completion_tokens"] == sum(result.usage.generated_tokens for result in expected)
+
+
+@pytest.mark.parametrize("texts", [1, 2])
+def test_events_together_are_the_answer(address: str, texts: int) -> None:
+    asked = {"prompt": ["a b", "c"], "logprobs": 0, "n": texts, **DRAWN}
     whole = ask(address, PATH, asked).json
     *parts, last = events(address, asked | {"stream": True, "stream_options": {"include_usage": True}})
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], whole["usage"]["total_tokens"])
@@ -155,7 +171,10 @@ def test_a_failure_behind_the_first_event_is_the_last_one(
     [
         ({"prompt": [5], "max_tokens": 65}, 413, "the bundle writes at most 64"),
         ({"prompt": {"fields": {"nobody": "a"}}}, 400, "nobody"),
-        ({"n": 2}, 400, "n is 2, which this server cannot do: leave it out, each prompt has one text"),
+        ({"n": 0}, 400, "n is 0: give a number from 1 to 128"),
+        ({"n": 129}, 400, "n is 129: give a number from 1 to 128"),
+        ({"n": 2, "best_of": 3}, 400, "best_of is 3, which this server cannot do: leave it out, all n texts"),
+        ({"min_p": 2}, 400, "min_p is 2.0: give a number from 0 to 1"),
         ({"echo": True}, 400, "echo is True"),
         ({"logprobs": 5}, 400, "logprobs is 5, which this server cannot do: give 0"),
         ({"frequency_penalty": 0.5}, 400, "frequency_penalty is 0.5"),

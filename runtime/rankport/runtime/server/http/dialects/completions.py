@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.http.vllm_options import cuts
 from rankport.runtime.server.submitter import Parts
 
+MAX_TEXTS = 128  # of a prompt, OpenAI's own limit
 _LEAST_LOGPROB = -9999.0  # which JSON has in the place of minus infinity
 
 
@@ -62,7 +63,7 @@ class OpenAiCompletions(Form):
     stream_options: StreamOptions | None = None
     logprobs: int | None = None  # 0: of the tokens that are written
     user: str | None = None  # names the end user for logs, and has no effect
-    n: int | None = None
+    n: int | None = None  # texts of each prompt
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -78,8 +79,7 @@ class OpenAiCompletions(Form):
 
     def sampling(self) -> Sampling:
         """Tells how to write. Raises `InvalidRequest` for what this server cannot do, or a value out of range."""
-        for name in ("n", "best_of"):
-            refuse(name, _unless(getattr(self, name), 1), "leave it out, each prompt has one text")
+        refuse("best_of", _unless(self.best_of, self.texts), "leave it out, all n texts are given")
         for name in ("echo", "suffix", "presence_penalty", "frequency_penalty", "logit_bias"):
             refuse(name, getattr(self, name) or None, "leave it out")
         refuse("logprobs", _unless(self.logprobs, 0), "give 0, for those of the tokens that are written")
@@ -104,6 +104,15 @@ class OpenAiCompletions(Form):
             json_schema=None if form is None else form.json_,
             regex=None if form is None else form.regex,
         )
+
+    @property
+    def texts(self) -> int:
+        """Counts the texts of each prompt. Raises `InvalidRequest` for a number that cannot be."""
+        if self.n is None:
+            return 1
+        if not 1 <= self.n <= MAX_TEXTS:
+            raise InvalidRequest(f"n is {self.n}: give a number from 1 to {MAX_TEXTS}")
+        return self.n
 
     def prompts(self) -> list[Prefix]:
         """Lists the prompts as models take them."""
@@ -196,13 +205,15 @@ class _Text:
 async def _complete(call: Call, form: OpenAiCompletions) -> Reply | None:
     prompts, sampling = form.prompts(), form.sampling()
     truncation = call.truncation(cuts(form.truncate_prompt_tokens))
-    call.check_size(len(prompts), _known_tokens(form, prompts) + (sampling.max_tokens or 0) * len(prompts))
+    texts = form.texts
+    written_tokens = (sampling.max_tokens or 0) * len(prompts)
+    call.check_size(len(prompts) * texts, (_known_tokens(form, prompts) + written_tokens) * texts)
     # A queue has room for so many requests, of all callers: all prompts at once would never find it on their own.
     room = asyncio.Semaphore(call.core.config.score_stream_window)
     with call.generator(form.model) as served:
         answer = _Answer(form, call.events, served.description)
 
-        async def written(place: int, prompt: Prefix) -> tuple[object, GenerateResult]:
+        async def written(prompt: Prefix, sampling: Sampling, place: int) -> tuple[object, GenerateResult]:
             def submit(parts: Parts, left_s: float | None) -> "Future[GenerateResult]":
                 return served.model.submit_generate(
                     prompt, sampling, left_s, truncation=truncation, on_part=parts.put
@@ -213,8 +224,12 @@ async def _complete(call: Call, form: OpenAiCompletions) -> Reply | None:
                 result = await _write(call, submit, text)
             return await text.end(result), result
 
-        ends = await all_or_none(written(place, prompt) for place, prompt in enumerate(prompts))
-    usage = _usage([result for _, result in ends])
+        ends = await all_or_none(
+            written(prompt, _another(sampling, text), place * texts + text)
+            for place, prompt in enumerate(prompts)
+            for text in range(texts)
+        )
+    usage = _usage([result for _, result in ends], texts)
     if not form.stream:
         return Reply(answer.body([choice for choice, _ in ends], usage=usage), answer.headers)
     if form.stream_options is not None and form.stream_options.include_usage:
@@ -243,10 +258,16 @@ def _known_tokens(form: OpenAiCompletions, prompts: Sequence[Prefix]) -> int:
     return sum(len(prompt) for prompt in prompts if not isinstance(prompt, str))
 
 
-def _usage(results: Sequence[GenerateResult]) -> Mapping[str, object]:
+def _another(sampling: Sampling, text: int) -> Sampling:
+    """Gives each further text of a prompt a seed of its own, as vLLM does: the same one would give the same text."""
+    return sampling if sampling.seed is None or text == 0 else replace(sampling, seed=sampling.seed + text)
+
+
+def _usage(results: Sequence[GenerateResult], texts: int) -> Mapping[str, object]:
+    """Counts tokens: those of a prompt once, whatever number of texts it has."""
     usages = [result.usage for result in results]
-    cached = sum(usage.prompt_tokens_cached for usage in usages)
-    read = cached + sum(usage.prompt_tokens_computed for usage in usages)
+    cached = sum(usage.prompt_tokens_cached for usage in usages[::texts])
+    read = cached + sum(usage.prompt_tokens_computed for usage in usages[::texts])
     written = sum(usage.generated_tokens for usage in usages)
     return {
         "prompt_tokens": read,

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: sign
     with serve(encoder_bundle.path) as command:
         with Client(command.address, timeout_s=60) as client:
             client.encode(["nurse"])
-        command.process.send_signal(number)
+        for _ in range(2):  # as `timeout` does, whose first one comes from it and the second from its group
+            command.process.send_signal(number)
         rest, _ = command.process.communicate(timeout=60)
         assert command.process.returncode == 0
     *_, last = [json.loads(line) for line in rest.splitlines()]
@@ -215,13 +217,15 @@ def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: sign
 
 @full_effort
 @pytest.mark.parametrize("fronts", [0, 1])
-def test_a_second_signal_ends_serve_at_once(encoder_bundle: Bundle, fronts: int) -> None:
+def test_a_later_signal_ends_serve_at_once(encoder_bundle: Bundle, fronts: int) -> None:
     with serve(encoder_bundle.path, "--lame-duck-s", 3600, "--fronts", fronts) as command:
         command.process.send_signal(signal.SIGTERM)
         assert command.process.stdout is not None
         assert json.loads(command.process.stdout.readline())["event"] == "stopping"
-        command.process.send_signal(signal.SIGTERM)
-        assert command.process.wait(timeout=60) == 128 + signal.SIGTERM
+        while command.process.poll() is None:
+            command.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert command.process.returncode == 128 + signal.SIGTERM
 
 
 def test_two_bundles_of_one_name_are_refused(encoder_bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_val
 from rankport.sdk.cli.flags.layers import PREFIX, settings, take_layers
 from rankport.sdk.cli.process import ended_beside
 
+_ONE_STOP_S = 1.0  # in which signals are one: `timeout` and `uv run` pass on what the process has had already
 _OF_DEVICES = {field.name for field in fields(EngineConfig)} - {"device"}
 """Settings of an engine whose defaults may be a device's own."""
 
@@ -152,13 +154,17 @@ def _of_device(setting: Setting, context: typer.Context, engine: EngineConfig) -
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Gives an event that SIGINT and SIGTERM set. A second one ends the process at once, whatever it is about."""
+    """Gives an event that SIGINT and SIGTERM set. A later one ends the process at once, whatever it is about."""
     stopped = threading.Event()
+    first_s = 0.0
 
     def stop(number: int, _: object) -> None:
-        if stopped.is_set():
+        nonlocal first_s
+        if not stopped.is_set():
+            first_s = time.monotonic()
+            stopped.set()
+        elif time.monotonic() - first_s > _ONE_STOP_S:
             os._exit(128 + number)
-        stopped.set()
 
     numbers = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.stderr.isatty() else []))
     if len(numbers) == 2:

@@ -29,6 +29,9 @@ _RESTARTING = (
     "the engine's process has stopped and is started again: send the request again, or to another server"
 )
 _CLOSED = "the engine is closed; load the bundle again"
+_NOT_LOADED = (
+    "the engine's process ended, or cut the connection, before it had loaded the bundle; its log says why"
+)
 
 
 # A request that ends so was never in the engine's queue.
@@ -172,7 +175,7 @@ class Connection:
         for pending in lost.values():
             error = Unavailable(_CLOSED) if self._stop.is_set() else _away()
             settle(pending.future, pending.future.set_exception, error)
-        self._failed(Unavailable("the engine's process ended as it loaded the bundle"))
+        self._failed(Unavailable(_NOT_LOADED))
         return opened
 
     def _take(self, link: Link, kind: int, number: int, columns: Columns) -> None:

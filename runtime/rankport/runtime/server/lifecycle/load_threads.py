@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import BackendError, Overloaded, Unavailable
+from rankport.runtime.server.counts import wants_threads
 
 T = TypeVar("T")
 _THREADS = 2  # one version may drain while another one loads
@@ -27,14 +28,14 @@ class LoadThreads:
     async def load(self, work: Callable[[], T]) -> T:
         """Does work of a load, as long as the server does not stop: then that goes on alone, to no purpose.
 
-        Raises `Unavailable` then.
+        Raises `Unavailable` then, and `BackendError` where memory or threads run out: no try a moment later has more.
         """
         working = asyncio.ensure_future(self.run(work))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if working.done():
-            return working.result()
+            return _loaded(working)
         working.add_done_callback(lambda done: done.cancelled() or done.exception())  # of which nobody hears
         raise Unavailable("the server is stopping; load it when it has started again, or at another one")
 
@@ -45,6 +46,18 @@ class LoadThreads:
     def close(self) -> None:
         """Begins nothing more, and waits for nothing."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _loaded(work: "asyncio.Future[T]") -> T:
+    try:
+        return work.result()
+    except Exception as error:  # `Overloaded` of an engine in another process
+        if isinstance(error, MemoryError | Overloaded) or wants_threads(error):
+            raise BackendError(
+                f"no memory, or no thread, is left to load it beside what is served ({str(error) or 'MemoryError'}): "
+                "unload a version before, or give the server more"
+            ) from error
+        raise
 
 
 def loads_go_on() -> bool:

@@ -101,7 +101,9 @@ class EngineHost:
         """Answers one model of a front until it goes."""
         try:
             link = Link.accept(sock)
-        except OSError:
+        except OSError as error:
+            if not isinstance(error, ConnectionError):  # who connected is there, and no memory for it is
+                _log.error("a front's connection cannot be taken, and is cut off: %s", error)
             sock.close()
             return
         session = EngineSession(link, self._borrow)

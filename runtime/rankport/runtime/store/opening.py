@@ -18,11 +18,13 @@ def open_store(
     read_only: bool = False,
     frozen: bool = False,
     follow: bool = False,
+    check: bool = False,
 ) -> TokenStore:
     """Opens the token store at `location`: a directory of LMDB, or of snapshots, by what lies in it.
 
     A URL, `redis://…`, is a store in Redis. `create` makes a store in LMDB, or Redis, if there is none. `frozen` reads
     without a lock; snapshots never need one. `follow` writes on to another store in LMDB that comes into its place.
+    `check` reads all pages of one in LMDB first, since a damaged one may end a process that reads through the map.
 
     Raises:
         InvalidRequest: `create` with `read_only` or `frozen`; or a URL that is not one of Redis.
@@ -34,7 +36,9 @@ def open_store(
         return _open_url(str(location), create=create, read_only=read_only, frozen=frozen)
     path = Path(location)
     if not SnapshotStore.is_at(path):
-        return LmdbStore.open(path, create=create, read_only=read_only, frozen=frozen, follow=follow)
+        return LmdbStore.open(
+            path, create=create, read_only=read_only, frozen=frozen, follow=follow, check=check
+        )
     if (path / "data.mdb").exists():
         raise StoreError(f"{path} holds a store in LMDB and snapshots: keep them in directories of their own")
     check_openable(path, create=create, read_only=read_only, frozen=frozen)

@@ -50,8 +50,13 @@ def failure(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
             "serve a ranker of another encoder"
         )
     if any(sign in str(error) for sign in _DAMAGED):
-        return StoreError(f"token store {path}: the pages of data.mdb are damaged ({error}): {_ANEW}")
+        return damaged(path, str(error))
     return _shared_error(path, error, read_only) or StoreError(f"token store {path}: LMDB failed: {error}")
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    """Words the error of a page that is not what was written."""
+    return StoreError(f"token store {path}: the pages of data.mdb are damaged ({what}): {_ANEW}")
 
 
 def write_failure(path: Path, error: lmdb.Error) -> StoreError:

@@ -22,6 +22,7 @@ from rankport.runtime.store.lmdb_store import causes
 from rankport.runtime.store.lmdb_store.data_file import DATA
 from rankport.runtime.store.lmdb_store.gate import Gate
 from rankport.runtime.store.lmdb_store.open_file import Database, OpenFile, Opening, Transaction
+from rankport.runtime.store.lmdb_store.pages import DamagedPageError, check_pages
 from rankport.runtime.store.watched_file import FileState
 
 __all__ = ["Database", "LmdbEnvironment", "Opening", "Transaction"]
@@ -141,6 +142,16 @@ class LmdbEnvironment:
             then()
 
         self.write(body)
+
+    def check_pages(self) -> None:
+        """Reads all pages, without the map; raises `StoreError` where one is damaged."""
+        checked = False
+        while not checked:
+            with self.read() as txn:
+                try:
+                    checked = check_pages(self._path, txn.id())
+                except (DamagedPageError, OSError) as error:
+                    raise causes.damaged(self._path, str(error)) from error
 
     def open_db(self, name: bytes) -> None:
         """Opens an existing database, whose handle `db` gives from then on.

@@ -71,6 +71,7 @@ class LmdbStore(TokenStore):
         read_only: bool = False,
         frozen: bool = False,
         follow: bool = False,
+        check: bool = False,
         map_bytes: int = START_MAP_BYTES,
         swap_s: float = SWAP_S,
     ) -> "LmdbStore":
@@ -79,11 +80,11 @@ class LmdbStore(TokenStore):
         `frozen` opens it read-only and without a lock. `map_bytes` is where the map starts; it doubles when full. The
         file takes only what is stored. If the directory goes, its tokens are read on for `swap_s` seconds, in which
         another store may come into its place. Reading goes on in that one; what was opened to be written to ends there,
-        unless it is to `follow`.
+        unless it is to `follow`. `check` reads all pages before one is touched by LMDB.
 
         Raises:
             InvalidRequest: `create` with `read_only` or `frozen`.
-            StoreError: no store there, not a store, a newer format, or open in this process already.
+            StoreError: no store there, not a store, a newer format, damaged, or open in this process already.
         """
         directory = Path(path)
         if create and (read_only or frozen):
@@ -101,6 +102,8 @@ class LmdbStore(TokenStore):
         in_use: dict[str, TokenSpec] = {}
         env = LmdbEnvironment.open(opening, partial(_check_successor, directory, in_use))
         try:
+            if check:
+                env.check_pages()
             _open_meta(env, directory, create)
             return cls(directory, env, in_use)
         except BaseException:

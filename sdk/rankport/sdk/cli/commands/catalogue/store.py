@@ -52,7 +52,7 @@ def inspect(
     from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.stores import write_inspection
 
-    with open_store(store, read_only=True, frozen=frozen) as tokens:
+    with open_store(store, read_only=True, frozen=frozen, check=check) as tokens:
         if tokens.counts_by_scan:
             print(f"{tokens.location}: counts items by a scan of all keys of the database", file=sys.stderr)
         location, encoders = tokens.location, inspect_store(tokens, check=check)

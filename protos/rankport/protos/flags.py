@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypedDict, Unpack
 
-Form = Literal["size", "gpus", "repeat"]
-"""Ways to write a value where its type does not say it: `4GiB`; numbers of GPUs (`0,1` or `all`); a flag a value."""
+Form = Literal["size", "gpus", "repeat", "tokens", "names"]
+"""Ways to write a value where its type does not say it: `4GiB`; numbers of GPUs (`0,1` or `all`); a flag a value; words
+with commas that an export splits, of tokens, whose blanks may count, and others."""
 
 
 class Words(TypedDict, total=False):

@@ -182,6 +182,23 @@ def test_a_broken_bundle_can_be_overwritten(tmp_path: Path) -> None:
     open_bundle(tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["notes.md", "reports/mine.txt", "link", "plans"])
+def test_files_of_the_owner_in_a_bundle_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    out = write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES).path
+    (out / name).parent.mkdir(exist_ok=True)
+    if "." in name:
+        (out / name).write_text("mine")
+    else:
+        (out / name).symlink_to(tmp_path)
+    with pytest.raises(InvalidRequest, match=f"holds '{name}' beside the bundle's own files"):
+        write_bundle(out, ranker_draft(), RANKER_FILES, overwrite=True)
+    (out / name).unlink()
+    (out / "plans").mkdir()
+    (out / "plans" / "of-this-machine").write_text("made again by rankport build")
+    write_bundle(out, ranker_draft(), RANKER_FILES, overwrite=True)
+    assert not (out / "plans").exists()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_output_path_taken_while_staging_is_left_alone(tmp_path: Path, overwrite: bool) -> None:
     with BundleStaging(tmp_path / "out", overwrite=overwrite) as staging:

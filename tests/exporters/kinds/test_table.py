@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named, kinds_with, options_of
@@ -73,6 +74,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "store alone": ({"store": "x"}, "--judged"),
     "tokens of no encoder": ({"embedding_tokens": 1}, "--embedding-tokens goes with --item-encoder"),
     "labels twice": ({"labels": ("yes",), "label_ids": (5,)}, "not both"),
+    "a blank before one": ({"labels": " yes,no"}, "' yes' begins with a blank and 'no' with none"),
     "unknown option": ({"lables": ("yes",)}, "export has no option 'lables': there are name, "),
 }
 
@@ -84,10 +86,18 @@ def test_options_that_do_not_fit_are_named(what: str) -> None:
         options_of(kind_named("ranker"), options)
 
 
-def test_labels_may_be_joined_by_commas() -> None:
-    options = options_of(kind_named("ranker"), {"labels": "yes, no"})
-    assert isinstance(options, RankerOptions)
-    assert options.labels == ("yes", "no")
+@pytest.mark.parametrize(
+    ("kind", "words", "labels"),
+    [
+        ("ranker", "yes, no ", ("yes", "no")),
+        ("ranker", " yes, no ", (" yes", " no")),  # as tokens behind a word begin
+        ("classifier", " yes, no", ("yes", "no")),  # names, no tokens
+    ],
+)
+def test_labels_may_be_joined_by_commas(kind: str, words: str, labels: tuple[str, ...]) -> None:
+    options = options_of(kind_named(kind), {"labels": words})
+    assert isinstance(options, RankerOptions | ClassifierOptions)
+    assert options.labels == labels
 
 
 def test_low_bits_are_asked_for_by_either_option() -> None:

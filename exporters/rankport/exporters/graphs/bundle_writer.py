@@ -21,7 +21,8 @@ from rankport.exporters.graphs.staging_folder import (
 )
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.protos.reasons import reason_of
-from rankport.runtime.bundle.bundle import Bundle, is_bundle
+from rankport.protos.wording import counted
+from rankport.runtime.bundle.bundle import Bundle, is_bundle, unlisted_files
 from rankport.runtime.bundle.files import file_entry, path_problem, regular_files
 from rankport.runtime.bundle.fingerprint import fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, ManifestDraft
@@ -52,7 +53,7 @@ class BundleStaging:
 
         Raises:
             InvalidRequest: `out` is taken: by a bundle, or another staging that lives, and `overwrite` is False; or by
-                anything else.
+                anything else, be it a file that is none of the bundle's.
             OSError: no folder can be made there; it names `out`.
         """
         self.out = Path(os.path.abspath(out))
@@ -181,6 +182,13 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InvalidRequest(
             f"{out} is a bundle already: say --overwrite (overwrite=True), or choose another path"
+        )
+    own = unlisted_files(out)
+    if own:
+        more = f" and {counted(len(own) - 1, 'other')}" if own[1:] else ""
+        raise InvalidRequest(
+            f"{out} holds {own[0]!r}{more} beside the bundle's own files, which --overwrite would delete: move "
+            "what is yours away, or choose another path"
         )
 
 

@@ -1,5 +1,6 @@
 """The kinds of models that an export makes: one explicit table. Imports no torch, so that a slip costs no seconds."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from rankport.exporters.kinds.classifier.kind import CLASSIFIER
@@ -63,10 +64,26 @@ def options_of(kind: ExportKind, given: Mapping[str, object]) -> ExportOptions:
             )
         known = ", ".join(option_names(kind.options))
         raise InvalidRequest(f"export has no option {option!r}: there are {known}")
-    return kind.options(**{option: _frozen(option, value) for option, value in given.items()})  # type: ignore[arg-type]
+    forms = {field.name: field.metadata.get("form") for field in dataclasses.fields(kind.options)}
+    return kind.options(**{option: _frozen(forms[option], value) for option, value in given.items()})  # type: ignore[arg-type]
 
 
-def _frozen(option: str, value: object) -> object:
-    if option == "labels" and isinstance(value, str):
+def _frozen(form: object, value: object) -> object:
+    if form == "tokens" and isinstance(value, str):
+        return _token_words(value)
+    if form == "names" and isinstance(value, str):
         return tuple(word.strip() for word in value.split(","))
     return tuple(value) if isinstance(value, list) else value
+
+
+def _token_words(text: str) -> tuple[str, ...]:
+    """Splits words of tokens at commas, without blanks at their ends, but those that all begin with: ` yes, no`."""
+    words = text.split(",")
+    plain = [word for word in words if not word[:1].isspace()]
+    if words[0] in plain:
+        return tuple(word.strip() for word in words)
+    if plain:
+        raise InvalidRequest(
+            f"labels {text!r}: {words[0]!r} begins with a blank and {plain[0]!r} with none: begin all with one, or none"
+        )
+    return tuple(word.rstrip() for word in words)

@@ -10,11 +10,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Self
+from typing import Any, Self
 
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.protos.reasons import reason_with_file
-from rankport.runtime.bundle.files import regular_files, sha256_of
+from rankport.runtime.bundle.files import all_files, regular_files, sha256_of
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
@@ -80,11 +80,27 @@ class Bundle:
 
 def is_bundle(path: Path) -> bool:
     """Says whether `path` is a bundle directory at all, broken or newer ones included: what may be replaced."""
+    return _fields_of(path).get("format") == FORMAT_NAME
+
+
+def unlisted_files(path: Path) -> list[str]:
+    """Lists what lies in a bundle's directory, broken or newer ones included, and is not the bundle's: its owner's."""
+    entries = _fields_of(path).get("files")
+    known = (
+        [entry.get("path") for entry in entries if isinstance(entry, dict)]
+        if isinstance(entries, list)
+        else []
+    )
+    return [name for name in all_files(path) if name not in known]
+
+
+def _fields_of(path: Path) -> dict[str, Any]:
+    """Reads a manifest without its rules; nothing where there is none."""
     try:
         fields = json.loads(_read_manifest(path))
     except (BundleError, OSError, ValueError, RecursionError):
-        return False
-    return isinstance(fields, dict) and fields.get("format") == FORMAT_NAME
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _read_manifest(root: Path) -> bytes:

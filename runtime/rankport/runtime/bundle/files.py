@@ -59,6 +59,18 @@ def regular_files(root: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def all_files(root: Path) -> list[str]:
+    """Lists whatever under `root` is no directory, links and pipes too; without the manifest and `plans/`."""
+    names: list[str] = []
+    for directory, folders, files in os.walk(root):
+        place = Path(directory)
+        links = [folder for folder in folders if (place / folder).is_symlink()]
+        names += [(place / name).relative_to(root).as_posix() for name in (*files, *links)]
+        if place == root and PLANS_DIRECTORY in folders:
+            folders.remove(PLANS_DIRECTORY)
+    return sorted(set(names) - {MANIFEST_NAME})
+
+
 def sha256_of(path: Path) -> str:
     """Returns the lowercase hex SHA-256 of a file, read in chunks."""
     with path.open("rb") as file:

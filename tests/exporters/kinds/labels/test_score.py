@@ -137,6 +137,7 @@ def test_the_first_label_word_is_the_positive_one_unless_another_looks_so() -> N
     assert positive_of_tokens(["good", "bad"], [7, 9], None) == 0
     assert positive_of_tokens(["no", "yes"], [7, 9], "yes") == 1
     assert positive_of_tokens(["no", "yes"], [7, 9], "7") == 0
+    assert positive_of_tokens([" no", " yes"], [7, 9], "yes") == 1  # a token behind a word
     with pytest.raises(
         InvalidRequest, match=r"the first is the positive one, and 'Yes' looks so: .*--positive Yes"
     ):

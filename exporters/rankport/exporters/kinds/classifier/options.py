@@ -28,7 +28,9 @@ class ClassifierOptions(ExportOptions):
     )
     labels: tuple[str, ...] | None = field(
         default=None,
-        metadata=flag("Names of the head's outputs, in order, comma-separated. [default: the folder's]"),
+        metadata=flag(
+            "Names of the head's outputs, in order, comma-separated. [default: the folder's]", form="names"
+        ),
     )
     judged: StrPath | None = field(
         default=None,

@@ -22,7 +22,8 @@ class CrossEncoderOptions(ExportOptions):
     labels: tuple[str, ...] | None = field(
         default=None,
         metadata=flag(
-            "Of an encoder-decoder with an LM head (T5): tokens that answer, comma-separated, the positive one first."
+            "Of an encoder-decoder with an LM head (T5): tokens that answer, comma-separated, the positive one first.",
+            form="tokens",
         ),
     )
     label_ids: tuple[int, ...] | None = field(

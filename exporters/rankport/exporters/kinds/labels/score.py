@@ -65,13 +65,13 @@ def positive_of_head(names: Sequence[str], wanted: str | None) -> int:
 
 
 def _wanted(names: Sequence[str], ids: Sequence[int], wanted: str) -> int:
-    """Finds a label by its name, then by its name in any case, then by its id."""
+    """Finds a label by its name, then by its name in any case and without blanks around it, then by its id."""
     word = str(wanted)
-    folded = [name.casefold() for name in names]
     if word in names:
         return names.index(word)
-    if folded.count(word.casefold()) == 1:
-        return folded.index(word.casefold())
+    folded = [name.strip().casefold() for name in names]
+    if folded.count(word.strip().casefold()) == 1:
+        return folded.index(word.strip().casefold())
     if word.isdecimal() and int(word) in ids:
         return ids.index(int(word))
     raise InvalidRequest(

@@ -16,8 +16,9 @@ class RankerOptions(RequestOptions):
     labels: tuple[str, ...] | None = field(
         default=None,
         metadata=flag(
-            "Tokens that answer, comma-separated, the positive one first: yes,no. Blanks at their ends are left out; "
-            "labels that begin with one stand in the prompt file."
+            "Tokens that answer, comma-separated, the positive one first: yes,no. Blanks at their ends are left out, "
+            "but where all begin with one, which is then of the tokens: ' yes, no'.",
+            form="tokens",
         ),
     )
     label_ids: tuple[int, ...] | None = field(

@@ -197,7 +197,12 @@ def _split(field: dataclasses.Field[Any], kind: Any, value: object) -> object:
         return tuple(value)
     members = _members(kind)
     tuples = [member for member in members if get_origin(member) is tuple]
-    if not tuples or str in members or not isinstance(value, str):
+    if (
+        not tuples
+        or str in members
+        or field.metadata.get("form") in ("tokens", "names")
+        or not isinstance(value, str)
+    ):
         return value
     element = get_args(tuples[0])[0]
     try:

@@ -114,6 +114,17 @@ def test_a_table_of_no_items_has_its_columns_and_their_types() -> None:
     assert ranking.to_pandas().dtypes.to_dict() == full.to_pandas().dtypes.to_dict()
 
 
+def test_results_of_many_items_show_few_of_them() -> None:
+    shown = repr(result([0.5, NAN, *np.linspace(0, 1, 2000).tolist()]))
+    assert "array([0.5 , nan, 0. , ..., 0.9989995 , 0.99949974, 1. ], shape=(2002,), dtype=float32)" in shown
+    assert "status=(<ItemStatus.OK: 'ok'> × 2001, <ItemStatus.NOT_FOUND: 'not_found'> × 1)" in shown
+    assert "messages=('' × 2001, 'no such key' × 1)" in shown
+    assert len(shown) < 1000
+    ranked = repr(Ranking.of(result([0.5] * 9), [f"item {place}" for place in range(9)]))
+    assert "items=('item 0', 'item 1', 'item 2', … 9 in all)" in ranked
+    assert repr(Ranking.of(result(SCORES), ITEMS)).count("Key(id='gone', text=None)") == 1
+
+
 @pytest.mark.parametrize(("method", "library"), [("to_pandas", "pandas"), ("to_arrow", "pyarrow")])
 def test_a_library_that_is_not_there_is_named_with_its_extra(
     method: str, library: str, monkeypatch: pytest.MonkeyPatch

@@ -91,7 +91,8 @@ def test_an_id_of_a_request_is_text(id: Any) -> None:
 def test_a_client_is_not_sent_to_other_processes(
     make: Callable[..., Any], send: Callable[[Any], Any]
 ) -> None:
-    client = make(ADDRESS, token="secret")
+    client = make(ADDRESS, "jobs", token="secret")
+    assert repr(client) == f"{make.__name__}('{ADDRESS}', model='jobs')"
     with pytest.raises(TypeError, match=rf"{make.__name__} is not sent to another process.*; make it there"):
         send(client)
     assert send(Tls("ca.pem"))  # what a client is made of is

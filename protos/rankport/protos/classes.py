@@ -14,7 +14,7 @@ from rankport.protos.arguments import checked_items, is_id_run
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
-from rankport.protos.types import ItemStatus, Usage
+from rankport.protos.types import Brief, ItemStatus, Usage
 from rankport.protos.wording import counted
 
 Text = str | Sequence[int] | NDArray[np.integer]
@@ -94,8 +94,8 @@ def _is_pair(value: object) -> bool:
     return all(isinstance(part, str) or is_id_run(part) for part in value)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class ClassifyResult(Brief):
     """Labels of one request's texts, in their order.
 
     A text that `failed` has NaN probabilities and logits; `messages[i]` then says why ("" otherwise).

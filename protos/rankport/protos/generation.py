@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Brief
 from rankport.protos.wording import counted
 
 FinishReason = Literal["stop", "length"]
@@ -111,8 +112,8 @@ class GenerateResult:
     beams: tuple[GeneratedBeam, ...] = ()  # all that a beam search found, the best first: it is the text
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchResult(Brief):
     """Items that a search found, the likeliest first; those of one sequence behind each other."""
 
     keys: tuple[str, ...]  # [found]

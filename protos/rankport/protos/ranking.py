@@ -15,6 +15,7 @@ from rankport.protos.arguments import checked_flag, checked_items, checked_top_k
 from rankport.protos.features import FeatureColumns
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import (
+    Brief,
     Features,
     Item,
     ItemStatus,
@@ -28,8 +29,8 @@ from rankport.protos.types import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+@dataclass(frozen=True, slots=True, repr=False)
+class Ranking(Brief):
     """Items of one request, best first: equal scores in the order of the request, items without a score last.
 
     The arrays are parallel, and `usage` is of the whole request, also where `top_k` cut the ranking.

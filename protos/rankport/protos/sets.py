@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rankport.protos.arguments import INT64, checked_top_k, number_array
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Usage
+from rankport.protos.types import Brief, Usage
 from rankport.protos.wording import keys_amiss, type_told
 
 SetColumn = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float32] | tuple[str, ...]
@@ -85,8 +85,8 @@ class SetQuery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SetRanking:
+@dataclass(frozen=True, slots=True, repr=False)
+class SetRanking(Brief):
     """Answer to one request."""
 
     scores: NDArray[np.float32]  # [candidates] weighted sums of the heads

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_items, checked_text
 from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import ItemStatus, Usage
+from rankport.protos.types import Brief, ItemStatus, Usage
 from rankport.protos.wording import type_told
 
 TagTruncation = Literal["error", "truncate", "windows"]
@@ -65,8 +65,8 @@ class Span:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class WordTags:
+@dataclass(frozen=True, slots=True, repr=False)
+class WordTags(Brief):
     """Tags of the words of a request of words, spelled in the scheme of the model's labels: B-city, I-city, O."""
 
     tags: NDArray[np.int32]  # [words] place of each in `names`; never one that contradicts the spans
@@ -83,8 +83,8 @@ class WordTags:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TagResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class TagResult(Brief):
     """Spans of one request as columns, in the order of its texts and within a text of their place.
 
     Spans of a text do not overlap. `texts[i][start:end]` is a span's text; of a text of words, those joined by one

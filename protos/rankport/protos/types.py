@@ -3,6 +3,8 @@
 Owns no behaviour beyond tables of their columns; needs numpy only.
 """
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
+
+_SHOWN = 8  # values of which a result shows all
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,30 @@ class ItemStatus(StrEnum):
     SKIPPED = "skipped"  # left out by a server under pressure
 
 
+class Brief:
+    """Dataclass of results that shows the first few values of long arrays and tuples, and how many there are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return (
+            f"{type(self).__name__}({', '.join(f'{f.name}={_brief(getattr(self, f.name))}' for f in fields)})"
+        )
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        with np.printoptions(threshold=_SHOWN, edgeitems=3):
+            return " ".join(repr(value).split())
+    if not isinstance(value, tuple) or len(value) <= _SHOWN:
+        return repr(value)
+    counts = Counter(map(repr, value))
+    if len(counts) <= 3:
+        return f"({', '.join(f'{text} × {count}' for text, count in counts.items())})"
+    return f"({', '.join(map(repr, value[:3]))}, … {len(value)} in all)"
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens and seconds a request cost."""
@@ -69,8 +97,8 @@ class Usage:
     items_cached: int = 0  # whose scores a server had
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class ScoreResult(Brief):
     """Scores of one request, in the order of its items.
 
     An item `not_found`, `failed` or `skipped` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
@@ -105,8 +133,8 @@ class ScoreResult:
         return arrow_table(self.columns())
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class LookupResult(Brief):
     """Stored embedding tokens of keys; a key that is `not_found` has NaN tokens and a message."""
 
     embeddings: NDArray[np.floating]  # [keys, k, hidden]
@@ -115,8 +143,8 @@ class LookupResult:
     fingerprint: str  # of the encoder that made them
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedText:
+@dataclass(frozen=True, slots=True, repr=False)
+class EncodedText(Brief):
     """Text of a bulk encoding; one that `failed` has NaN tokens and a message."""
 
     id: str  # as the caller named it

@@ -77,6 +77,9 @@ class AsyncClient(StreamsInLoops, RanksSetsInLoops, GeneratesInLoops, ReadsInLoo
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncConnection] = {}
         self._closed = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address!r}, model={self._model!r})"
+
     async def score(
         self,
         prefix: Query,

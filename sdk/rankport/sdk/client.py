@@ -92,6 +92,9 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
         self._connection: Connection | None = None
         self._closed = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address!r}, model={self._model!r})"
+
     def score(
         self,
         prefix: Query,

@@ -39,6 +39,13 @@ def rewrite(folder: Path, old: str, new: str) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda c: c.rename(c.with_name("gone")), "is not a folder"),
     "no config": (lambda c: (c / "config.json").unlink(), "no config.json"),
+    "where a training left its checkpoints": (
+        lambda c: (
+            [(c / name).mkdir() for name in ("checkpoint-90", "checkpoint-100")]
+            and (c / "config.json").unlink()
+        ),
+        "folder of checkpoints of a training: give one, '.*/checkpoint-100'",
+    ),
     "pickle only": (
         lambda c: (c / "model.safetensors").rename(c / "pytorch_model.bin"),
         r"pickled weights \(pytorch_model.bin\) are never loaded, convert them with save_pretrained",

@@ -155,6 +155,12 @@ def require_checkpoint(path: Path) -> None:
         theirs = of_llama_cpp(path.glob("*"))
         if theirs and not (path / "config.json").is_file():
             raise CheckpointError(f"checkpoint {str(path)!r} has no config.json; {theirs}")
+        inner = _last_checkpoint(path)
+        if inner is not None:
+            raise CheckpointError(
+                f"checkpoint {str(path)!r} has no config.json, it is a folder of checkpoints of a training: give one, "
+                f"{str(inner)!r}"
+            )
         return
     if path.is_file():
         raise CheckpointError(
@@ -171,6 +177,14 @@ def require_checkpoint(path: Path) -> None:
         f"checkpoint {str(path)!r} is not a folder here, and nothing is ever downloaded: give a Hugging Face "
         f"checkpoint on disk{hub}"
     )
+
+
+def _last_checkpoint(path: Path) -> Path | None:
+    """Finds the last checkpoint-STEP in the folder that transformers' Trainer writes them to, where no model lies beside."""
+    if any((path / name).exists() for name in ("config.json", "adapter_config.json", "modules.json")):
+        return None
+    steps = [folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdecimal()]
+    return max(steps, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 
 def _cached_revision(path: Path) -> Path | None:

@@ -180,7 +180,7 @@ def require_checkpoint(path: Path) -> None:
 
 
 def _last_checkpoint(path: Path) -> Path | None:
-    """Finds the last checkpoint-STEP in the folder that transformers' Trainer writes them to, where no model lies beside."""
+    """Finds the last checkpoint-STEP of a training in a folder that has no model of its own."""
     if any((path / name).exists() for name in ("config.json", "adapter_config.json", "modules.json")):
         return None
     steps = [folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdecimal()]

@@ -63,14 +63,15 @@ def inspect_store(store: TokenStore, *, check: bool) -> list[StoredEncoder]:
 
 def check_tokens(namespace: TokenNamespace) -> CheckedTokens:
     """Reads all tokens of an encoder, with their sums."""
-    check = _Check(namespace)
+    check, version = _Check(namespace), namespace.version()
     problem = ""
     try:
         for page in namespace.pages():
             check.take([entry.key for entry in page])
     except StoreError as error:
         problem = str(error)
-    missing = len(namespace) - check.readable - len(check.bad) if not problem else 0
+    still = not problem and namespace.version() == version  # else items may have come or gone meanwhile
+    missing = len(namespace) - check.readable - len(check.bad) if still else 0
     return CheckedTokens(
         readable=check.readable,
         unreadable=len(check.bad) + max(0, missing),  # keys that are corrupt themselves are on no page
@@ -92,9 +93,17 @@ class _Check:
     def take(self, keys: list[str]) -> None:
         places = self._namespace.read(keys, skip_corrupt=True).places.tolist()
         good = [keys[place] for place in places]
-        self.bad += sorted(set(keys) - set(good))
+        self.bad += filter(self._is_bad, sorted(set(keys) - set(good)))
         self.readable += len(good)
         times = [info.written_at for info in self._namespace.info_many(good) if info is not None]
         if times:
             self.oldest = min(times if self.oldest is None else [self.oldest, *times])
             self.newest = max(times if self.newest is None else [self.newest, *times])
+
+    def _is_bad(self, key: str) -> bool:
+        """Says whether a value is there and cannot be read: it may have been deleted meanwhile."""
+        try:
+            self._namespace.read([key])
+        except StoreError:
+            return True
+        return False

@@ -86,6 +86,23 @@ def test_other_limits_forget_nothing_that_is_used() -> None:
     quota.check()
 
 
+def test_what_was_had_without_a_rate_is_not_owed_once_there_is_one() -> None:
+    clock = Clock()
+    quota = Quota("search", Limits(concurrent=64), clock)
+    for limits in (Limits(items_per_s=10, tokens_per_s=10), Limits(), Limits(items_per_s=10)):
+        quota.check()
+        quota.charge(1_000_000)
+        quota.charge_tokens(1_000_000)
+        quota.set_limits(limits)
+        quota.check()
+        if limits.items_per_s:
+            quota.charge(11)
+            with pytest.raises(QuotaExceeded, match=r"retry in 0\.20 s"):
+                quota.check()
+            clock.now_s += 0.2
+            quota.check()
+
+
 def test_tokens_are_paid_for_beside_items() -> None:
     clock = Clock()
     quota = Quota("search", Limits(items_per_s=10, tokens_per_s=100), clock)

@@ -11,15 +11,17 @@ _CONCURRENT_RETRY_S = 0.1
 
 
 class _Share:
-    """Remainder of a rate: a second's worth may be ahead, and what is owed is earned first."""
+    """Remainder of a rate: a second's worth may be ahead, and what is owed is earned first. Without one nothing is."""
 
     def __init__(self, what: str, rate: float | None) -> None:
         self._what, self._rate = what, rate
         self._left = rate or 0.0
 
     def set_rate(self, rate: float | None) -> None:
-        """Takes another rate, without forgetting what is used."""
-        self._rate, self._left = rate, min(self._left, rate or 0.0)
+        """Takes another rate, without forgetting what is used of one before."""
+        most = rate or 0.0
+        self._left = most if self._rate is None else min(self._left, most)
+        self._rate = rate
 
     def earn(self, seconds: float) -> None:
         """Adds what came in so many seconds."""
@@ -28,7 +30,8 @@ class _Share:
 
     def take(self, number: int) -> None:
         """Takes so many."""
-        self._left -= number
+        if self._rate is not None:
+            self._left -= number
 
     def check(self, name: str) -> None:
         """Raises `QuotaExceeded` where nothing is left to a client."""

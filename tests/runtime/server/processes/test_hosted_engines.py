@@ -81,6 +81,25 @@ def test_an_engine_that_is_let_go_while_they_are_looked_at_has_not_died(tmp_path
     host.close()
 
 
+def test_an_engine_that_dies_is_seen_after_a_look_that_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, died, failures = str(tmp_path / "engine"), threading.Event(), [MemoryError("no memory")]
+
+    def look() -> None:
+        if failures:
+            raise failures.pop()
+        engine.alive = False
+
+    engine = _Observed(look)
+    host = EngineHost(path, EngineConfig(), died.set, lambda *_: HostedEngine(cast(Engine, engine), _nothing))
+    connection = Connection(path, EngineOrder("", "", ""), 2**16)
+    assert died.wait(WAIT_S)
+    assert "the engines could not be looked at" in caplog.text
+    connection.close(0.0)
+    host.close()
+
+
 def test_an_answer_that_cannot_be_sent_is_an_error_of_its_request(tmp_path: Path) -> None:
     path, engine = str(tmp_path / "engine"), cast(Engine, _Observed(lambda: None))
     unsent = Columns({"no value of JSON": object()})

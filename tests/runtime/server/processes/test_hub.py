@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.protos.errors import BackendError, InvalidRequest, Unavailable
 from rankport.runtime.server.lifecycle.orders import AdminOrder, UnloadOrder
 from rankport.runtime.server.lifecycle.saved import SavedState, SavedVersion, read_state, write_state
 from rankport.runtime.server.processes.child_process import ChildProcess
@@ -47,6 +47,25 @@ class FakeFront:
 
     def end(self) -> None:
         self.ended = True
+
+
+def test_orders_are_taken_after_one_that_could_not_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    front, failures = FakeFront(tmp_path / "state.json"), [MemoryError("no memory")]
+
+    def fronts() -> Sequence[ChildProcess]:
+        if failures:
+            raise failures.pop()
+        return [cast(ChildProcess, front)]
+
+    hub = Hub(fronts, dict, lambda: str(tmp_path / "state.json"))
+    for _ in range(2):
+        hub.ask(cast(ChildProcess, front), Asked(0, UnloadOrder("jobs@1")))
+    told = [front.told.get(timeout=WAIT_S).changed for _ in range(2)]
+    hub.close()
+    assert [type(changed) for changed in told] == [BackendError, InvalidRequest]
+    assert "an order could not be taken" in caplog.text
 
 
 @pytest.mark.parametrize("ends", [True, False])

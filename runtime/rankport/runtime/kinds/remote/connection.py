@@ -145,7 +145,7 @@ class Connection:
         while not self._stop.is_set():
             try:
                 link = Link.connect(self._address, self._ring_bytes)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._failed(Unavailable(f"the engine's process does not answer: {error}"))
                 self._stop.wait(_RETRY_S)
             else:

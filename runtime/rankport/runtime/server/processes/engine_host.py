@@ -47,7 +47,7 @@ class EngineHost:
 
         Also once it is in one pass for `hopeless_pass_s`, unless that is 0.
         """
-        self._hopeless_pass_s = hopeless_pass_s
+        self._hopeless_pass_s, self._hopeless_looks = hopeless_pass_s, 0
         self._config, self._on_death, self._load = config, on_death, load
         self._entries: dict[EngineOrder, _Entry] = {}
         self._sessions: set[EngineSession] = set()
@@ -88,7 +88,7 @@ class EngineHost:
             )
             try:
                 serving.start()
-            except RuntimeError as error:  # of threads
+            except (RuntimeError, MemoryError) as error:  # of threads
                 sock.close()
                 self._pause(error)
 
@@ -157,23 +157,29 @@ class EngineHost:
 
     def _tell(self) -> None:
         """Tells all fronts how their engines are, again and again."""
-        hopeless_looks = 0
         while not self._closed.wait(_TOLD_EVERY_S):
-            with self._lock:
-                sessions = list(self._sessions)
-                engines = [entry.engine for entry in self._entries.values() if entry.engine is not None]
-            for session in sessions:
-                session.tell()
-            hopeless_looks = hopeless_looks + 1 if any(map(self._is_hopeless, engines)) else 0
-            if hopeless_looks >= HOPELESS_LOOKS:
-                _log.error(
-                    "an engine is in a pass that does not end: this process ends, and another begins anew"
-                )
-            elif not self._any_died():
+            try:
+                goes_on = self._look()
+            except Exception:  # want of memory, say; nobody would ever see again that an engine has died
+                _log.exception("the engines could not be looked at")
                 continue
-            if not self._closed.is_set():
-                self._on_death()
-            return
+            if not goes_on:
+                if not self._closed.is_set():
+                    self._on_death()
+                return
+
+    def _look(self) -> bool:
+        """Tells all fronts once; False where an engine has died, or is in a pass that does not end."""
+        with self._lock:
+            sessions = list(self._sessions)
+            engines = [entry.engine for entry in self._entries.values() if entry.engine is not None]
+        for session in sessions:
+            session.tell()
+        self._hopeless_looks = self._hopeless_looks + 1 if any(map(self._is_hopeless, engines)) else 0
+        if self._hopeless_looks >= HOPELESS_LOOKS:
+            _log.error("an engine is in a pass that does not end: this process ends, and another begins anew")
+            return False
+        return not self._any_died()
 
     def _any_died(self) -> bool:
         """Says whether an engine stopped by itself: one that was let go is no longer among them."""

@@ -98,13 +98,21 @@ class Front:
             case Take(number, order):
                 self._server.take(order).add_done_callback(partial(self._took, number))
             case GivePage(number):
-                self._channel.send(Page(number, self._server.own_page()))
+                self._channel.send(Page(number, self._page()))
             case Pages(number, pages):
                 if (future := self._pages.pop(number, None)) is not None:
                     future.set_result(pages)
             case Told(number, changed):
                 _resolve(self._asked.pop(number), changed)
         return True
+
+    def _page(self) -> bytes:
+        """Writes its metrics; none where that fails, which is no reason to end."""
+        try:
+            return self._server.own_page()
+        except Exception:
+            _log.exception("the metrics could not be written")
+            return b""
 
     def _stop(self, grace_s: float | None) -> None:
         self._server.stop(grace_s)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rankport.protos.errors import RankportError, Unavailable
+from rankport.protos.errors import BackendError, RankportError, Unavailable
 from rankport.runtime.server.lifecycle.orders import AdminOrder
 from rankport.runtime.server.lifecycle.saved import SavedState, read_state, write_state
 from rankport.runtime.server.observing.joined_pages import restarts_page
@@ -55,7 +55,12 @@ class Hub:
     def _run(self) -> None:
         while (entry := self._orders.get()) is not None:
             child, asked = entry
-            child.tell(Told(asked.number, self._taken(asked.order)))
+            try:
+                changed = self._taken(asked.order)
+            except Exception as error:  # want of memory, say; no later order would be taken
+                _log.exception("an order could not be taken")
+                changed = BackendError(f"the order failed: {type(error).__name__}: {error}")
+            child.tell(Told(asked.number, changed))
 
     def _tell_pages(self, child: ChildProcess, asked: AskPages) -> None:
         others = {

@@ -137,15 +137,16 @@ class Versions:
         del self._all[version.model]
 
     def fail(self, version: Version, reason: str) -> None:
-        """Remembers that a version was not loaded, and why."""
+        """Remembers that a version was not loaded, and why; of the same one, or the same path, the last time alone."""
         if self._all.get(version.model) is version:  # and no other of that name
             del self._all[version.model]
         version.enter(ModelState.FAILED)
+        self.forget_failed(version.model, version.path)
         self._failed.append(version.told(reason))
 
-    def forget_failed(self, model: str) -> None:
-        """Forgets that a version was not loaded."""
-        left = [failed for failed in self._failed if f"{failed.name}@{failed.version}" != model]
+    def forget_failed(self, model: str, path: str = "") -> None:
+        """Forgets that a version, or what is at a path, was not loaded."""
+        left = [each for each in self._failed if each.model != model and (not path or each.path != path)]
         self._failed = deque(left, maxlen=_FAILED_KEPT)
 
     def ready(self, model: str) -> Version:

@@ -152,6 +152,11 @@ def test_another_bundle_in_the_place_of_one_is_not_taken_for_it(place: Place) ->
         assert failed.state is ModelState.FAILED
         assert "when it was loaded: it is another model; load it again if it is meant" in failed.reason
         assert running.admin.load("2", alias="prod").state is ModelState.READY
+        for _ in range(2):
+            with pytest.raises(InvalidRequest, match="put the bundle there"):
+                running.admin.load("none")
+        told = [(each.model, each.state.value) for each in running.admin.versions().versions]
+        assert told == [("jobs@1", "ready"), ("jobs@2", "ready"), ("none@", "failed")]
     with place.served() as running:
         assert models(running)["jobs@2"] is ModelState.READY
 

@@ -188,6 +188,7 @@ class Lifecycle:
             await self._threads.run(lambda: self._loader.close(model, 0.0))
             raise
         loading.enter(ModelState.READY)
+        self._models.versions.forget_failed(loading.model, loading.path)
         _log.info("%s is ready", loading.model)
 
     async def _move_alias(self, order: LoadOrder, loaded: Version) -> None:

@@ -16,6 +16,7 @@ from rankport.protos.wording import counted
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import JSON
+from rankport.runtime.server.http.apart import apart
 
 HEADER_LENGTH = "inference-header-content-length"
 """Header of a body, or an answer, whose JSON has so many bytes and is followed by tensors as they are."""
@@ -65,7 +66,7 @@ class Bodies:
         parts: list[bytes] = []
         try:
             await self._read_parts(parts, receive)
-            return self._checked(_split(b"".join(parts), json_bytes))
+            return await apart(sum(map(len, parts)), self._checked, parts, json_bytes)
         finally:
             self._held -= sum(map(len, parts))
 
@@ -108,7 +109,8 @@ class Bodies:
                 "(max_pending_bytes); retry later"
             )
 
-    def _checked(self, body: Body) -> Body:
+    def _checked(self, parts: Sequence[bytes], json_bytes: int | None) -> Body:
+        body = _split(b"".join(parts), json_bytes)
         self._check_strings(body.json)
         values = body.json.count(b",") + body.json.count(b"[") + body.json.count(b"{")
         most = self._core.limits.message_bytes // _BYTES_PER_VALUE

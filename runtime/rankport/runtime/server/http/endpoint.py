@@ -19,6 +19,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.http.answers import Answer, EventStream, UnreadError
+from rankport.runtime.server.http.apart import apart
 from rankport.runtime.server.http.bodies import HEADER_LENGTH, OCTETS, Bodies, Body
 from rankport.runtime.server.http.call import Call, Reply, unless_gone
 from rankport.runtime.server.http.dialect import Dialect
@@ -88,7 +89,7 @@ class Endpoint:
                 self._check_unread(call, headers)
                 with_tensors = self._choices[-1].dialect.with_tensors
                 body = await self._bodies.read(headers, receive, with_tensors=with_tensors)
-                dialects = [self._dialect_of(body.json)]
+                dialects = [await apart(len(body), self._dialect_of, body.json)]
                 with self._core.admission.admitted(len(body)):
                     return await self._worked_out(dialects[0], call, body, receive)
         except Exception as error:
@@ -110,7 +111,7 @@ class Endpoint:
     async def _worked_out(
         self, dialect: Dialect[Any], call: Call, body: Body, receive: Receive
     ) -> Answer | None:
-        form = read_form(body.json, dialect.form)
+        form = await apart(len(body), read_form, body.json, dialect.form)
         if body.tensors:
             call = replace(call, tensors=body.tensors)
         reply: Reply | None = await unless_gone(dialect.answer(call, form), receive)

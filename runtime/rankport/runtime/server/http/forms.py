@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,10 @@ class Form(BaseModel):
     """Body of a request. A field that its dialect does not have is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+ITEM = ConfigDict(extra="forbid", strict=True)
+"""Rules of objects of which a body may have many: dictionaries, as so many forms take a multiple of the time."""
 
 
 _NAMES = re.compile(rb'"\s*:')
@@ -112,14 +116,11 @@ def has_field(body: bytes, name: str) -> bool:
 
 
 class OneOf(Form):
-    """Object of which exactly one field is set, or both of `together`."""
-
-    together: ClassVar[frozenset[str]] = frozenset()
+    """Object of which exactly one field is set."""
 
     @model_validator(mode="after")
     def _one(self) -> "OneOf":
-        given = self.model_fields_set
-        if len(given) != 1 and not (given and given == self.together):
+        if len(self.model_fields_set) != 1:
             names = [field.alias or name for name, field in type(self).model_fields.items()]
             raise ValueError(f"give exactly one of {', '.join(names)}")
         return self

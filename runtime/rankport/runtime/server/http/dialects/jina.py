@@ -3,14 +3,18 @@
 from typing import Annotated
 from uuid import uuid4
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, Form, TopN, refuse
+from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, TopN, refuse
 from rankport.runtime.server.http.scoring import best_first, kind_as, score_texts, scores_as
 from rankport.runtime.server.http.vllm_options import VllmOptions
 
 
-class TextDocument(Form):
+@with_config(ITEM)
+class TextDocument(TypedDict):
     """Document that is an object."""
 
     text: str
@@ -30,7 +34,7 @@ async def _rerank(call: Call, form: JinaRerank) -> Reply:
     refuse(
         "max_tokens_per_doc", form.max_tokens_per_doc or None, "leave it out, or cut the documents yourself"
     )
-    texts = [document if isinstance(document, str) else document.text for document in form.documents]
+    texts = [document if isinstance(document, str) else document["text"] for document in form.documents]
     with call.scorer(form.model) as served:
         scored = await score_texts(call, served, form.query, texts, form.truncation(call))
     scores = scores_as(scored.result, form.use_activation)

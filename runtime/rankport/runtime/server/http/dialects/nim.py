@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from rankport.protos.errors import InvalidRequest, RankportError, http_status
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
-from rankport.runtime.server.http.forms import FAIL_FAST, Form
+from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form
 from rankport.runtime.server.http.scoring import best_first, score_texts, scores_as
 
 
-class NimText(Form):
+@with_config(ITEM)
+class NimText(TypedDict):
     """Text of a query or passage."""
 
     text: str
@@ -27,9 +31,9 @@ class NimRanking(Form):
 
 async def _rank(call: Call, form: NimRanking) -> Reply:
     truncation = call.truncation(None if form.truncate is None else form.truncate == "END")
-    texts = [passage.text for passage in form.passages]
+    texts = [passage["text"] for passage in form.passages]
     with call.scorer(_model(call, form.model)) as served:
-        scored = await score_texts(call, served, form.query.text, texts, truncation)
+        scored = await score_texts(call, served, form.query["text"], texts, truncation)
     scores = scores_as(scored.result, normalized=False)
     rankings = [{"index": index, "logit": float(scores[index])} for index in best_first(scores, None)]
     body = {"rankings": rankings, "model": scored.model.name, "usage": scored.usage}

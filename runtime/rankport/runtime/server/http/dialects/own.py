@@ -1,42 +1,35 @@
 """Our own API as JSON: `/v1/rankport/score`, all that `Score` of the gRPC API takes, in columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Truncation
+from rankport.runtime.server.http.apart import ITEM_BYTES, apart
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, Form, Numbers, OneOf, PrefixObject, TokenIds
+from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, Numbers, PrefixObject, TokenIds
 from rankport.runtime.server.http.scoring import Scored, score
 
 Row = Annotated[list[float | None], FAIL_FAST]
 
 
-class ItemObject(OneOf):
+@with_config(ITEM)
+class ItemObject(TypedDict, total=False):
     """One item, by its form; a key may bring the text to encode where the store lacks it."""
 
-    together: ClassVar[frozenset[str]] = frozenset({"key", "text"})
-    text: str | None = None
-    token_ids: TokenIds | None = None
-    embeddings: Annotated[list[Numbers], FAIL_FAST] | None = None  # [k, hidden]
-    key: str | None = None  # of the token store
-
-    def value(self, index: int) -> Item:
-        """Returns the item as models take it."""
-        if self.key is not None:
-            return Key(self.key, self.text)
-        if self.embeddings is not None:
-            return _matrix(self.embeddings, f"items[{index}].embeddings")
-        given: str | list[int] | None = self.token_ids if self.text is None else self.text
-        if given is None:
-            raise InvalidRequest(f"items[{index}] is null: give it in one of its forms")
-        return given
+    text: str | None
+    token_ids: TokenIds | None
+    embeddings: Annotated[list[Numbers], FAIL_FAST] | None  # [k, hidden]
+    key: str | None  # of the token store
 
 
 class OwnScore(Form):
@@ -51,25 +44,52 @@ class OwnScore(Form):
     features: Annotated[list[Row], FAIL_FAST] | Mapping[str, Row] | None = None
 
 
+def _item(given: ItemObject, index: int) -> Item:
+    """Returns an item as models take it. Raises `InvalidRequest` where it has no form, or two."""
+    if len(given) != 1 and given.keys() != {"key", "text"}:
+        names = ", ".join(ItemObject.__annotations__)
+        raise InvalidRequest(f"items[{index}]: give exactly one of {names}")
+    text = given.get("text")
+    if (key := given.get("key")) is not None:
+        return Key(key, text)
+    if (rows := given.get("embeddings")) is not None:
+        return _matrix(rows, f"items[{index}].embeddings")
+    form = given.get("token_ids") if text is None else text
+    if form is None:
+        raise InvalidRequest(f"items[{index}] is null: give it in one of its forms")
+    return form
+
+
 async def _score(call: Call, form: OwnScore) -> Reply:
-    items = [item if isinstance(item, str) else item.value(i) for i, item in enumerate(form.items)]
-    call.check_size(len(items), sum(len(item) for item in items if not isinstance(item, str | Key)))
-    query = ScoreQuery(
+    nbytes = ITEM_BYTES * len(form.items)
+    items, tokens = await apart(nbytes, _items, form.items)
+    call.check_size(len(items), tokens)
+    query = await apart(nbytes, _query, form, items)
+    with call.scorer(form.model) as served:
+        return await apart(nbytes, _reply, await score(call, served, query))
+
+
+def _items(given: Sequence[str | ItemObject]) -> tuple[list[Item], int]:
+    """Returns items as models take them, and the tokens that are known before texts are tokenized."""
+    items = [item if isinstance(item, str) else _item(item, i) for i, item in enumerate(given)]
+    return items, sum(len(item) for item in items if not isinstance(item, str | Key))
+
+
+def _query(form: OwnScore, items: Sequence[Item]) -> ScoreQuery:
+    return ScoreQuery(
         form.prefix if isinstance(form.prefix, str) else form.prefix.value(),
         ItemColumns.of(items),
         form.truncation,
         form.on_missing,
         None if form.features is None else _features(form.features),
     )
-    with call.scorer(form.model) as served:
-        return _reply(await score(call, served, query))
 
 
 def _reply(scored: Scored) -> Reply:
     result = scored.result
     outcomes = [
-        {"index": index, "status": status.value, "message": message}
-        for index, (status, message) in enumerate(zip(result.status, result.messages, strict=True))
+        {"index": index, "status": status.value, "message": result.messages[index]}
+        for index, status in enumerate(result.status)
         if status is not ItemStatus.OK
     ]
     usage = {name: getattr(result.usage, name) for name in type(result.usage).__slots__}
@@ -80,7 +100,7 @@ def _reply(scored: Scored) -> Reply:
         "read_out": result.read_out,
         "labels": scored.model.labels,
         "scores": _numbers(result.scores),
-        "logits": [_numbers(row) for row in result.logits],
+        "logits": _rows(result.logits),
         "outcomes": outcomes,
         "depth": result.depth,
         "usage": usage,
@@ -95,6 +115,14 @@ def _numbers(values: Sequence[float] | np.ndarray) -> list[float | None]:
     if np.isfinite(array).all():
         return listed
     return [value if value is not None and np.isfinite(value) else None for value in listed]
+
+
+def _rows(values: NDArray[np.floating]) -> list[list[float | None]]:
+    """Writes rows of numbers as JSON has them: null for none."""
+    listed: list[list[float | None]] = values.tolist()
+    for index in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+        listed[index] = _numbers(values[index])
+    return listed
 
 
 def _features(

@@ -25,10 +25,18 @@ TOKENIZERS = {
     "qwen3-reranker": saved("qwen", (*LINES, "system user assistant"), CHAT, ("<think>", "</think>")),
     "mxbai": saved("qwen", (*LINES, "query: document: Relevance: 0 1"), CHAT),
     "monot5": saved("metaspace", (*LINES, "Query: Document: Relevant: true false"), ("<pad>", "</s>")),
+    "zerank": saved("qwen", (*LINES, "system user assistant"), CHAT),
+    "rankllama": saved("metaspace", (*LINES, "query: document:"), ("<s>", "</s>")),
     "nemotron-rerank": saved("qwen", (*LINES, "question: passage: \n \n passage:"), ("<|begin_of_text|>",)),
     "bge-minicpm": saved("metaspace", (*_APART, "Given a query A and a passage B or No"), ("<s>", "</s>")),
     "bge-gemma": saved("gemma", (*LINES, "Given a query A and a passage B, Yes or No"), ("<bos>", "<eos>")),
+    "bge-gemma2-lightweight": saved(
+        "gemma", (*LINES, "Given a query A and a passage B, Yes or No"), ("<bos>", "<eos>")
+    ),
 }
+
+
+Recipe = Callable[[PreTrainedTokenizerFast, str, str, int], list[int]]
 
 
 def _qwen3_reranker(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
@@ -67,19 +75,38 @@ def _mxbai(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -
     return prefix + first + second + sep + get(task) + suffix
 
 
-def _bge_gemma(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
-    prompt = (
-        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
-        "prediction of either 'Yes' or 'No'."
+def _flag_embedding(prompt: str) -> Recipe:
+    def recipe(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+        prompt_inputs = hf(prompt, add_special_tokens=False)["input_ids"]
+        sep_inputs = hf("\n", add_special_tokens=False)["input_ids"]
+        encode_max_length = max_length + len(sep_inputs) + len(prompt_inputs)
+        first = hf(f"A: {query}", add_special_tokens=False, max_length=max_length * 3 // 4, truncation=True)
+        second = hf(f"B: {doc}", add_special_tokens=False, max_length=max_length, truncation=True)
+        head, tail = [hf.bos_token_id, *first["input_ids"]], [*sep_inputs, *second["input_ids"]]
+        tail = tail[: encode_max_length - len(head)]  # prepare_for_model(truncation="only_second")
+        return [*head, *tail, *sep_inputs, *prompt_inputs]
+
+    return recipe
+
+
+_bge = _flag_embedding(
+    "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
+    "prediction of either 'Yes' or 'No'."
+)
+_bge_lightweight = _flag_embedding("Predict whether passage B contains an answer to query A.")
+
+
+def _zerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+    """Follows the code but for the blanks around query and document, which it strips."""
+    text = (
+        f"<|im_start|>system\n{query}<|im_end|>\n<|im_start|>user\n{doc}<|im_end|>\n<|im_start|>assistant\n"
     )
-    prompt_inputs = hf(prompt, add_special_tokens=False)["input_ids"]
-    sep_inputs = hf("\n", add_special_tokens=False)["input_ids"]
-    encode_max_length = max_length + len(sep_inputs) + len(prompt_inputs)
-    first = hf(f"A: {query}", add_special_tokens=False, max_length=max_length * 3 // 4, truncation=True)
-    second = hf(f"B: {doc}", add_special_tokens=False, max_length=max_length, truncation=True)
-    head, tail = [hf.bos_token_id, *first["input_ids"]], [*sep_inputs, *second["input_ids"]]
-    tail = tail[: encode_max_length - len(head)]  # prepare_for_model(truncation="only_second")
-    return [*head, *tail, *sep_inputs, *prompt_inputs]
+    return list(hf(text)["input_ids"])
+
+
+def _rankllama(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+    texts = (hf.encode(text, add_special_tokens=False) for text in (f"query: {query}", f"document: {doc}"))
+    return [token for text in texts for token in (hf.bos_token_id, *text)]
 
 
 def _monot5(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
@@ -93,15 +120,19 @@ def _nemotron_rerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_leng
     return [begin, *hf.encode(text, add_special_tokens=False)][:max_length]
 
 
-Recipe = Callable[[PreTrainedTokenizerFast, str, str, int], list[int]]
 RECIPES: dict[str, tuple[Recipe, int]] = {
     "qwen3-reranker": (_qwen3_reranker, 8192),
     "mxbai": (_mxbai, 8192),
-    "bge-gemma": (_bge_gemma, 512),
-    "bge-minicpm": (_bge_gemma, 512),  # the same steps
+    "bge-gemma": (_bge, 512),
+    "bge-gemma2-lightweight": (_bge_lightweight, 512),
+    "bge-minicpm": (_bge, 512),  # the same steps
     "monot5": (_monot5, 512),
     "nemotron-rerank": (_nemotron_rerank, 512),
+    "rankllama": (_rankllama, 0),
+    "zerank": (_zerank, 0),
 }
+CUT = ["qwen3-reranker", "mxbai", "bge-gemma", "bge-gemma2-lightweight", "bge-minicpm", "nemotron-rerank"]
+"""Presets whose published code cuts as a bundle does."""
 PAIRS = (
     ("what is it", "it is"),
     ("red shoes", "blue shoes; 12 boots"),
@@ -142,7 +173,7 @@ def test_a_preset_has_the_ids_of_its_published_code(name: str) -> None:
         assert prefix + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
 
 
-@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma", "bge-minicpm", "nemotron-rerank"])
+@pytest.mark.parametrize("name", CUT)
 def test_a_preset_cuts_a_long_item_as_its_published_code(name: str) -> None:
     hf = _published(name)
     recipe, max_length = RECIPES[name]
@@ -163,7 +194,7 @@ def test_monot5_asks_its_question_behind_a_passage_that_is_cut() -> None:
     assert ids(question.encode_prefix("red")) == hf.encode("Query: red Document:", add_special_tokens=False)
 
 
-@pytest.mark.parametrize("name", ["mxbai", "bge-gemma"])
+@pytest.mark.parametrize("name", ["mxbai", "bge-gemma", "bge-gemma2-lightweight"])
 def test_a_preset_cuts_a_long_query_as_its_published_code(name: str) -> None:
     recipe, max_length = RECIPES[name]
     query = "shoesboots 12 (red) " * max_length
@@ -180,10 +211,13 @@ def test_every_preset_ships_and_names_its_labels() -> None:
     assert labels == {
         "qwen3-reranker": ["yes", "no"],
         "bge-gemma": ["Yes"],
+        "bge-gemma2-lightweight": None,
         "bge-minicpm": None,
         "mxbai": ["1", "0"],
         "monot5": ["▁true", "▁false"],
         "nemotron-rerank": None,
+        "rankllama": None,
+        "zerank": ["Yes"],
     }
 
 

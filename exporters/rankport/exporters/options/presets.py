@@ -33,10 +33,13 @@ MONO_T5 = Preset("monot5", "monoT5", r"mono[-_]?t5")
 PRESETS = (
     Preset("qwen3-reranker", "Qwen3-Reranker", r"qwen3[-_]reranker"),
     Preset("bge-gemma", "bge-reranker-v2-gemma", r"bge[-_]reranker[-_]v2[-_]gemma"),
+    Preset("bge-gemma2-lightweight", "bge-reranker-v2.5-gemma2-lightweight", r"gemma2[-_]lightweight"),
     Preset("bge-minicpm", "bge-reranker-v2-minicpm-layerwise", r"minicpm[-_]layerwise"),
     MONO_T5,
     Preset("mxbai", "mxbai-rerank-v2", r"mxbai[-_]rerank[-_](base|large)[-_]v2"),
     Preset("nemotron-rerank", "llama-nemotron-rerank", r"nemotron[-_]rerank|nv[-_]rerankqa"),
+    Preset("rankllama", "RankLLaMA", r"rankllama"),
+    Preset("zerank", "zerank", r"zerank[-_]\d"),
 )
 _PAIR_ENCODERS = (
     r"jina[-_](reranker[-_])?v[12]\b|jina[-_]reranker[-_]v[12]|bge[-_](reranker[-_])?(base|large|m3|v2[-_]m3)\b"

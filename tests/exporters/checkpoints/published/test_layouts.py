@@ -12,6 +12,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError
 from support.published.folders import WIDTH, change
+from support.published.gemma import gemma, gemma_logit
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import TASKS, jina_encoder, jina_logits, jina_reranker, jina_states
 from support.published.jina_bert import (
@@ -28,6 +29,7 @@ from support.published.qwen3 import PROJECTION, pplx, qwen3_states, voyage
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
 TYPES = [0, 0, 0, 1, 1, 1, 1]
+LAYERS = ["sliding_attention", "full_attention"] * 2
 
 
 def states(source: Checkpoint, types: list[int] | None = None) -> torch.Tensor:
@@ -239,6 +241,27 @@ def test_a_layerwise_minicpm_is_read_at_one_of_its_layers(
     assert (StatedModel.read(folder).encoder_head, StatedModel.read(folder).outputs) == (None, 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "last"),
+    [({}, 3), ({"cutoff_layer": 2, "final_logit_softcapping": None}, 2), ({"layer_types": LAYERS[:3]}, 3)],
+    ids=["the last layer", "another, not capped", "layers by name"],
+)
+def test_a_lightweight_gemma_is_read_by_its_first_head(
+    fields: dict[str, Any], last: int, tmp_path: Path
+) -> None:
+    folder = gemma(tmp_path, **fields)
+    source = load_checkpoint(folder)
+    with torch.no_grad():
+        answered = source.model(input_ids=torch.tensor([IDS])).logits
+    assert float(answered) == pytest.approx(gemma_logit(folder, IDS, last), abs=1e-4)
+    assert abs(gemma_logit(folder, IDS, 1) - float(answered)) > 1e-1
+    assert (
+        f"read at layer {last} of 3, as cutoff_layer of config.json names one, by the first"
+        in source.notes[1]
+    )
+    assert (source.head, source.ignored_code) == ("classification_head", ())
+
+
 def test_positions_of_nomic_end_where_its_frequencies_follow_the_length(tmp_path: Path) -> None:
     source = load_checkpoint(nomic(tmp_path, rotary_scaling_factor=2), head="none")
     assert source.model.config.max_position_embeddings == 64
@@ -301,6 +324,11 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "minicpm: no scale": (minicpm, {"scale_depth": ...}, r"scale_depth is missing, for which BAAI/bge-rer"),
     "minicpm: frequencies": (minicpm, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, r"'rope_scaling' is"),
     "minicpm: more layers": (minicpm, {"num_hidden_layers": 3}, r"lacks tensor '"),
+    "gemma: a head of tokens": (gemma, {"layer_wise": False}, r"'layer_wise' is False: of BAAI/bge"),
+    "gemma: a layer too many": (gemma, {"cutoff_layer": 4}, r"cutoff_layer is 4, .* from 1 \(start_layer\) to 3 in st"),
+    "gemma: a layer between": (gemma, {"layer_sep": 2, "cutoff_layer": 2}, r"cutoff_layer is 2, .* in steps of 2"),
+    "gemma: compressed": (gemma, {"compress_ratio": 2}, r"'compress_ratio' is 2, which gemma2_layerwise of"),
+    "gemma: both ways": (gemma, {"use_bidirectional_attention": True}, r"_attention' is True, which BAAI/bge-rer"),
     "lfm2: one way": (lfm2, {"is_causal": True}, r"'is_causal' is True, which LiquidAI/LFM2.5-Embedding-350M does not"),
     "lfm2: biases": (lfm2, {"conv_bias": True}, r"'conv_bias' is True: of LiquidAI/LFM2.5-Embedding-350M only False"),
     "lfm2: a class": (lfm2, {"architectures": ["Lfm2BidirectionalForTokenClassification"]}, r"under no name"),

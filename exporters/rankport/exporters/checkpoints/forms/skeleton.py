@@ -16,15 +16,8 @@ import transformers
 from torch import nn
 from transformers.initialization import no_init_weights
 
-from rankport.exporters.checkpoints.bidirectional_llama import config as bidirectional_llama
 from rankport.exporters.checkpoints.forms.folder import Head
-from rankport.exporters.checkpoints.published import (
-    jina_bert_config,
-    lfm2_both_ways_config,
-    minicpm_config,
-    nomic_moe_config,
-    qwen3_both_ways_config,
-)
+from rankport.exporters.checkpoints.forms.own_classes import OWN_CLASSES
 from rankport.exporters.graphs.ordered_sets import sets_made_in_order
 from rankport.protos.errors import CheckpointError
 
@@ -52,16 +45,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             f"{config.model_type} attends by a CUDA kernel of its own, in whose absence transformers puts zeros in "
             "the place of attention and says nothing: no export of it can be proven: use another model"
         )
-    if config.model_type == bidirectional_llama.MODEL_TYPE:
-        return _bidirectional_class(head)
-    if config.model_type == nomic_moe_config.MODEL_TYPE:
-        return _nomic_moe_class(head)
-    if config.model_type == jina_bert_config.MODEL_TYPE:
-        return _jina_bert_class(head)
-    if config.model_type == minicpm_config.MODEL_TYPE:
-        return _layerwise_minicpm_class(head)
-    if config.model_type in (qwen3_both_ways_config.MODEL_TYPE, lfm2_both_ways_config.MODEL_TYPE):
-        return _both_ways_class(config.model_type, head)
+    if config.model_type in OWN_CLASSES:
+        return OWN_CLASSES[config.model_type].of_head(head)
     if head == "lm_head":
         return _lm_class(config)
     encoder = _encoder_class(config) if head == "none" else None
@@ -71,75 +56,6 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             "of T5's: an item encoder is an encoder or a decoder"
         )
     return encoder or _AUTO_CLASSES[head]
-
-
-def _bidirectional_class(head: Head) -> type:
-    """Gives the class of NVIDIA's Llama. Raises CheckpointError for a head that it has not."""
-    from rankport.exporters.checkpoints.bidirectional_llama import model
-
-    known = {
-        "none": model.LlamaBidirectionalModel,
-        "classification_head": model.LlamaBidirectionalForSequenceClassification,
-    }
-    if head not in known:
-        names = ", ".join(kind.__name__ for kind in known.values())
-        raise CheckpointError(
-            f"config.json: model_type {bidirectional_llama.MODEL_TYPE!r} reads both ways, and has no {head}: its "
-            f"classes are {names}"
-        )
-    return known[head]
-
-
-def _nomic_moe_class(head: Head) -> type:
-    """Gives the class of Nomic's experts, a body. Raises CheckpointError for a head."""
-    from rankport.exporters.checkpoints.published import nomic_moe_model
-
-    if head != "none":
-        raise CheckpointError("config.json: nomic-embed-text-v2-moe is a body, and no head of it is known")
-    return nomic_moe_model.NomicMoeModel
-
-
-def _layerwise_minicpm_class(head: Head) -> type:
-    """Gives the class of a layerwise MiniCPM. Raises CheckpointError for a head that it has not."""
-    from rankport.exporters.checkpoints.published import minicpm_model
-
-    known = {
-        "none": minicpm_model.LayerwiseMiniCpmModel,
-        "classification_head": minicpm_model.LayerwiseMiniCpmForSequenceClassification,
-    }
-    if head not in known:
-        raise CheckpointError(
-            f"config.json: a layerwise MiniCPM ends in scores, and has no {head}: --kind ranker"
-        )
-    return known[head]
-
-
-def _both_ways_class(model_type: str, head: Head) -> type:
-    """Gives the class of voyage-4-nano or of LFM2.5's encoders, a body. Raises CheckpointError for a head."""
-    from rankport.exporters.checkpoints.published import lfm2_both_ways_model, qwen3_both_ways_model
-
-    known = {
-        qwen3_both_ways_config.MODEL_TYPE: ("voyage-4-nano", qwen3_both_ways_model.ProjectedQwen3Model),
-        lfm2_both_ways_config.MODEL_TYPE: ("LFM2.5's encoder", lfm2_both_ways_model.BidirectionalLfm2Model),
-    }
-    name, kind = known[model_type]
-    if head != "none":
-        raise CheckpointError(f"config.json: {name} is a body, and no head of it is known")
-    return kind
-
-
-def _jina_bert_class(head: Head) -> type:
-    """Gives the class of Jina's BERT. Raises CheckpointError for a head that it has not."""
-    from rankport.exporters.checkpoints.published import jina_bert_model
-
-    known = {
-        "none": jina_bert_model.JinaBertModel,
-        "classification_head": jina_bert_model.JinaBertForSequenceClassification,
-    }
-    if head not in known:
-        names = ", ".join(kind.__name__ for kind in known.values())
-        raise CheckpointError(f"config.json: of Jina's BERT there is no {head}: its classes are {names}")
-    return known[head]
 
 
 def _lm_class(config: transformers.PreTrainedConfig) -> type:

@@ -6,7 +6,7 @@ jina-embeddings-v2 and jina-reranker-v1. The second repository has norms of quer
 from collections.abc import Collection
 from typing import Final
 
-from rankport.exporters.checkpoints.published.jina_bert_config import BODY, CLASSIFIER, MODEL_TYPE
+from rankport.exporters.checkpoints.published.classes.jina_bert_config import BODY, CLASSIFIER, MODEL_TYPE
 from rankport.exporters.checkpoints.published.layout import (
     SIZES,
     Fields,

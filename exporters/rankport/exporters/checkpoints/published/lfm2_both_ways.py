@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
+from rankport.exporters.checkpoints.published.classes.lfm2_both_ways_config import CLASS, MODEL_TYPE
 from rankport.exporters.checkpoints.published.layout import (
     Fields,
     FieldTable,
@@ -11,7 +12,6 @@ from rankport.exporters.checkpoints.published.layout import (
     renamed_class,
     tensor_names,
 )
-from rankport.exporters.checkpoints.published.lfm2_both_ways_config import CLASS, MODEL_TYPE
 
 CODE: Final = "LiquidAI/LFM2.5-Embedding-350M"
 _TYPES = ("lfm2", "lfm2_bidirectional")  # with code of its own, and as later releases of transformers have it

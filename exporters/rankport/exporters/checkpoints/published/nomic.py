@@ -6,6 +6,8 @@ nomic-embed-text-v2-moe has biases, MLPs without a gate, and experts in every ot
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from rankport.exporters.checkpoints.published.classes.nomic_moe_config import CLASS as MOE_CLASS
+from rankport.exporters.checkpoints.published.classes.nomic_moe_config import MODEL_TYPE as MOE_TYPE
 from rankport.exporters.checkpoints.published.layout import (
     Fields,
     FieldTable,
@@ -16,8 +18,6 @@ from rankport.exporters.checkpoints.published.layout import (
     renamed_class,
     tensor_names,
 )
-from rankport.exporters.checkpoints.published.nomic_moe_config import CLASS as MOE_CLASS
-from rankport.exporters.checkpoints.published.nomic_moe_config import MODEL_TYPE as MOE_TYPE
 
 CODE: Final = "nomic-ai/nomic-bert-2048"
 _CLASSES = {"NomicBertModel": "NomicBertModel", "NomicBertForPreTraining": "NomicBertForMaskedLM"}

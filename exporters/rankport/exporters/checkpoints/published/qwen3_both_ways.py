@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any, Final
 
+from rankport.exporters.checkpoints.published.classes.qwen3_both_ways_config import CLASS, MODEL_TYPE
 from rankport.exporters.checkpoints.published.layout import (
     Fields,
     FieldTable,
@@ -11,7 +12,6 @@ from rankport.exporters.checkpoints.published.layout import (
     renamed_class,
     tensor_names,
 )
-from rankport.exporters.checkpoints.published.qwen3_both_ways_config import CLASS, MODEL_TYPE
 from rankport.protos.errors import CheckpointError
 
 _VOYAGE: Final = "voyageai/voyage-4-nano"

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from rankport.exporters.checkpoints.published import (
+    gemma_lightweight,
     gte,
     jina,
     jina_bert,
@@ -18,6 +19,7 @@ LAYOUTS: tuple[PublishedLayout, ...] = (
     jina.LAYOUT,
     nomic.LAYOUT,
     minicpm.LAYOUT,
+    gemma_lightweight.LAYOUT,
     lfm2_both_ways.LAYOUT,
     *jina_bert.LAYOUTS,
     *qwen3_both_ways.LAYOUTS,

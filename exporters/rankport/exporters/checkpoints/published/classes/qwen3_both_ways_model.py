@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoModel, Qwen3Model
 
-from rankport.exporters.checkpoints.published.qwen3_both_ways_config import ProjectedQwen3Config
+from rankport.exporters.checkpoints.published.classes.qwen3_both_ways_config import ProjectedQwen3Config
 
 
 class ProjectedQwen3Model(Qwen3Model):  # type: ignore[no-untyped-call]

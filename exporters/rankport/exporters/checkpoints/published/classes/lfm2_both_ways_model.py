@@ -7,7 +7,7 @@ from torch.nn import functional
 from transformers import AutoModel, Lfm2Model
 from transformers.models.lfm2.modeling_lfm2 import Lfm2ShortConv
 
-from rankport.exporters.checkpoints.published.lfm2_both_ways_config import BidirectionalLfm2Config
+from rankport.exporters.checkpoints.published.classes.lfm2_both_ways_config import BidirectionalLfm2Config
 
 
 class CentredConvolution(Lfm2ShortConv):

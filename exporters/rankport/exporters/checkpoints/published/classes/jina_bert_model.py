@@ -17,7 +17,7 @@ from transformers.models.bert.modeling_bert import (
     BertSelfOutput,
 )
 
-from rankport.exporters.checkpoints.published.jina_bert_config import JinaBertConfig
+from rankport.exporters.checkpoints.published.classes.jina_bert_config import JinaBertConfig
 
 _ACTIVATIONS = {"geglu": nn.GELU, "reglu": nn.ReLU}
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 from transformers import AutoModel, JinaEmbeddingsV3Model
 from transformers.activations import ACT2FN
 
-from rankport.exporters.checkpoints.published.nomic_moe_config import NomicMoeConfig
+from rankport.exporters.checkpoints.published.classes.nomic_moe_config import NomicMoeConfig
 
 
 class NomicExperts(nn.Module):

@@ -3,7 +3,7 @@
 from transformers import AutoModel, AutoModelForSequenceClassification, GraniteModel, GranitePreTrainedModel
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from rankport.exporters.checkpoints.published.minicpm_config import LayerwiseMiniCpmConfig
+from rankport.exporters.checkpoints.published.classes.minicpm_config import LayerwiseMiniCpmConfig
 
 
 class LayerwiseMiniCpmModel(GraniteModel):  # type: ignore[no-untyped-call]

@@ -62,6 +62,21 @@ def test_a_class_that_frames_otherwise_is_named_with_both_ways_out(tmp_path: Pat
     assert doubts(folder) == []  # the second
 
 
+def test_an_end_that_the_code_of_a_model_puts_is_told_until_the_file_puts_it(tmp_path: Path) -> None:
+    folder = llama(tmp_path / "c", eos_token="</s>")
+    folders.write(folder, "config.json", {"model_type": "nvembed", "add_eos": True})
+    (said,) = doubts(folder)
+    assert "NV-Embed-v2 puts </s> behind each text" in said
+    assert "which the bundle has, <s> …, lacks it: write the file anew with LlamaTokenizer." in said
+    assert doubts(folder, ends=False) == []
+    folders.write(folder, "config.json", {"model_type": "nvembed", "add_eos": False})
+    assert doubts(folder) == []
+    folders.write(folder, "config.json", {"model_type": "nvembed"})
+    made = transformers.LlamaTokenizer.from_pretrained(folder, add_bos_token=True, add_eos_token=True)
+    made.save_pretrained(folder)
+    assert doubts(folder) == []  # the way out
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

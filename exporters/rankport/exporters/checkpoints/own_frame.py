@@ -12,6 +12,7 @@ from typing import Any
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.own_tokenizer import REBUILT, own_tokenizer
+from rankport.exporters.checkpoints.published.nv_embed import CODE, ends_texts
 from rankport.exporters.options.prompts import framed_prompt
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Segment
@@ -57,6 +58,8 @@ def frame_doubts(file: Path, segments: Sequence[Segment], *, ends: bool) -> Iter
                 f"whose frame the bundle has, {ours}: {REBUILT}"
             )
     yield from _unheeded(file, ours, told)
+    if told[1]:
+        yield from _ended_by_code(file, ours)
 
 
 def _differ(ours: _Frame, theirs: _Frame, told: tuple[bool, bool]) -> bool:
@@ -103,6 +106,22 @@ def _unheeded(file: Path, ours: _Frame, told: tuple[bool, bool]) -> Iterator[str
                 f"{'lacks' if flag else 'has'} {token}: if the model was trained by the former, write the file anew "
                 f"with AutoTokenizer.from_pretrained(FOLDER, {asked}).save_pretrained(FOLDER); else take the word out"
             )
+
+
+def _ended_by_code(file: Path, ours: _Frame) -> Iterator[str]:
+    """Says that a model's published code puts an end token behind a text, where the bundle has none."""
+    config, beside = (file.parent / name for name in ("config.json", "tokenizer_config.json"))
+    if not config.is_file() or not ends_texts(read_json_object(config)):
+        return
+    stated = read_json_object(beside) if beside.is_file() else {}
+    token = _token(stated, "eos")
+    if token is not None and token not in ours.after:
+        yield (
+            f"tokenizer: {CODE} puts {token} behind each text in code of its own (add_eos of config.json), and the "
+            f"frame of tokenizer.json, which the bundle has, {ours}, lacks it: write the file anew with "
+            f"{stated.get('tokenizer_class', 'LlamaTokenizer')}.from_pretrained(FOLDER, add_bos_token=True, "
+            "add_eos_token=True).save_pretrained(FOLDER)"
+        )
 
 
 def _token(stated: Mapping[str, Any], name: str) -> str | None:

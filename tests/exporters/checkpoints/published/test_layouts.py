@@ -24,7 +24,9 @@ from support.published.jina_bert import (
 )
 from support.published.lfm2 import lfm2, lfm2_states
 from support.published.minicpm import minicpm, minicpm_logit
+from support.published.neobert import neobert, neobert_logits, neobert_reranker, neobert_states
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
+from support.published.nv_embed import nv_embed, nv_embed_states
 from support.published.qwen3 import PROJECTION, pplx, qwen3_states, voyage
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
@@ -104,7 +106,12 @@ def test_jinas_bert_computes_what_was_published(fields: dict[str, Any], tmp_path
 
 @pytest.mark.parametrize(
     ("make", "logits"),
-    [(gte_reranker, gte_logits), (jina_reranker, jina_logits), (jina_bert_reranker, jina_bert_logits)],
+    [
+        (gte_reranker, gte_logits),
+        (jina_reranker, jina_logits),
+        (jina_bert_reranker, jina_bert_logits),
+        (neobert_reranker, neobert_logits),
+    ],
 )
 def test_rerankers_compute_what_was_published(
     make: Callable[[Path], Path], logits: Callable[[Path, list[int]], torch.Tensor], tmp_path: Path
@@ -223,6 +230,19 @@ def test_encoders_of_lfm2_see_both_ways(fields: dict[str, Any], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("make", "maths", "name"),
+    [(neobert, neobert_states, "NeoBertModel"), (nv_embed, nv_embed_states, "NvEmbedModel")],
+)
+def test_bodies_in_classes_of_our_own_compute_what_was_published(
+    make: Callable[[Path], Path], maths: Callable[..., torch.Tensor], name: str, tmp_path: Path
+) -> None:
+    folder = make(tmp_path)
+    source = load_checkpoint(folder, head="none")
+    torch.testing.assert_close(states(source), maths(folder, IDS), atol=2e-5, rtol=1e-5)
+    assert (type(source.model).__name__, source.ignored_code) == (name, ())
+
+
+@pytest.mark.parametrize(
     ("fields", "last"),
     [({}, 2), ({"cutoff_layer": 1}, 1), ({"scale_emb": 2.0, "scale_depth": 0.7, "pad_token_id": 2}, 2)],
     ids=["the last layer", "another", "other scales"],
@@ -329,6 +349,20 @@ REFUSED: dict[str, tuple[Callable[..., Path], dict[str, Any], str]] = {
     "gemma: a layer between": (gemma, {"layer_sep": 2, "cutoff_layer": 2}, r"cutoff_layer is 2, .* in steps of 2"),
     "gemma: compressed": (gemma, {"compress_ratio": 2}, r"'compress_ratio' is 2, which gemma2_layerwise of"),
     "gemma: both ways": (gemma, {"use_bidirectional_attention": True}, r"_attention' is True, which BAAI/bge-rer"),
+    "neobert: positions by a table": (neobert, {"rope": False}, r"'rope' is False: of chandar-lab/NeoBERT only True"),
+    "neobert: another norm": (neobert, {"rms_norm": False}, r"'rms_norm' is False"),
+    "neobert: on a sphere": (neobert, {"ngpt": True}, r"'ngpt' is True: of chandar-lab/NeoBERT only False"),
+    "neobert: no gate": (neobert, {"hidden_act": "GELU"}, r"'hidden_act' is 'GELU': of .* only 'SwiGLU' or 'swiglu'"),
+    "neobert: no limit": (neobert, {"max_length": ...}, r"max_length is missing, for which"),
+    "neobert: heads": (neobert, {"num_attention_heads": 5}, r"hidden_size 32 is no even multiple of num_att.* 5"),
+    "neobert: another width": (neobert, {"hidden_size": 48}, r"qkv.weight' has shape \[96, 32\], .* expect 144 rows"),
+    "neobert: a wider MLP": (neobert, {"intermediate_size": 96}, r"gate_proj.weight' has shape \[32, 32\], the conf"),
+    "neobert: a class": (neobert, {"architectures": ["NeoBERTForTokenClassification"]}, r"under no name"),
+    "nv-embed: one way": (nv_embed, {"mask_type": "c"}, r"'mask_type' is 'c': of nvidia/NV-Embed-v2 only 'b' is"),
+    "nv-embed: no latents": (nv_embed, {"latent_attention_config": None}, r"latent_attention_config is missing"),
+    "nv-embed: another body": (nv_embed, {"text_config": {"model_type": "llama"}}, r"text_config is .*'bidir_mistral'"),
+    "nv-embed: a slip": (nv_embed, {"add_eoss": True}, r"'add_eoss' is True, which nv_embed of transformers"),
+    "nv-embed: a class": (nv_embed, {"architectures": ["LatentAttentionModel"]}, r"under no name"),
     "lfm2: one way": (lfm2, {"is_causal": True}, r"'is_causal' is True, which LiquidAI/LFM2.5-Embedding-350M does not"),
     "lfm2: biases": (lfm2, {"conv_bias": True}, r"'conv_bias' is True: of LiquidAI/LFM2.5-Embedding-350M only False"),
     "lfm2: a class": (lfm2, {"architectures": ["Lfm2BidirectionalForTokenClassification"]}, r"under no name"),

@@ -16,7 +16,9 @@ from rankport.exporters.checkpoints.published.classes import (
     layerwise_gemma_config,
     lfm2_both_ways_config,
     minicpm_config,
+    neobert_config,
     nomic_moe_config,
+    nv_embed_config,
     qwen3_both_ways_config,
 )
 from rankport.protos.errors import CheckpointError
@@ -72,6 +74,14 @@ OWN_CLASSES: Final[Mapping[str, OwnClasses]] = MappingProxyType(
         ),
         qwen3_both_ways_config.MODEL_TYPE: OwnClasses(
             "voyage-4-nano", f"{_PUBLISHED}.qwen3_both_ways_model", {"none": qwen3_both_ways_config.CLASS}
+        ),
+        nv_embed_config.MODEL_TYPE: OwnClasses(
+            "NV-Embed", f"{_PUBLISHED}.nv_embed_model", {"none": nv_embed_config.CLASS}
+        ),
+        neobert_config.MODEL_TYPE: OwnClasses(
+            "NeoBERT",
+            f"{_PUBLISHED}.neobert_model",
+            {"none": neobert_config.BODY, "classification_head": neobert_config.CLASSIFIER},
         ),
         lfm2_both_ways_config.MODEL_TYPE: OwnClasses(
             "LFM2.5's encoder", f"{_PUBLISHED}.lfm2_both_ways_model", {"none": lfm2_both_ways_config.CLASS}

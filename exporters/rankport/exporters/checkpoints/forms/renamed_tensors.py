@@ -26,6 +26,7 @@ class _Part:
     place: int
     count: int
     adapted: str | None = None  # layer whose weight it is, if that has adapters
+    order: tuple[int, ...] | None = None  # of the stored rows, before the parts are taken
 
 
 class RenamedTensors(StoredTensors):
@@ -56,7 +57,8 @@ class RenamedTensors(StoredTensors):
         """Reads a tensor as stored, or with its adapter in fp32. Raises CheckpointError where no task is named."""
         part = self._parts[name]
         whole = self.stored.read(part.stored) if part.adapted is None else self._merged(part.adapted)
-        return whole.chunk(part.count)[part.place]
+        ordered = whole if part.order is None else whole[torch.tensor(part.order)]
+        return ordered.chunk(part.count)[part.place]
 
     def _add(self, stored: str, name: str, model: PublishedModel, adapted: str | None) -> None:
         places = model.tensors.places(name)
@@ -68,12 +70,17 @@ class RenamedTensors(StoredTensors):
                 f"tensor {stored!r} has shape {list(shape)}, and holds {count} of equal size, one below the other: "
                 "copy the checkpoint again"
             )
+        order = model.tensors.order(name)
+        if order is not None and len(order) != shape[0]:
+            raise CheckpointError(
+                f"tensor {stored!r} has shape {list(shape)}, the sizes of config.json expect {len(order)} rows"
+            )
         for place, part in enumerate(places):
             if part in self._parts:
                 raise CheckpointError(
                     f"tensors {self._parts[part].stored!r} and {stored!r} are both {part!r}"
                 )
-            self._parts[part] = _Part(stored, place, count, adapted)
+            self._parts[part] = _Part(stored, place, count, adapted, order)
             self._shapes[part] = (shape[0] // count, *shape[1:]) if count > 1 else shape
             self._dtypes[part] = self.stored._dtypes[stored]
 

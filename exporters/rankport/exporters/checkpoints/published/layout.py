@@ -19,6 +19,9 @@ class TensorRow:
 
     pattern: re.Pattern[str]
     places: tuple[str, ...]  # `{0}` is the first group of the pattern; none of tensors that are left out
+    order: tuple[int, ...] | None = (
+        None  # of the stored rows, in which the parts lie so; None: as they are stored
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,34 @@ class TensorNames:
 
     def places(self, stored: str) -> tuple[str, ...]:
         """Lists the places of a stored tensor's parts in the class of transformers."""
+        found = self._row(stored)
+        return (stored.removeprefix(self.prefix),) if found is None else found[1]
+
+    def order(self, stored: str) -> tuple[int, ...] | None:
+        """Gives the order in which a stored tensor's rows are to be read; None: as they are stored."""
+        found = self._row(stored)
+        return None if found is None else found[0].order
+
+    def _row(self, stored: str) -> tuple[TensorRow, tuple[str, ...]] | None:
         name = stored.removeprefix(self.prefix)
         for row in self.rows:
             match = row.pattern.fullmatch(name)
             if match is not None:
-                return tuple(place.format(*match.groups()) for place in row.places)
-        return (name,)
+                return row, tuple(place.format(*match.groups()) for place in row.places)
+        return None
 
 
-def tensor_names(prefix: str, rows: Mapping[str, str | tuple[str, ...]]) -> TensorNames:
-    """Makes names of patterns and places."""
+def tensor_names(
+    prefix: str,
+    rows: Mapping[str, str | tuple[str, ...]],
+    orders: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> TensorNames:
+    """Makes names of patterns and places, and orders of rows by pattern."""
     made = ((pattern, (place,) if isinstance(place, str) else place) for pattern, place in rows.items())
-    return TensorNames(prefix, tuple(TensorRow(re.compile(pattern), places) for pattern, places in made))
+    return TensorNames(
+        prefix,
+        tuple(TensorRow(re.compile(pattern), places, orders.get(pattern)) for pattern, places in made),
+    )
 
 
 @dataclass(frozen=True, slots=True)

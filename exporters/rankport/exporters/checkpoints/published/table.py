@@ -9,7 +9,9 @@ from rankport.exporters.checkpoints.published import (
     jina_bert,
     lfm2_both_ways,
     minicpm,
+    neobert,
     nomic,
+    nv_embed,
     qwen3_both_ways,
 )
 from rankport.exporters.checkpoints.published.layout import Fields, PublishedLayout
@@ -21,6 +23,8 @@ LAYOUTS: tuple[PublishedLayout, ...] = (
     minicpm.LAYOUT,
     gemma_lightweight.LAYOUT,
     lfm2_both_ways.LAYOUT,
+    neobert.LAYOUT,
+    nv_embed.LAYOUT,
     *jina_bert.LAYOUTS,
     *qwen3_both_ways.LAYOUTS,
 )

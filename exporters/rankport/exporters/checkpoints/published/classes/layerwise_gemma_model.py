@@ -36,7 +36,7 @@ class LayerwiseGemmaForSequenceClassification(  # type: ignore[no-untyped-call]
 
     def __init__(self, config: LayerwiseGemmaConfig) -> None:
         """Makes both, weights as transformers initializes them."""
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[no-untyped-call]
         if config.final_logit_softcapping is not None:
             self.score = CappedHead(config.hidden_size, self.num_labels, config.final_logit_softcapping)
 

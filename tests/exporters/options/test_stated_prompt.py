@@ -59,6 +59,9 @@ def test_without_a_template_no_prompt_is_asked_for(tmp_path: Path, files: dict[s
             {"adapter_config.json": {"base_model_name_or_path": "Qwen/Qwen3-Reranker-4B"}},
             "qwen3-reranker",
         ),
+        ("zerank-1-small", {"config.json": {}}, "zerank"),
+        ("rankllama-v1-7b-lora-passage", {"adapter_config.json": {}}, "rankllama"),
+        ("bge-reranker-v2.5-gemma2-lightweight", {"config.json": {}}, "bge-gemma2-lightweight"),
         ("tuned", {"README.md": "---\nlicense: x\n---\n# mxbai-rerank-large-v2\n"}, "mxbai"),
     ],
 )
@@ -84,6 +87,14 @@ def test_a_pair_encoder_is_called_a_kind_to_come(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidRequest,
         match=r"jina-reranker-v2 is a pair encoder.* for a decoder of that name say its --prompt",
+    ):
+        require_prompt(folder, [folder])
+
+
+def test_a_family_that_reads_the_document_first_is_told_that_no_prompt_says_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"chat_template.jinja": TEMPLATE}, "ctxl-rerank-v2-instruct-multilingual-1b")
+    with pytest.raises(
+        InvalidRequest, match=r"ctxl-rerank-v2 was trained on the document before the query\. No p"
     ):
         require_prompt(folder, [folder])
 

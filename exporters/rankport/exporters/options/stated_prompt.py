@@ -6,7 +6,14 @@ Reads small files alone, so that an export without a prompt stops before a model
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rankport.exporters.options.presets import BARE, PRESET_WORDS, Preset, pair_encoder_problem, preset_for
+from rankport.exporters.options.presets import (
+    BARE,
+    PRESET_WORDS,
+    Preset,
+    document_first_problem,
+    pair_encoder_problem,
+    preset_for,
+)
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.files.json_text import json_of_text
 
@@ -43,6 +50,10 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
     if not checkpoint.is_dir():
         return  # whoever loads it says what it is
     preset, encoder = stated_preset(folders), pair_encoder_problem(_all_names(folders))
+    if problem := document_first_problem(_all_names(folders)):
+        raise InvalidRequest(
+            f"checkpoint {str(checkpoint)!r}: {problem}; if this one was trained on another, give --prompt"
+        )
     template = next(filter(None, map(chat_template_file, folders)), None)
     if preset is not None:
         why, fix = f"is of the family {preset.models}", f"--prompt {preset.name} is its published prompt"

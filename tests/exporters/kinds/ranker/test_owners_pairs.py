@@ -146,9 +146,12 @@ def test_a_prompt_that_is_named_wins_and_says_where_it_differs(folder: Path, tmp
     [
         (
             ROLES + "{{ d }} {{ q }}",
-            "does not have the text of the query once, and behind it that of the document",
+            "has the document before the query. No prompt can say that: its fields stand before the item",
         ),
-        (ROLES + "{{ q }}: {{ d }}, {{ q }}", "does not have the text of the query once"),
+        (
+            ROLES + "{{ q }}: {{ d }}, {{ q }}",
+            "does not have the text of the query once.*: write the prompt as a file",
+        ),
         (
             ROLES + "{{ q | trim }}\n{{ d }}.",
             r"makes other tokens of '  spaces around ' and ' and\\tbetween '",
@@ -158,7 +161,7 @@ def test_a_prompt_that_is_named_wins_and_says_where_it_differs(folder: Path, tmp
 )
 def test_a_template_that_no_prompt_says_is_refused(template: str, reason: str, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(template)
-    with pytest.raises(CheckpointError, match=rf"reads pairs, {reason}.*: write the prompt as a file"):
+    with pytest.raises(CheckpointError, match=rf"reads pairs, {reason}"):
         resolved(folder)
 
 

@@ -15,6 +15,7 @@ from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import C
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.texts.chat_template import ChatTemplate, joined, literals, other_tokens, unsaid
 from rankport.exporters.kinds.texts.pairs.frame import FIRST_FIELD, PairTokenizer
+from rankport.exporters.options.presets import DOCUMENT_FIRST
 from rankport.exporters.options.stated_prompt import chat_template_file
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
@@ -96,6 +97,11 @@ class OwnersPairs:
     def _of_template(self, template: ChatTemplate, tokenizer: Tokenizer) -> Prompt:
         """Reads the prompt off the text that the template makes of a pair."""
         text = template.text(system=self.before, query=_QUERY, document=_DOCUMENT)
+        if 0 <= text.find(_DOCUMENT) < text.find(_QUERY):
+            raise CheckpointError(
+                f"{self.file.parent}: the chat template, by which sentence-transformers reads pairs, has the document "
+                f"before the query. {DOCUMENT_FIRST}"
+            )
         before, query, rest = text.partition(_QUERY)
         between, document, after = rest.partition(_DOCUMENT)
         if not (query and document) or _QUERY in rest or _DOCUMENT in before + after:

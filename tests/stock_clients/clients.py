@@ -161,6 +161,23 @@ def voyage_embeddings(url: str, model: str, query: str, texts: Sequence[str]) ->
     return [(text, float(row[0])) for text, row in zip(texts, rows, strict=True)]
 
 
+def cohere_embeddings(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from cohere import ClientV2
+
+    client = ClientV2(api_key="none", base_url=url)
+    rows = client.embed(
+        model=model, texts=list(texts), input_type="search_document", embedding_types=["float"]
+    ).embeddings.float_
+    return [(text, row[0]) for text, row in zip(texts, rows, strict=True)]
+
+
+def cohere_embeddings_v1(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from cohere import Client
+
+    rows = Client(api_key="none", base_url=url).embed(texts=list(texts), model=model).embeddings
+    return [(text, row[0]) for text, row in zip(texts, rows, strict=True)]
+
+
 def tei_embedder(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
     from haystack_integrations.components.embedders.huggingface_api import HuggingFaceAPITextEmbedder
 
@@ -265,7 +282,13 @@ RERANKERS: Sequence[Callable[..., Answer]] = (
     kserve_http,
     triton_http,
 )
-ENCODERS: Sequence[Callable[..., Answer]] = (openai_embeddings, voyage_embeddings, tei_embedder)
+ENCODERS: Sequence[Callable[..., Answer]] = (
+    openai_embeddings,
+    voyage_embeddings,
+    cohere_embeddings,
+    cohere_embeddings_v1,
+    tei_embedder,
+)
 
 
 def main(url: str, address: str, model: str, encoder: str, query: str) -> None:

@@ -85,7 +85,16 @@ def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]
         **dict.fromkeys(tops, scores[:2]),
         "tei_ranker_cut": logits,
         "nvidia_ranker": logits,
-        **dict.fromkeys(("openai_embeddings", "voyage_embeddings", "tei_embedder"), vectors),
+        **dict.fromkeys(
+            (
+                "openai_embeddings",
+                "voyage_embeddings",
+                "cohere_embeddings",
+                "cohere_embeddings_v1",
+                "tei_embedder",
+            ),
+            vectors,
+        ),
     }
 
 

@@ -73,6 +73,44 @@ def test_voyages_vectors_in_base64_are_float32(served: Serving, address: str) ->
     assert reply["usage"]["total_tokens"] == 2
 
 
+COHERE = {"model": "encoder", "input_type": "search_document", "texts": ["ab", "c"]}
+
+
+def test_coheres_vectors_are_those_in_process_in_each_form(served: Serving, address: str) -> None:
+    rows = served.encoder.encode(["ab", "c"])[:, 0]
+    kinds = ["float", "base64", "binary", "ubinary"]
+    answer = ask(address, "/v2/embed", COHERE | {"embedding_types": kinds})
+    assert answer.status == 200, answer.text
+    given = answer.json["embeddings"]
+    assert given["float"] == rows.tolist()
+    assert [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in given["base64"]] == rows.tolist()
+    assert given["ubinary"] == [[0b11100000]] * 2
+    assert given["binary"] == [[0b11100000 - 128]] * 2
+    assert answer.json["texts"] == ["ab", "c"]
+    assert answer.json["meta"] == {
+        "api_version": {"version": "2"},
+        "billed_units": {"input_tokens": 3},
+    }
+    parts = [{"content": [{"type": "text", "text": text}]} for text in COHERE["texts"]]
+    assert ask(address, "/v2/embed", {"model": "encoder", "inputs": parts}).json["embeddings"] == {
+        "float": rows.tolist()
+    }
+
+
+def test_coheres_first_version_has_bare_rows_unless_types_are_asked_for(
+    served: Serving, address: str
+) -> None:
+    queries = served.encoder.encode(["ab"], side="query")[:, 0].tolist()
+    body = {"texts": ["ab"], "input_type": "search_query"}
+    bare, typed = (
+        ask(address, "/v1/embed", body | more).json for more in ({}, {"embedding_types": ["float"]})
+    )
+    assert (bare["response_type"], bare["embeddings"]) == ("embeddings_floats", queries)
+    assert (typed["response_type"], typed["embeddings"]) == ("embeddings_by_type", {"float": queries})
+    cut = ask(address, "/v1/embed", {"texts": ["x" * 200]})
+    assert cut.json["embeddings"] == served.encoder.encode(["x" * 200], truncation="truncate")[:, 0].tolist()
+
+
 def test_teis_root_is_its_embed(address: str) -> None:
     assert ask(address, "/", {"inputs": ["ab"]}).json == ask(address, "/embed", {"inputs": ["ab"]}).json
     body = {"query": "a", "texts": ["b"]}
@@ -115,6 +153,30 @@ def test_tei_vectors_have_length_1_unless_it_is_not_wanted(address: str) -> None
             {"inputs": "a", "prompt_name": "query"},
             400,
             "prompt_name is 'query', which this server cannot do",
+        ),
+        ("/v2/embed", {"texts": ["a"]}, 400, '{"message":"model is not set: give it"}'),
+        ("/v2/embed", {"model": "encoder"}, 400, "texts and inputs: give one of them"),
+        ("/v2/embed", COHERE | {"texts": ["x" * 200], "truncate": "NONE"}, 413, "item 0 is longer than 100"),
+        (
+            "/v2/embed",
+            COHERE | {"truncate": "START"},
+            400,
+            "truncate is 'START', which this server cannot do",
+        ),
+        ("/v2/embed", COHERE | {"embedding_types": ["int8"]}, 400, "embedding_types is 'int8', which this"),
+        (
+            "/v2/embed",
+            COHERE | {"images": ["data:"]},
+            400,
+            "images is ['data:'], which this server cannot do",
+        ),
+        ("/v2/embed", COHERE | {"max_tokens": 1}, 400, "max_tokens is 1, and this model reads up to"),
+        ("/v2/embed", COHERE | {"output_dimension": 2}, 400, "dimensions is 2: 'encoder' makes 3"),
+        (
+            "/v2/embed",
+            {"model": "encoder", "inputs": [{"content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
+            400,
+            "inputs[0].content is not one text: give one part with type and text",
         ),
         ("/predict", {"inputs": "a"}, 404, "no model that classifies, and this server has none"),
     ],

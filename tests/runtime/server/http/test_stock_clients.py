@@ -54,7 +54,27 @@ def read_rows(body: Any, reply: Any) -> None:
     assert len(reply) == (1 if isinstance(body["inputs"], str) else len(body["inputs"]))
 
 
+def read_cohere(body: Any, reply: Any) -> None:
+    rows = reply["embeddings"]["float"] if "embedding_types" in body else reply["embeddings"]
+    assert (len(rows), {len(row) for row in rows}) == (len(body["texts"]), {3})
+
+
+def read_state(_: Any, reply: Any) -> None:
+    assert reply.get("live", reply.get("ready")) is True
+
+
+def read_tensors(_: Any, reply: Any) -> None:
+    assert (reply.get("inputs") or reply["input"])[0]["name"] == "prefix"
+
+
 READERS = {
+    "/v2/health/live": read_state,
+    "/v2/health/ready": read_state,
+    "/v2/models/ranker/ready": read_state,
+    "/v2/models/ranker": read_tensors,
+    "/v2/models/ranker/config": read_tensors,
+    "/v2/embed": read_cohere,
+    "/v1/embed": read_cohere,
     "/": read_rows,
     "/rerank": read_rerank,
     "/v2/rerank": read_results,

@@ -32,6 +32,8 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/rankport/score": (Choice(own.SCORE),),
     "/v1/rankport/search": (Choice(own_search.SEARCH),),
     "/v2/rerank": (Choice(cohere.RERANK),),
+    "/v2/embed": (Choice(cohere.EMBED),),
+    "/v1/embed": (Choice(cohere.EMBED_V1),),
     "/v1/rerank": _V1_RERANK,
     "/rerank": _RERANK,
     "/v1/ranking": (Choice(nim.RANK),),

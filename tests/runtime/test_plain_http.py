@@ -2,11 +2,13 @@
 
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from rankport.runtime.plain_http import PlainHttpServer
+from support.file_limits import no_more_files
 from support.servers.http import ask
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
@@ -48,3 +50,19 @@ def test_addresses_of_both_families_are_listened_on(host: str, reached: list[str
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         PlainHttpServer("127.0.0.1", taken.getsockname()[1], Page)
+
+
+def test_a_connection_that_finds_no_file_left_is_not_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with (
+        PlainHttpServer("127.0.0.1", 0, Page) as server,
+        socket.create_connection(("127.0.0.1", server.server_port)),
+    ):
+        with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+            server.get_request()
+        assert len(pauses) == 1
+        server.get_request()[0].close()
+    assert len(pauses) == 1

@@ -1,8 +1,10 @@
 """`PlainHttpServer`: pages that a few machines read, over HTTP by threads of the standard library."""
 
+import errno
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -10,6 +12,9 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 _MOST = 32  # connections, each of which has a thread; readers are few
+_PAUSE_S = (
+    0.5  # while this process may open no more files: the connection waits, and would be asked for at once
+)
 TIMEOUT_S = 10.0
 """Time for a connection to send or take something."""
 
@@ -54,6 +59,15 @@ class PlainHttpServer(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Takes the next connection. Raises `OSError`, a while later where there is no file left for it."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_PAUSE_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Gives a connection a thread, in the stead of the oldest where there are too many."""

@@ -10,13 +10,13 @@ from rankport.protos.kserve import kserve_pb2, kserve_pb2_grpc
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc import kserve
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.admin import add_admin
 from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.generation import GenerationService
 from rankport.runtime.server.grpc.guarded import NoMethod
+from rankport.runtime.server.grpc.kserve import service as kserve
 from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.open.open_server import OpenServer
 from rankport.runtime.server.grpc.open.reflection import add_reflection

@@ -23,8 +23,8 @@ from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.bodies import Bodies
 from rankport.runtime.server.http.dialect import openai_error
 from rankport.runtime.server.http.endpoint import Endpoint
-from rankport.runtime.server.http.health import Health
-from rankport.runtime.server.http.looks import looks
+from rankport.runtime.server.http.looks.health import Health
+from rankport.runtime.server.http.looks.looks import looks
 from rankport.runtime.server.http.routes import ROUTES
 from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
 

@@ -10,7 +10,7 @@ import uvicorn
 from rankport.protos.errors import Unavailable
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.app import MAX_HEAD_BYTES, app_of, malformed
-from rankport.runtime.server.http.health import Health
+from rankport.runtime.server.http.looks.health import Health
 from rankport.runtime.server.http.protocol import Listener, protocol_of
 
 _BACKLOG = 2048

@@ -12,7 +12,7 @@ from rankport.protos.errors import HTTP_STATUSES
 from rankport.runtime.server.http.answers import JSON
 from rankport.runtime.server.http.call import TIMEOUT_HEADER
 from rankport.runtime.server.http.endpoint import Choice
-from rankport.runtime.server.http.page import page
+from rankport.runtime.server.http.looks.page import page
 
 _REFERENCE = "#/components/schemas/{model}"
 _LOOKS = {

@@ -8,8 +8,8 @@ from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelAlias, ModelState, ModelVersion
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.http.health import Health
-from rankport.runtime.server.http.page import page
+from rankport.runtime.server.http.looks.health import Health
+from rankport.runtime.server.http.looks.page import page
 
 _REFRESH_S = 5
 

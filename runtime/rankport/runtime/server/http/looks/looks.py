@@ -21,11 +21,11 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.dialect import kserve_error, openai_error
 from rankport.runtime.server.http.endpoint import Choice
-from rankport.runtime.server.http.health import Health
-from rankport.runtime.server.http.kserve_looks import PROBES, kserve_looks
-from rankport.runtime.server.http.model_list import model_entry, model_list
-from rankport.runtime.server.http.openapi import document, documented_page
-from rankport.runtime.server.http.status_page import status_page
+from rankport.runtime.server.http.looks.health import Health
+from rankport.runtime.server.http.looks.kserve import PROBES, kserve_looks
+from rankport.runtime.server.http.looks.model_list import model_entry, model_list
+from rankport.runtime.server.http.looks.openapi import document, documented_page
+from rankport.runtime.server.http.looks.status_page import status_page
 from rankport.runtime.server.observing.call import read_headers
 from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
 from rankport.runtime.server.security.tokens import Right

@@ -1,8 +1,11 @@
-"""Files and their names made durable, and two names exchanged in one step."""
+"""Files and their names made durable, two names exchanged in one step, and turns in a folder."""
 
 import ctypes
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
@@ -26,6 +29,18 @@ def sync_file(path: Path) -> None:
     """Makes what a file holds durable. Raises OSError."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def turn_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process has its turn in a folder, on file systems with locks. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def exchanged(first: Path, second: Path) -> bool:

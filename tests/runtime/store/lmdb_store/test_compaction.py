@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,25 @@ import pytest
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.lmdb_store.compaction import compact_store
 from rankport.runtime.store.lmdb_store.store import LmdbStore
+from support.effort import full_effort
 from support.token_samples import ENCODER, SPEC, entry
 
 COMPACT = """
 import sys
 from pathlib import Path
 from rankport.runtime.store.lmdb_store.compaction import compact_store
+print("begun", flush=True)
 compact_store(Path(sys.argv[1]))
 """
+WRITE = """
+import sys
+from rankport.runtime.store.opening import open_store
+from support.token_samples import ENCODER, entry
+print("begun", flush=True)
+with open_store(sys.argv[1]) as store:
+    store.namespace(ENCODER).put_many([entry("c", 3)])
+"""
+TESTS = Path(__file__).parents[3]  # from where `support` is imported
 
 
 def compact_elsewhere(path: Path) -> None:
@@ -98,12 +110,8 @@ def test_writer_that_waits_for_its_turn_meanwhile_loses_nothing_in_silence(path:
             return frame is not None and frame.f_code.co_filename.endswith("environment.py")
 
         writer = threading.Thread(target=put)
-
-        def new() -> Path:
-            path.with_name("new").mkdir()
-            return path.with_name("new")
-
-        store.compact(new, swap)
+        path.with_name("new").mkdir()
+        store.compact(path.with_name("new"), swap)
         writer.join()
     if follow:
         assert (told, items_at(path)) == ([], ["a", "b", "c"])
@@ -146,14 +154,35 @@ def test_compaction_that_is_killed_while_the_directories_swap_leaves_a_whole_sto
     assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
-def test_compaction_that_finds_another_one_at_work_takes_nothing_from_it(path: Path) -> None:
+@full_effort
+def test_compactions_take_turns_and_writers_that_come_meanwhile_write_to_the_new_store(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(path)
-    others = path.with_name(f".{path.name}.compacted")
-    others.mkdir()
-    path.rename(path.with_name("elsewhere"))  # as if it were between its steps: this one fails
-    with pytest.raises(StoreError):
+    another, begun = LmdbStore.compact, []
+
+    def slowly(store: LmdbStore, directory: Path, then: Callable[[Mapping[str, int]], None]) -> None:
+        def held(counts: Mapping[str, int]) -> None:
+            others = [
+                subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=TESTS)
+                for script in (COMPACT, WRITE)
+            ]
+            begun.extend(others)
+            for other in others:
+                assert other.stdout is not None
+                other.stdout.readline()
+            then(counts)
+
+        another(store, directory, held)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LmdbStore, "compact", slowly)
         compact_store(path)
-    assert others.is_dir()
+    for other in begun:
+        other.communicate()
+    assert [other.returncode for other in begun] == [0, 0]
+    assert items_at(path) == ["a", "b", "c"]
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.store.durable_files import exchanged, sync_file, sync_names
+from rankport.runtime.store.durable_files import exchanged, sync_file, sync_names, turn_in
 from rankport.runtime.store.lmdb_store.data_file import DATA, left_by_compaction
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 
@@ -34,28 +34,28 @@ def compact_store(path: Path) -> Compaction:
         StoreError: no store there, too little room for the copy, or no permission; the store is as it was.
     """
     path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
-    fresh, old = path.with_name(f".{path.name}.compacted"), left_by_compaction(path)
-    made: list[Path] = []
-
-    def make() -> Path:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir()
-        made.append(fresh)
-        return fresh
-
     try:
-        if old.exists() and not path.exists():
-            os.rename(old, path)  # a run was killed between its two renames
-        before = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
-        with LmdbStore.open(path) as store:
-            store.compact(make, lambda counts: _swap(path, fresh, old, counts))
-        shutil.rmtree(old, ignore_errors=True)
+        with turn_in(path.parent):
+            return _compact(path)
     except OSError as error:
         raise StoreError(f"token store {path} cannot be compacted: {reason_of(error)}") from error
+
+
+def _compact(path: Path) -> Compaction:
+    fresh, old = path.with_name(f".{path.name}.compacted"), left_by_compaction(path)
+    if old.exists() and not path.exists():
+        os.rename(old, path)  # a run was killed between its two renames
+    before = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
+    try:
+        with LmdbStore.open(path) as store:
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            fresh.mkdir()
+            store.compact(fresh, lambda counts: _swap(path, fresh, old, counts))
     finally:
-        for directory in made:  # which holds what the store was, if it was exchanged
-            shutil.rmtree(directory, ignore_errors=True)
+        for leftover in (fresh, old):  # of which one holds what the store was, if they were swapped
+            if path.exists():
+                shutil.rmtree(leftover, ignore_errors=True)
     return Compaction(before, (path / DATA).stat().st_size)
 
 

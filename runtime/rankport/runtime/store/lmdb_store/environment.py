@@ -131,13 +131,10 @@ class LmdbEnvironment:
                     self._gate.leave()
                 self._grow(map_bytes)
 
-    def copy_compacted(self, make: Callable[[], Path], then: Callable[[], None]) -> None:
-        """Copies what is stored into the empty directory that `make` makes, and calls `then`, while nobody can write;
-        raises as `write`.
-        """
+    def copy_compacted(self, directory: Path, then: Callable[[], None]) -> None:
+        """Copies what is stored into an empty directory and calls `then`, while nobody can write; raises as `write`."""
 
         def body(txn: Transaction) -> None:
-            directory = make()
             self._file.env.copy(str(directory), compact=True)
             then()
 

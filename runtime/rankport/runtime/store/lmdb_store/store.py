@@ -99,16 +99,18 @@ class LmdbStore(TokenStore):
             max_dbs=_MAX_NAMESPACES + 1,
             swap_s=swap_s,
         )
-        in_use: dict[str, TokenSpec] = {}
-        env = LmdbEnvironment.open(opening, partial(_check_successor, directory, in_use))
-        try:
-            if check:
-                env.check_pages()
-            _open_meta(env, directory, create)
-            return cls(directory, env, in_use)
-        except BaseException:
-            env.close()
-            raise
+        while True:
+            in_use: dict[str, TokenSpec] = {}
+            env = LmdbEnvironment.open(opening, partial(_check_successor, directory, in_use))
+            try:
+                if check:
+                    env.check_pages()
+                _open_meta(env, directory, create)
+                return cls(directory, env, in_use)
+            except BaseException as error:
+                env.close()
+                if not (isinstance(error, StoreError) and error.replaced):  # else it was compacted meanwhile
+                    raise
 
     def fingerprints(self) -> Mapping[str, TokenSpec]:
         """Lists the encoders whose tokens the store has.
@@ -140,13 +142,13 @@ class LmdbStore(TokenStore):
         encoders = [*self.fingerprints(), *self.filling()]
         return {fingerprint: len(self.namespace(fingerprint, filling=True)) for fingerprint in encoders}
 
-    def compact(self, make: Callable[[], Path], then: Callable[[Mapping[str, int]], None]) -> None:
-        """Copies the store without its free pages into what `make` makes, empty; calls `then` with `counts`.
+    def compact(self, directory: Path, then: Callable[[Mapping[str, int]], None]) -> None:
+        """Copies the store into an empty directory without its free pages, and calls `then` with `counts`.
 
         No process can write to the store until `then` returns. Raises `StoreError`, on a full disk, say.
         """
         counts = self.counts()
-        self._env.copy_compacted(make, lambda: then(counts))
+        self._env.copy_compacted(directory, lambda: then(counts))
 
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
@@ -248,6 +250,8 @@ def _open_meta(env: LmdbEnvironment, path: Path, create: bool) -> None:
     try:
         env.open_db(_META)
     except StoreError as error:
+        if not isinstance(error.__cause__, lmdb.NotFoundError):
+            raise
         raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
     with env.read() as txn:
         _check_format(path, bytes(txn.get(_FORMAT_KEY, b"", db=env.db(_META))))

@@ -12,6 +12,7 @@ from mutations.faults import (
     import_faults,
     list_faults,
     low_bit_faults,
+    manifest_faults,
     pair_faults,
     ranker_graphs,
     ranker_outputs,
@@ -42,6 +43,7 @@ FAULTS: list[Fault] = [
     *set_faults.FAULTS,
     *generator_faults.FAULTS,
     *seq2seq_faults.FAULTS,
+    *manifest_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

@@ -29,6 +29,7 @@ from rankport.exporters.options.options import ExportOptions, RequestFiles, StrP
 from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
+from rankport.exporters.proof.limits import require_use, rounds_results
 from rankport.exporters.proof.prove import Progress, Sources
 from rankport.exporters.proof.tokenization import report_tokenization
 from rankport.exporters.quantization.calibration import InputSums
@@ -94,6 +95,8 @@ def stage(
             kind, source, draft, prompt.tokenizer, recipe, options.requests, on_progress
         )
         draft = draft.model_copy(update={"quantization": quantization})
+    precisions = map(options.precision_for, options.targets)
+    require_use(options.tolerance, [rounds_results(each, draft.quantization) for each in precisions])
     if options.fp8_products:
         on_progress(f"fp8 products on CUDA: {counted(choose_fp8_products(source.model), 'layer')}")
     graphs, specs = trace_graphs(source, plan, options, on_progress)

@@ -16,8 +16,9 @@ from rankport.exporters.options.check_requests import RequestForm, check_request
 from rankport.exporters.options.options import RequestFiles, StrPath
 from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions, verify_options
 from rankport.exporters.options.requests_file import file_sha256
-from rankport.exporters.proof.limits import shortfalls
+from rankport.exporters.proof.limits import require_use, rounds_results, shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
+from rankport.exporters.proof.stated_graphs import other_axes, require_as_stated
 from rankport.exporters.quantization.loud import stated_loud
 from rankport.exporters.quantization.recipes import RECIPES, Choices, Recipe, recipe_of
 from rankport.exporters.quantization.tables import LOUD_TABLE
@@ -59,7 +60,8 @@ def verify(
     torch on the CPU.
 
     Raises:
-        BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
+        BundleError, CheckpointError: one of them cannot be read, the manifest says otherwise than the graphs, or the
+            bundle was made from another checkpoint.
         InvalidRequest: an option that there is not, or `calibration` is missing, or not the file of the export.
     """
     return run_verify(bundle, checkpoint, verify_options("verify", options), on_progress)
@@ -76,9 +78,12 @@ def run_verify(
 ) -> Verdict:
     """Verifies with options made. `load` gives what is no folder on disk."""
     opened = open_bundle(bundle, [kind.bundles for kind in kinds])
+    require_as_stated(opened)
     kind = kind_named(opened.manifest.kind, kinds)
     requests = read_contents(options.requests, kind)
     views = _views(opened, options.device)
+    stated = [view.manifest for view in views]
+    require_use(options.tolerance, [rounds_results(each.precision, each.quantization) for each in stated])
     require_device(options.device)
     _require_calibration(opened.manifest.quantization, options.calibration)
     check_requests(requests, RequestForm(opened.manifest, _tokenizer(opened)), options.store)
@@ -93,7 +98,7 @@ def run_verify(
         options.batch_queries,
     )
     proofs: dict[Target, Proof] = {}
-    failures: list[str] = []
+    failures = list(other_axes(opened.manifest))
     with _sources(kind, opened, checkpoint, options, on_progress, load) as sources:
         for view in views:
             proof = prove(view, sources, work_of(kind).measure, how, on_progress)

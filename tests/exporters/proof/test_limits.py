@@ -3,7 +3,8 @@
 import pytest
 
 from rankport.exporters.options.tolerance import Tolerance
-from rankport.exporters.proof.limits import summarize
+from rankport.exporters.proof.limits import require_use, rounds_results, summarize
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import ModeParity, Parity, Quantization, QuantizedPart
 
 ROUNDED = Quantization(
@@ -68,6 +69,36 @@ def test_a_model_without_rounding_keeps_the_exact_limits() -> None:
     parity = summarize("cpu", Tolerance(), [], None)
     assert (parity.max_abs_tolerance, parity.max_relative_tolerance, parity.min_kendall_tau) == (
         1e-4,
-        None,
+        1e-2,
         0.999,
     )
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "error", "relative", "holds"),
+    [
+        (Tolerance(), 9e-5, 1e-5, True),
+        (Tolerance(), 9e-5, 1.0, False),  # values of 1e-4, twice as large
+        (Tolerance(), 5e-7, 1.0, True),  # values next to 0
+        (Tolerance(), 9e-5, None, True),  # of an older bundle
+        (Tolerance(), float("nan"), 1e-5, False),
+        (Tolerance(), 9e-5, float("nan"), False),
+        (Tolerance(max_abs_error=1e-3), 9e-4, 0.5, True),  # asked for by itself
+        (Tolerance(max_relative_error=1e-4), 9e-5, 1e-3, False),
+        (Tolerance(max_relative_error=0.5), 9e-5, 0.4, True),
+    ],
+)
+def test_a_small_error_of_small_values_is_one(
+    tolerance: Tolerance, error: float, relative: float | None, holds: bool
+) -> None:
+    parity = summarize("cpu", tolerance, [], None)
+    mode = noise(0.0, 1.0).model_copy(update={"max_abs_error": error, "relative_error": relative})
+    assert parity.holds(mode) == holds
+
+
+def test_an_absolute_limit_that_no_graph_is_held_to_is_refused() -> None:
+    asked = Tolerance(max_abs_error=1e-3)
+    require_use(asked, [True, False])
+    require_use(Tolerance(), [True])
+    with pytest.raises(InvalidRequest, match=r"--max-abs-error is 0\.001.*--max-relative-error"):
+        require_use(asked, [rounds_results("fp16", None), rounds_results("fp32", ROUNDED)])

@@ -8,11 +8,15 @@ from mutations.edits import (
     constant,
     op,
 )
-from mutations.fault import Fault, in_graphs
+from mutations.fault import Fault, Tensors, both, in_graphs, in_source
 
 HIDDEN = 32
 ITEMS = op("Cast", op("Shape", "last_tokens"), to=1)
 EVERYTHING = 2**62
+
+
+def _small_head(tensors: Tensors) -> None:
+    tensors["score.weight"] = tensors["score.weight"] * 1e-4
 
 
 READ_OUT = [
@@ -72,6 +76,16 @@ READ_OUT = [
         "plain",
         in_graphs(behind("logits", op("Sub", THERE, op("ReduceMean", THERE, [0]))), "score"),
         "prefix_reuse/text",
+    ),
+    Fault(
+        "small and twice as large",
+        "Logits are about 1e-4 in the checkpoint, and twice that in the bundle.",
+        "classifier",
+        both(
+            in_source(tensors=_small_head),
+            in_graphs(behind("logits", op("Mul", THERE, np.float32(2e-4))), "score"),
+        ),
+        "full_sequence/text",
     ),
 ]
 

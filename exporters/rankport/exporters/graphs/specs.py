@@ -41,14 +41,15 @@ def graph_specs(
             precision=precision,
             onnxruntime=graph.onnxruntime,
             fp8_products=multiplies_fp8(graph.model.graph),
-            inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
-            outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
+            inputs=[tensor_spec(value) for value in graph.model.graph.inputs],
+            outputs=[tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
         )
         for role, outputs in graph.outputs.items()
     ]
 
 
-def _tensor_spec(value: ir.Value) -> TensorSpec:
+def tensor_spec(value: ir.Value) -> TensorSpec:
+    """Describes an input or output of a graph."""
     assert value.name is not None
     assert value.shape is not None
     assert value.dtype is not None

@@ -12,6 +12,8 @@ LOW_BIT_NDCG_LOSS = 1e-2
 
 
 EXACT_ABS_ERROR = 1e-4
+EXACT_RELATIVE_ERROR = 1e-2
+"""Beside it, where neither is asked for: what is small altogether may not be wrong altogether."""
 EXACT_KENDALL_TAU = 0.999
 FLOAT16_KENDALL_TAU = 0.99
 """Enough for embedding tokens that are rounded to float16."""
@@ -46,13 +48,14 @@ class Tolerance:
         ),
     )
     # None: ROUNDED_RELATIVE_ERROR, FLOAT16_RELATIVE_ERROR, or twice the noise of the source itself where that is more:
-    # see `limits.summarize`.
+    # see `limits.summarize`; where nothing is rounded see `exact_relative_error`.
     max_relative_error: float | None = field(
         default=None,
         metadata=flag(
-            "Instead, in half precision or where activations are rounded to low bits: "
-            "|difference| / |source| over a mode's logits. "
-            f"[default: {ROUNDED_RELATIVE_ERROR}, of fp16 alone {FLOAT16_RELATIVE_ERROR}, or twice the source's own "
+            "Largest |difference| / |source| over a mode's values: beside --max-abs-error, and instead of it in half "
+            "precision or where activations are rounded to low bits. "
+            f"[default: {EXACT_RELATIVE_ERROR}, or none beside a --max-abs-error that is given; where results are "
+            f"rounded {ROUNDED_RELATIVE_ERROR}, of fp16 alone {FLOAT16_RELATIVE_ERROR}, or twice the source's own "
             "noise where that is more]"
         ),
     )
@@ -108,6 +111,13 @@ class Tolerance:
     def exact_abs_error(self) -> float:
         """Largest difference where nothing is rounded, of values around 1."""
         return EXACT_ABS_ERROR if self.max_abs_error is None else self.max_abs_error
+
+    @property
+    def exact_relative_error(self) -> float | None:
+        """Largest share of the source where nothing is rounded; None beside an absolute limit that was asked for."""
+        if self.max_relative_error is None and self.max_abs_error is None:
+            return EXACT_RELATIVE_ERROR
+        return self.max_relative_error
 
     @property
     def exact_kendall_tau(self) -> float:

@@ -1,10 +1,11 @@
 """Limits of how far a bundle may be from its source: those that hold for it, and what misses them.
 
-In fp32 an absolute error. Where results are rounded a relative one, or twice the noise of the source itself.
+In fp32 an absolute error, and a relative one of what is small. Where results are rounded a relative one, or twice the
+noise of the source itself.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rankport.exporters.options.tolerance import (
     EXACT_NDCG_LOSS,
@@ -17,6 +18,8 @@ from rankport.exporters.options.tolerance import (
     Tolerance,
 )
 from rankport.exporters.proof.agreement import OwnerAgreement
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import listed
 from rankport.runtime.bundle.manifest import (
     BatchIndependence,
     Manifest,
@@ -56,8 +59,12 @@ def _parity_shortfalls(parity: Parity) -> list[str]:
     ]
     if not failed:
         return []
-    error = "--max-abs-error" if parity.max_relative_tolerance is None else "--max-relative-error"
-    way_out = f" ({error} and --min-kendall-tau allow more)"
+    limits = {
+        "--max-abs-error": parity.max_abs_tolerance,
+        "--max-relative-error": parity.max_relative_tolerance,
+    }
+    flags = [name for name, limit in limits.items() if limit is not None]
+    way_out = f" ({listed([*flags, '--min-kendall-tau'])} allow more)"
     return [f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed) + way_out]
 
 
@@ -90,15 +97,28 @@ def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manife
 
 def allowed_ndcg_loss(tolerance: Tolerance, manifest: Manifest) -> float:
     """Gives what NDCG may differ by from the source, or, of a bundle quantized at export, lose."""
-    quantization = manifest.quantization
-    rounded = manifest.precision != "fp32" or (quantization is not None and quantization.rounds_activations)
     if tolerance.max_ndcg_loss is not None:
         return tolerance.max_ndcg_loss
+    rounded = rounds_results(manifest.precision, manifest.quantization)
     return LOW_BIT_NDCG_LOSS if _loses_bits(manifest) or rounded else EXACT_NDCG_LOSS
 
 
 def _loses_bits(manifest: Manifest) -> bool:
     return manifest.quantization is not None and manifest.quantization.by == "export"
+
+
+def rounds_results(precision: Precision, quantization: Quantization | None) -> bool:
+    """Says whether graphs round on their way: states in half precision, or inputs of products in low bits."""
+    return precision != "fp32" or (quantization is not None and quantization.rounds_activations)
+
+
+def require_use(tolerance: Tolerance, rounded: Iterable[bool]) -> None:
+    """Raises InvalidRequest for an absolute limit where the graphs of every target round."""
+    if tolerance.max_abs_error is not None and all(rounded):
+        raise InvalidRequest(
+            f"--max-abs-error is {tolerance.max_abs_error}: of results in half precision, or of inputs rounded to low "
+            "bits, it is no limit: say --max-relative-error"
+        )
 
 
 def summarize(
@@ -119,11 +139,13 @@ def summarize(
     where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR. Of a bundle in half precision the noise is that
     of the source run in it by transformers.
     """
-    low_bit = quantization is not None and quantization.rounds_activations
-    rounded = precision != "fp32" or low_bit
+    rounded = rounds_results(precision, quantization)
+    low_bit = rounds_results("fp32", quantization)
     least = FLOAT16_RELATIVE_ERROR if precision == "fp16" and not low_bit else ROUNDED_RELATIVE_ERROR
     relative, tau = (
-        _rounded_limits(tolerance, noise, least) if rounded else (None, tolerance.exact_kendall_tau)
+        _rounded_limits(tolerance, noise, least)
+        if rounded
+        else (tolerance.exact_relative_error, tolerance.exact_kendall_tau)
     )
     return Parity(
         backend=backend,

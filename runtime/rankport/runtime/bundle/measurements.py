@@ -72,8 +72,8 @@ class Parity(Strict):
 
     backend: str
     precision: str
-    max_abs_tolerance: float | None  # null where activations are rounded: max_relative_tolerance holds
-    max_relative_tolerance: float | None = None
+    max_abs_tolerance: float | None  # null where activations are rounded
+    max_relative_tolerance: float | None = None  # beside it: an error is small for values of any size
     min_kendall_tau: float
     modes: list[ModeParity]
     # The source against itself with inputs off by one part in a million, where activations are rounded.
@@ -83,20 +83,26 @@ class Parity(Strict):
     order: OrderDependence | None = None  # of a kind whose scores depend on the list
 
     @model_validator(mode="after")
-    def _one_tolerance(self) -> Self:
-        if (self.max_abs_tolerance is None) == (self.max_relative_tolerance is None):
-            raise ValueError("needs one of max_abs_tolerance and max_relative_tolerance")
+    def _has_tolerance(self) -> Self:
+        if self.max_abs_tolerance is None and self.max_relative_tolerance is None:
+            raise ValueError("needs max_abs_tolerance or max_relative_tolerance")
         return self
 
     def share(self, mode: ModeParity) -> float:
-        """Returns the mode's error as a share of the tolerance."""
-        if self.max_abs_tolerance is not None:
-            error, most = mode.max_abs_error, self.max_abs_tolerance
-        else:
-            assert self.max_relative_tolerance is not None
-            error = float("nan") if mode.relative_error is None else mode.relative_error
-            most = self.max_relative_tolerance
-        return error / most if most else (0.0 if error == 0 else float("inf"))
+        """Returns the mode's error as a share of the tolerance, the larger of two; NaN if one is."""
+        shares = self._shares(mode)
+        return max(shares) if all(share == share for share in shares) else float("nan")
+
+    def _shares(self, mode: ModeParity) -> list[float]:
+        most, relative = self.max_abs_tolerance, self.max_relative_tolerance
+        if most is None:
+            assert relative is not None
+            return [_share(mode.relative_error, relative)]
+        shares = [_share(mode.max_abs_error, most)]
+        # Of values next to 0 the last bit of a sum is a large share.
+        if relative is not None and mode.relative_error is not None and not shares[0] <= _LAST_BITS:
+            shares.append(_share(mode.relative_error, relative))
+        return shares
 
     def holds(self, mode: ModeParity) -> bool:
         """Says whether the mode is within the tolerances; a NaN is not."""
@@ -105,9 +111,20 @@ class Parity(Strict):
     @property
     def limits(self) -> str:
         """Tolerances in words."""
-        if self.max_abs_tolerance is not None:
-            return f"max abs error {self.max_abs_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
-        return f"relative error {self.max_relative_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
+        most, relative = self.max_abs_tolerance, self.max_relative_tolerance
+        words = [] if most is None else [f"max abs error {most:.1e}"]
+        words += [] if relative is None else [f"relative error {relative:.1e}"]
+        return ", ".join([*words, f"Kendall tau {self.min_kendall_tau:.4g}"])
+
+
+_LAST_BITS = 0.01
+"""Share of the absolute tolerance up to which an error is that of sums in fp32, however small the values are."""
+
+
+def _share(error: float | None, most: float) -> float:
+    if error is None:
+        return float("nan")
+    return error / most if most else (0.0 if error == 0 else float("inf"))
 
 
 class Quality(Strict):

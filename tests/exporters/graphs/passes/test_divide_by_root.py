@@ -34,6 +34,19 @@ def test_a_product_with_an_inverse_root_becomes_a_quotient(inverse_first: bool) 
     assert np.allclose(run(graph), before)
 
 
+def test_the_product_may_be_what_a_graph_gives() -> None:
+    graph = model(True)
+    (last,) = graph.graph.outputs
+    product = last.producer().inputs[0]  # type: ignore[union-attr]
+    assert product is not None
+    last.name, product.name = "not y", "y"
+    graph.graph.outputs[0] = product
+    before = run(graph)
+    assert divide_by_root(graph) == 1
+    assert [value.name for value in graph.graph.outputs] == ["y"]
+    assert np.allclose(run(graph), before)
+
+
 def test_other_products_stay() -> None:
     graph = model(True, inverse="Exp")
     assert divide_by_root(graph) == 0

@@ -8,24 +8,22 @@ ensures:  one rounding less; and the form of RMS normalization that runtimes fus
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from rankport.exporters.graphs.passes.fusions.matching import put, take_place
+
 
 def divide_by_root(model: ir.Model) -> int:
     """Rewrites every such product. Returns how many."""
-    rewritten = sum(_rewrite(model.graph, node) for node in list(model.graph) if node.op_type == "Mul")
+    rewritten = sum(_rewrite(node) for node in list(model.graph) if node.op_type == "Mul")
     passes.RemoveUnusedNodesPass()(model)
     return rewritten
 
 
-def _rewrite(graph: ir.Graph, product: ir.Node) -> bool:
+def _rewrite(product: ir.Node) -> bool:
     for place in (0, 1):
         factor, root = product.inputs[1 - place], _root_of_inverse(product.inputs[place])
         if root is None:
             continue
-        quotient = ir.node("Div", [factor, root])
-        result = product.outputs[0]
-        quotient.outputs[0].shape, quotient.outputs[0].type = result.shape, result.type
-        graph.insert_after(product, quotient)
-        result.replace_all_uses_with(quotient.outputs[0])
+        take_place(put(ir.node("Div", [factor, root]), after=product), product.outputs[0])
         return True
     return False
 

@@ -20,7 +20,7 @@ def scaled_tolerance(tolerance: Tolerance, expected: NDArray[np.float32]) -> Tol
     if tolerance.max_abs_error is not None:
         return tolerance
     scale = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
-    return replace(tolerance, max_abs_error=tolerance.exact_abs_error * max(1.0, scale))
+    return replace(tolerance, max_abs_error=tolerance.exact_abs_error * scale) if scale > 1 else tolerance
 
 
 def output_tolerance(tolerance: Tolerance, dtype: str) -> Tolerance:

@@ -136,7 +136,7 @@ def _columns(parity: Parity | None) -> dict[str, str]:
         del columns["of the limit"]
     else:
         columns["of the limit"] = "bar"
-        columns["relative" if parity.max_relative_tolerance is None else "max error"] = "wide"
+        columns["max error" if parity.max_abs_tolerance is None else "relative"] = "wide"
     return columns
 
 

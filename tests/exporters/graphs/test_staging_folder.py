@@ -1,6 +1,7 @@
 """`staging_folder`: what a killed process left is removed, what a living one has is not."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from rankport.exporters.graphs import bundle_writer
 from rankport.exporters.graphs.bundle_writer import BundleStaging, write_bundle
-from rankport.exporters.graphs.staging_folder import locked_by_another, sibling
+from rankport.exporters.graphs.staging_folder import locked_by_another, scratch_folder, sibling
 from rankport.protos.errors import InvalidRequest
 from support.bundle_samples import RANKER_FILES, ranker_draft
 
@@ -48,6 +49,23 @@ def test_what_a_killed_process_left_is_removed_once_it_is_dead(tmp_path: Path) -
     assert names_in(tmp_path / name) == {"weights.bin"}
     write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     assert names_in(tmp_path) == {"out"}
+
+
+def test_what_a_proof_put_beside_a_staged_bundle_goes_with_it(tmp_path: Path) -> None:
+    process, name = stage(tmp_path / "out")
+    with process:
+        process.kill()
+    with scratch_folder(tmp_path / name) as folder:
+        shutil.copytree(folder, left := sibling(tmp_path / name, "twin"))
+        assert left.parent == folder.parent == tmp_path
+    with BundleStaging(tmp_path / "out") as staging:
+        assert names_in(tmp_path) == {staging.path.name}
+
+
+def test_a_scratch_folder_is_elsewhere_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with scratch_folder(Path("/proc/self/bundle")) as folder:
+        (folder / "file").write_bytes(b"1")
+    assert not folder.exists()
 
 
 def test_a_second_writer_of_one_place_is_refused_while_the_first_lives(tmp_path: Path) -> None:

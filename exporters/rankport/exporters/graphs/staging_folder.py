@@ -7,12 +7,14 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _WAIT_S, _PAUSE_S = 10.0, 0.005
+_SCRATCH = "twin"
 
 
 def make_locked(out: Path, purpose: str) -> tuple[Path, int]:
@@ -28,6 +30,26 @@ def make_locked(out: Path, purpose: str) -> tuple[Path, int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists():
             return path, lock
+        os.close(lock)
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Makes a folder beside a bundle, whose files can be linked there, and removes it; what was killed before goes too.
+
+    Where nothing can be written the folder is among the system's temporary ones.
+    """
+    try:
+        clear_abandoned(beside, _SCRATCH)
+        path, lock = make_locked(beside, _SCRATCH)
+    except OSError:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
         os.close(lock)
 
 
@@ -84,8 +106,13 @@ def sibling(out: Path, purpose: str) -> Path:
 
 
 def _siblings(out: Path, purpose: str) -> Iterator[tuple[Path, int | None]]:
-    """Lists such folders with the ids of their processes, which releases before this one did not name."""
-    named = re.compile(re.escape(f".{out.name}.{purpose}-{_machine()}-") + r"(?:(\d+)-)?[0-9a-f]{12}")
+    """Lists such folders with the ids of their processes, which releases before this one did not name.
+
+    What is beside such a folder, as a scratch folder may be, is listed with it.
+    """
+    ending = rf"-{_machine()}-(?:(\d+)-)?[0-9a-f]{{12}}"
+    beside = rf"(?:\.{_SCRATCH}-{_machine()}-\d+-[0-9a-f]{{12}})?"
+    named = re.compile(rf"\.?{re.escape(f'.{out.name}.{purpose}')}{ending}{beside}")
     for entry in os.scandir(out.parent):
         match = named.fullmatch(entry.name)
         if match and entry.is_dir(follow_symlinks=False):

@@ -7,7 +7,6 @@ over the same weights.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import onnx_ir as ir
 from rankport.exporters.graphs.passes.fp8_products import emulate_fp8_products
 from rankport.exporters.graphs.passes.fusions.grouped import separate_norms
 from rankport.exporters.graphs.passes.half_precision import emulate
+from rankport.exporters.graphs.staging_folder import scratch_folder
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import Manifest
@@ -45,13 +45,8 @@ def runnable(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Iterator[Runnab
     elif bundle.manifest.on_cpu:
         yield Runnable(bundle, ON_CPU)
     else:
-        # Beside the bundle, so that its files can be linked instead of copied.
-        with tempfile.TemporaryDirectory(
-            dir=bundle.path.parent, prefix=f".{bundle.path.name}.twin-"
-        ) as folder:
-            yield Runnable(
-                _twin(bundle, Path(folder)), EMULATED.format(" and ".join(_emulated(bundle.manifest)))
-            )
+        with scratch_folder(bundle.path) as folder:
+            yield Runnable(_twin(bundle, folder), EMULATED.format(" and ".join(_emulated(bundle.manifest))))
 
 
 def _emulated(manifest: Manifest) -> list[str]:

@@ -22,6 +22,13 @@ FAULTS = [
         "alone",
     ),
     Fault(
+        "last places of a text at one place",
+        "Tokens behind the 113th stand where that one stands.",
+        "generator",
+        in_graphs(behind("position_ids", op("Min", THERE, [112]))),
+        "alone/to_the_end",
+    ),
+    Fault(
         "logits of the pass's other text",
         "The logits of texts that are written together come last text first.",
         "generator",

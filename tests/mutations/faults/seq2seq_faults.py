@@ -5,6 +5,8 @@ from mutations.fault import Fault, in_graphs, in_manifest
 from rankport.runtime.bundle.manifest import ManifestDraft
 
 EVERYTHING = 2**62
+FLOAT = 1
+LATE = op("Cast", op("Unsqueeze", op("Greater", "past_lengths", [14]), [1, 2]), to=FLOAT)
 
 
 def _other_end(draft: ManifestDraft) -> dict[str, object]:
@@ -36,6 +38,14 @@ FAULTS = [
         "seq2seq",
         in_graphs(behind("source_lengths", op("Add", THERE, [1000])), "decode"),
         "together",
+    ),
+    Fault(
+        "late tokens otherwise",
+        "Logits behind the 15th token of an answer are 1 above those of the checkpoint.",
+        "seq2seq",
+        in_graphs(behind("logits", op("Add", THERE, LATE)), "decode"),
+        "to_the_end",
+        ("alone", "together", "staggered", "beams"),
     ),
     Fault(
         "another token ends an answer",

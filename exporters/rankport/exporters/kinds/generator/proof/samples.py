@@ -1,6 +1,7 @@
 """Sample texts that a proof of a generator decodes: random tokens behind prompts, short and long.
 
-Texts that cross a window which the others do not reach the end of are a form of their own.
+Texts that cross a window which the others do not reach the end of are a form of their own, and so is one as long as
+the limits allow: positions that no other sample has may be wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from rankport.runtime.bundle.manifest import Limits
 
 _STEPS = 12
 _LONGEST_PROMPT = 96  # of those that no window is to end in
+TO_THE_END = "to_the_end"
+"""Form of a text that ends at the last place that the limits allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,18 @@ def draw_samples(source: Checkpoint, limits: Limits) -> tuple[Mapping[str, Seque
     steps = min(_STEPS, limits.max_item_tokens)
     lengths = sorted({1, 2, max(1, longest // 3), longest})
     texts = [_drawn(rng, vocabulary, length, steps) for length in lengths]
+    forms = {"": texts}
     # The last token of a text is not fed.
     window, unseen = windows_to_cross(windows, longest + steps - 1, total - 1)
-    if window is None:
-        return {"": texts}, unseen
-    behind = min(total - steps, window + BEYOND)
-    across = [_drawn(rng, vocabulary, length, steps) for length in (min(longest, BEYOND), behind)]
-    return {"": texts, BEYOND_WINDOW: across}, unseen
+    if window is not None:
+        behind = min(total - steps, window + BEYOND)
+        forms[BEYOND_WINDOW] = [
+            _drawn(rng, vocabulary, length, steps) for length in (min(longest, BEYOND), behind)
+        ]
+    last = min(total - steps, LONGEST)
+    if last > max(len(text.prompt) for drawn in forms.values() for text in drawn):
+        forms[TO_THE_END] = [_drawn(rng, vocabulary, last, steps)]
+    return forms, unseen
 
 
 def _windows(source: Checkpoint) -> frozenset[int]:

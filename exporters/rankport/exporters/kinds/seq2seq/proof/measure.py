@@ -19,13 +19,16 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.exporters.proof.windows import LONGEST
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.choice import load_seq2seq_backend
 from rankport.runtime.backends.write_contract import AnswerKV, Seq2SeqBackend
 from rankport.runtime.bundle.manifest import Limits, Manifest, ModeParity
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
-_STEPS = 12
+_STEPS, _LONGEST_TEXT = 12, 96
+_MOST_STEPS = 512  # of the one sample that goes as far as the limits allow: each is a pass
+_TO_THE_END = "to_the_end"
 _LEVEL = 1e-3  # of logits that have no order
 
 
@@ -53,7 +56,11 @@ def measure_seq2seq(
         for mode, answer in _MODES.items():
             on_progress(f"parity: {mode}")
             answers[mode] = answer(backend, samples)
+        far = _far_sample(manifest.limits, source.vocab_size, start)
+        on_progress(f"parity: {_TO_THE_END}")
+        logits = _alone(backend, far)
     modes = [compare(mode, expected, actual) for mode, actual in answers.items()]
+    modes.append(compare(_TO_THE_END, [_reference(source, sample) for sample in far], logits))
     on_progress("parity: greedy texts")
     # Two errors of what the modes show may add up: low bits round activations.
     level = max(_LEVEL, 2 * max(mode.max_abs_error for mode in modes))
@@ -81,13 +88,24 @@ def _checked_start(manifest: Manifest, source: Checkpoint) -> int:
 def _samples(limits: Limits, vocabulary: int, start: int) -> list[Sample]:
     """Draws texts and answers of random tokens: a pair of answers to each of the shortest text and longer ones."""
     rng = np.random.default_rng(0)
-    longest = min(limits.max_prefix_tokens, 96)
+    longest = min(limits.max_prefix_tokens, _LONGEST_TEXT)
     steps = min(_STEPS, limits.max_item_tokens)
     samples = []
     for length in sorted({1, max(1, longest // 3), longest}):
         text = rng.integers(0, vocabulary, length)
         samples += [Sample(text, np.append(start, rng.integers(0, vocabulary, steps - 1))) for _ in range(2)]
     return samples
+
+
+def _far_sample(limits: Limits, vocabulary: int, start: int) -> list[Sample]:
+    """Draws a text and an answer as long as the limits allow: places that no other sample has may be wrong."""
+    rng = np.random.default_rng(1)
+    text = rng.integers(0, vocabulary, min(limits.max_prefix_tokens, LONGEST))
+    return [
+        Sample(
+            text, np.append(start, rng.integers(0, vocabulary, min(limits.max_item_tokens, _MOST_STEPS) - 1))
+        )
+    ]
 
 
 def _reference(source: Checkpoint, sample: Sample) -> Logits:

@@ -12,6 +12,7 @@ from rankport.exporters.graphs.passes.fp8_products import multiplies_fp8
 from rankport.exporters.graphs.passes.half_precision import TYPES
 from rankport.exporters.graphs.specs import axis_ranges, tensor_spec
 from rankport.protos.errors import BundleError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import AxisRange, GraphSpec, LayerKV, Manifest, Target, TensorSpec
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
@@ -22,11 +23,18 @@ _KEYS = "past_key."
 
 def require_as_stated(bundle: Bundle) -> None:
     """Raises BundleError for the first field that says otherwise than the graphs."""
-    models = {spec.file: ir.load(bundle.file(spec.file)) for spec in bundle.manifest.graphs}
-    for complaint in _complaints(bundle.manifest, {file: model.graph for file, model in models.items()}):
+    graphs = {spec.file: _read(bundle, spec.file) for spec in bundle.manifest.graphs}
+    for complaint in _complaints(bundle.manifest, graphs):
         raise BundleError(
             f"{bundle.path}: {MANIFEST_NAME}: {complaint}: it was changed since the export, export again"
         )
+
+
+def _read(bundle: Bundle, file: str) -> ir.Graph:
+    try:
+        return ir.load(bundle.file(file)).graph
+    except Exception as error:  # protobuf's and the reader's own exceptions
+        raise BundleError(f"{bundle.path}: {file!r} is no ONNX graph: {reason_of(error)}") from error
 
 
 def _complaints(manifest: Manifest, graphs: dict[str, ir.Graph]) -> Iterator[str]:

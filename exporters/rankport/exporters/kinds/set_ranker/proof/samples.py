@@ -7,12 +7,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.exporters.proof.windows import LONGEST
 from rankport.runtime.bundle.sets import IdFeature, IdTable, ScalarFeature, SetFeature, SetSchema
 
 Columns = Mapping[str, NDArray[np.generic]]
 Keys = Mapping[str, NDArray[np.int64]]
 """Keys by table, ascending."""
-_LENGTHS = (0, 1, 9, 24, 40, 512)  # sums over a long one show what half precision does not hold
+_LENGTHS = (0, 1, 9, 24, 40, LONGEST)
+"""Events; a long history has all distances, and sums that half precision does not hold."""
 _CANDIDATES = 24
 _UNKNOWN_EVERY = 7
 

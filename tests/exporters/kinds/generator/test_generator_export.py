@@ -38,7 +38,7 @@ def test_every_mode_holds_and_the_source_is_exact(generator_bundle: Bundle) -> N
     parity = generator_bundle.manifest.parity
     assert parity is not None
     modes = ["alone", "together", "prompt_in_parts", "staggered", "scored"]
-    assert [mode.mode for mode in parity.modes] == modes
+    assert [mode.mode for mode in parity.modes] == [*modes, *(f"{mode}/to_the_end" for mode in modes)]
     assert max(mode.max_abs_error for mode in parity.modes) < 1e-4
     assert generator_bundle.manifest.generation is not None
     assert generator_bundle.manifest.generation.stop_ids == [2]

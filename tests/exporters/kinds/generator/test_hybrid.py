@@ -88,7 +88,7 @@ def test_every_family_writes_what_transformers_writes(
 def check_greedy_texts(bundle: Bundle, expected: dict[float, tuple[int, ...]]) -> None:
     assert {len(text) for text in expected.values()} == {TOKENS}
     assert bundle.manifest.parity is not None
-    assert len(bundle.manifest.parity.modes) == 5
+    assert len(bundle.manifest.parity.modes) == 10
     assert max(mode.max_abs_error for mode in bundle.manifest.parity.modes) <= 1e-4
     with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
         orders = {

@@ -90,7 +90,7 @@ def same_beams(result: GenerateResult, expected: list[tuple[list[int], float]], 
 def test_every_mode_holds(seq2seq_bundle: Bundle) -> None:
     parity, generation = seq2seq_bundle.manifest.parity, seq2seq_bundle.manifest.generation
     assert parity is not None
-    assert [mode.mode for mode in parity.modes] == ["alone", "together", "staggered", "beams"]
+    assert [mode.mode for mode in parity.modes] == ["alone", "together", "staggered", "beams", "to_the_end"]
     assert max(mode.max_abs_error for mode in parity.modes) < 1e-4
     assert generation is not None
     assert generation.decoding is not None

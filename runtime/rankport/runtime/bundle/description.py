@@ -97,17 +97,23 @@ def set_read_out(head_weights: Mapping[str, float], score: Score) -> str:
     return f"{total}, of {'sigmoids' if score.transform == 'sigmoid' else 'logits'}"
 
 
+def shown_labels(labels: Labels) -> list[str]:
+    """Writes the names of labels as they are, those with blanks at their ends (tokens behind a word) in quotes."""
+    return [name if name == name.strip() else repr(name) for name in labels.names]
+
+
 def class_read_out(labels: Labels, head: ClassHead) -> str:
     """Says in a few words how probabilities of labels are made: `softmax over low, high`."""
-    names = ", ".join(labels.names)
+    names = ", ".join(shown_labels(labels))
     return f"softmax over {names}" if head.exclusive else f"sigmoid of each of {names}"
 
 
 def read_out(labels: Labels, score: Score) -> str:
     """Says in a few words how a score is made: `softmax over yes, no: yes`."""
-    positive = labels.names[labels.positive]
+    names = shown_labels(labels)
+    positive = names[labels.positive]
     if score.kind == "cosine":
         return "cosine of query and item"
     if score.transform in ("softmax", "log-odds"):
-        return f"{score.transform} over {', '.join(labels.names)}: {positive}"
+        return f"{score.transform} over {', '.join(names)}: {positive}"
     return f"sigmoid of {positive}" if score.transform == "sigmoid" else f"logit of {positive}"

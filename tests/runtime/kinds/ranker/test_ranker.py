@@ -234,7 +234,7 @@ def test_it_describes_what_it_takes(tmp_path: Path, store: TokenStore) -> None:
     ("score", "read_out"),
     [
         (Score(kind="probability", transform="softmax"), "softmax over rest, relevant: relevant"),
-        (Score(kind="logit", transform="log-odds"), "log-odds over rest, relevant: relevant"),
+        (Score(kind="logit", transform="log-odds"), "log-odds over rest, ' relevant': ' relevant'"),
         (Score(kind="probability", transform="sigmoid"), "sigmoid of relevant"),
         (Score(kind="logit", transform="none"), "logit of relevant"),
     ],
@@ -243,7 +243,8 @@ def test_it_describes_what_it_takes(tmp_path: Path, store: TokenStore) -> None:
 def test_scores_are_what_the_manifest_says_and_the_reply_says_it_too(
     tmp_path: Path, score: Score, read_out: str
 ) -> None:
-    labels = Labels(source="classification_head", names=["rest", "relevant"], ids=[0, 1], positive=1)
+    name = " relevant" if score.transform == "log-odds" else "relevant"
+    labels = Labels(source="classification_head", names=["rest", name], ids=[0, 1], positive=1)
     draft = mix_draft(embedding=None, pairing=None, labels=labels, score=score)
     with ranker_of(tmp_path, draft) as ranker:
         result, described = ranker.score("red", ["shoes", "boots"]), ranker.describe()

@@ -3,7 +3,7 @@
 from math import prod
 
 from rankport.runtime.backends.layouts.kept import KeptState
-from rankport.runtime.bundle.description import class_read_out, read_out
+from rankport.runtime.bundle.description import class_read_out, read_out, shown_labels
 from rankport.runtime.bundle.manifest import (
     ClassHead,
     Manifest,
@@ -77,13 +77,15 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     labels, score, tagging = manifest.labels, manifest.score, manifest.tagging
     if labels is not None and manifest.head is not None:
         return [
-            ("labels", f"{', '.join(labels.names)} ({labels.source})"),
+            ("labels", f"{', '.join(shown_labels(labels))} ({labels.source})"),
             ("probabilities", class_read_out(labels, manifest.head)),
             ("head", _head(manifest.head)),
         ]
     if labels is not None and tagging is not None:
         crf = "" if tagging.crf is None else f", decoded by a {tagging.crf.kind} CRF"
-        return [("labels", f"{', '.join(labels.names)} ({tagging.scheme}, one a {tagging.unit}{crf})")]
+        return [
+            ("labels", f"{', '.join(shown_labels(labels))} ({tagging.scheme}, one a {tagging.unit}{crf})")
+        ]
     if manifest.generation is not None:
         return writing_facts(manifest.generation)
     if labels is None or score is None:
@@ -91,7 +93,7 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.sets is not None:
         return [("heads", ", ".join(labels.names)), *set_facts(manifest.sets, score)]
     facts = [
-        ("labels", f"{', '.join(labels.names)} ({labels.source})"),
+        ("labels", f"{', '.join(shown_labels(labels))} ({labels.source})"),
         ("score", f"{score.kind}: {read_out(labels, score)}"),
     ]
     if labels.pad_token is not None:

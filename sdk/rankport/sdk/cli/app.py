@@ -16,6 +16,7 @@ from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
 from rankport.sdk.cli.flags.empty_values import refuse_empty
 from rankport.sdk.cli.flags.examples import show_example
+from rankport.sdk.cli.flags.whole_names import fold_names
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
 from rankport.sdk.cli.process import ended_by_signals, flush_output, open_streams
@@ -88,6 +89,7 @@ def _command(name: str) -> Any:
     guard_files(loaded)
     refuse_empty(loaded)
     show_example(loaded, name)
+    fold_names(loaded)
     return loaded
 
 

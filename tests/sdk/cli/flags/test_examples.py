@@ -1,5 +1,6 @@
-"""The help of every command ends with a line that calls it."""
+"""The help of every command has the names of its flags to their end, and ends with a line that calls it."""
 
+import re
 import shlex
 from typing import Any
 
@@ -24,6 +25,22 @@ def test_a_command_takes_its_example(name: str) -> None:
     assert not context.args
     given = {parameter.name for parameter in command.params if context.params.get(parameter.name) is not None}
     assert {parameter.name for parameter in command.params if parameter.required} <= given
+
+
+@pytest.mark.parametrize("name", ["serve", "verify"])
+def test_a_narrow_terminal_shows_names_of_flags_to_their_end(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = re.findall(r"^│ +\*? *(--\S+)", rankport(name, "--help").stdout, re.MULTILINE)
+    assert len(names) > 10
+    assert not [flag for flag in names if "…" in flag]
+
+
+def test_the_help_says_where_a_token_for_a_server_comes_from() -> None:
+    asking = {name for name, command in COMMANDS.items() if "RANKPORT_TOKEN" in (command.epilog or "")}
+    assert {"score", "models load", "jobs create", "loadtest", "nearline"} <= asking
+    assert not asking & {"serve", "export", "encode", "store copy"}
 
 
 @pytest.mark.parametrize("name", ["score", "models alias"])

@@ -42,11 +42,20 @@ EXAMPLES: Mapping[str, str] = {
 }
 """Arguments of an example, by the command that they stand behind."""
 
+_ASKS = (
+    "The environment has what a server with tokens or TLS asks for: RANKPORT_TOKEN; RANKPORT_TLS=1 or, for an authority "
+    "of its own, the file RANKPORT_TLS_CA."
+)
+
 
 def show_example(command: Any, name: str) -> None:
-    """Has the help of a command, or of all of a group, end with its example, and its lines wrapped alike."""
+    """Has the help of a command, or of all of a group, end with its example, and its lines wrapped alike.
+
+    Before it stands, where the command asks a server, what it reads of the environment.
+    """
     command.rich_markup_mode = "markdown"
     for below, inner in getattr(command, "commands", {}).items():
         show_example(inner, f"{name} {below}")
     if name in EXAMPLES:
-        command.epilog = f"Example: `rankport {name} {EXAMPLES[name]}`"
+        asks = any("--server" in param.opts for param in command.params)
+        command.epilog = f"{_ASKS}\n\n" * asks + f"Example: `rankport {name} {EXAMPLES[name]}`"

@@ -43,8 +43,8 @@ EXAMPLES: Mapping[str, str] = {
 """Arguments of an example, by the command that they stand behind."""
 
 _ASKS = (
-    "The environment has what a server with tokens or TLS asks for: RANKPORT_TOKEN; RANKPORT_TLS=1 or, for an authority "
-    "of its own, the file RANKPORT_TLS_CA."
+    "The environment has what a server with tokens or TLS asks for: RANKPORT_TOKEN; RANKPORT_TLS=1 or, for an "
+    "authority of its own, the file RANKPORT_TLS_CA."
 )
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rankport.runtime.server.http.apart import apart
+from rankport.runtime.server.http.apart import Pause, apart
 
 
 def seen() -> tuple[int, bool]:
@@ -50,3 +50,18 @@ def test_a_collector_that_was_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_the_collector_is_paused_for_as_long_as_large_ones_overlap_but_not_for_ever() -> None:
+    assert gc.isenabled()
+    pause = Pause(longest_s=3600)
+    with pause, pause:
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    endless = Pause(longest_s=-1)
+    with endless:
+        assert not gc.isenabled()
+        with endless:
+            assert gc.isenabled()
+        assert gc.isenabled()
+    assert gc.isenabled()

@@ -112,10 +112,13 @@ class Core:
             priority: Priority = "interactive" if call is None else call.priority
             self.models.check_room(capability, said_model(), timeout_s, priority)
 
-    async def close_jobs(self) -> None:
-        """Breaks off the job that runs, behind its batch, to go on after the next start. Twice does nothing."""
+    async def close_jobs(self, within_s: float = 0.0) -> None:
+        """Breaks off the job that runs, behind its batch if that ends in time, to go on after the next start.
+
+        Twice does nothing.
+        """
         if self.jobs is not None:
-            await asyncio.to_thread(self.jobs.close)
+            await asyncio.to_thread(self.jobs.close, within_s)
 
     def state(self) -> ServerState:
         """Tells what the server has now; any thread may ask."""

@@ -29,6 +29,7 @@ _HEALTH_PERIOD_S = 0.5
 # After the last call the port refuses calls until none comes for a moment: those that are on their way as it closes
 # are told by gRPC that they were cancelled, and on a busy machine a moment is long.
 _QUIET_S, _LINGER_S = 0.25, 2.0
+_BATCH_S = 5.0  # past the grace, for the batch of a job
 
 
 class _Switches:
@@ -254,7 +255,7 @@ class Server:
         admission = self._core.admission
         self._core.lifecycle.stop()
         # Beside the requests: a batch may outlast their grace.
-        jobs = asyncio.create_task(self._core.close_jobs())
+        jobs = asyncio.create_task(self._core.close_jobs(self._grace_s + _BATCH_S))
         done = await admission.drain(self._grace_s)
         await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         await jobs

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -99,27 +100,54 @@ def test_a_cancelled_job_whose_batch_fails_as_the_server_stops_is_not_begun_agai
         assert list(client.jobs.watch("unwanted"))[-1].state is JobState.CANCELLED
 
 
-def test_a_disk_that_is_full_is_told_once_and_jobs_go_on_when_it_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[tuple[JobBook, JobRunner]]:
+    """Job "waits" of a server whose loop does not run, so that the job gets no encoder."""
+    encoder, submitter = DeterministicEncoder(), Submitter(1)
+    book = JobBook(str(tmp_path / "jobs"))
+    book.add(Job("waits", task()))
+    models = ServedModels({"encoder": cast(Any, encoder)})
+    runner = JobRunner(book, Places(JobRoots([str(tmp_path)]), None), models, submitter, retry_s=0.01)
+    with closing(asyncio.new_event_loop()) as loop:
+        runner.start(loop)
+        yield book, runner
+        runner.close(0.0)
+        while any(thread.name == "rankport-jobs" for thread in threading.enumerate()):
+            loop.run_until_complete(asyncio.sleep(0.01))
+    submitter.close()
+    encoder.close()
+
+
+def test_a_job_that_gets_no_further_keeps_no_stop(
+    waiting: tuple[JobBook, JobRunner], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_items(tmp_path, 1)
-    tries = threading.Semaphore(0)
-    full = True
+    book, runner = waiting
+    eventually(lambda: book.get("waits").state is JobState.RUNNING)
+    runner.close(0.01)
+    assert caplog.text.count("a job did not end within 0 s, and goes on after the next start") == 1
+    with closing(JobBook(str(tmp_path / "jobs"))) as again:
+        assert again.get("waits").state is JobState.RUNNING
+
+
+def test_a_disk_that_is_full_is_told_once_and_jobs_go_on_when_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    tries, full = threading.Semaphore(0), threading.Event()
+    full.set()
     change = JobBook.change
 
     def change_or_fail(book: JobBook, job: Job) -> Job:
-        if full:
+        if full.is_set():
             tries.release()
             raise Unavailable("jobs_file cannot be written: database or disk is full")
         return change(book, job)
 
     monkeypatch.setattr(JobBook, "change", change_or_fail)
-    with serving(jobs_config(tmp_path)) as running, Client(running.address, timeout_s=20.0) as client:
-        client.jobs.create(task(), "waits")
-        for _ in range(2):
-            assert tries.acquire(timeout=20.0)
-        full = False
-        assert list(client.jobs.watch("waits"))[-1].state is JobState.DONE
+    book, _ = request.getfixturevalue("waiting")
+    for _ in range(3):
+        assert tries.acquire(timeout=20.0)
+    full.clear()
+    eventually(lambda: book.get("waits").state is JobState.RUNNING)
     assert caplog.text.count("jobs cannot go on, and are tried again: jobs_file cannot be written") == 1
     assert "Traceback" not in caplog.text
 

@@ -38,7 +38,16 @@ class _BrokenOffError(Exception):
 class JobRunner:
     """Jobs of a server. Any thread may call it."""
 
-    def __init__(self, book: JobBook, places: Places, models: ServedModels, submitter: Submitter) -> None:
+    def __init__(
+        self,
+        book: JobBook,
+        places: Places,
+        models: ServedModels,
+        submitter: Submitter,
+        retry_s: float = _WRITE_S,
+    ) -> None:
+        """`retry_s`: until it tries again where the book cannot be written."""
+        self._retry_s, self._closed = retry_s, False
         self._book, self._places, self._models, self._submitter = book, places, models, submitter
         self._changed = threading.Event()  # something may be there to run
         self._stopping = threading.Event()
@@ -95,12 +104,20 @@ class JobRunner:
                 job = self._book.change(replace(job, state=JobState.CANCELLED, ended_s=time.time()))
         return job
 
-    def close(self) -> None:
-        """Breaks off what runs behind its batch, to go on after the next start, and closes the book. Blocks."""
+    def close(self, within_s: float | None = None) -> None:
+        """Breaks off what runs behind its batch, to go on after the next start, and closes the book. Blocks, once.
+
+        A job that is no further after `within_s`, as files behind a URL that nobody sends, is left where it is.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self._stopping.set()
         self._changed.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(None if within_s is None else min(within_s, threading.TIMEOUT_MAX))
+            if self._thread.is_alive():
+                _log.error("a job did not end within %.0f s, and goes on after the next start", within_s)
         self._book.close()
 
     def _run(self) -> None:
@@ -116,7 +133,7 @@ class JobRunner:
                     bug = None if isinstance(error, RankportError) else error
                     _log.error("jobs cannot go on, and are tried again: %s", error, exc_info=bug)
                 fault = str(error)
-                self._stopping.wait(_WRITE_S)
+                self._stopping.wait(self._retry_s)
                 continue
             self._changed.wait()
             self._changed.clear()  # before it looks for a stop and for jobs: what is set meanwhile is seen

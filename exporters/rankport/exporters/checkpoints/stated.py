@@ -125,14 +125,17 @@ def stored_head(stored: CheckpointFolder) -> Head:
 
 
 def _encoder_head(stored: CheckpointFolder) -> str | None:
-    """Finds a head of labels that is not called `score`, as those of decoders are; that one if it reads both ways."""
+    """Finds a head of labels that is not called `score`, as those of decoders are; that one where all of it was seen.
+
+    So it is in decoders that read both ways, and in T5Gemma, whose encoder does, alone or with its decoder.
+    """
     if stored_head(stored) != "classification_head":
         return None
     if isinstance(stored.tensors, OnnxTensors):
         return "logits"  # of a graph nobody shares a prefix
     heads = {name for tensor in stored.brought or stored.tensors if (name := head_name(tensor))}
     if "score" in heads:
-        return "score" if stored.reads_both_ways else None
+        return "score" if stored.reads_both_ways or isinstance(stored.raw.get("encoder"), dict) else None
     return min(heads - {"pooler", "lm_head", "cls"}, default=None)
 
 

@@ -148,6 +148,23 @@ def test_an_encoder_decoder_whose_texts_do_not_end_where_it_reads_is_refused(tmp
 
 
 def test_a_decoder_is_sent_to_its_own_kind(tmp_path: Path) -> None:
-    source = load_checkpoint(checkpoints.classifier(tmp_path / "c", "qwen2", num_hidden_layers=1))
+    folder = checkpoints.classifier(tmp_path / "c", "qwen2", num_hidden_layers=1)
+    for options in (CrossEncoderOptions(), CrossEncoderOptions(prompt="bare")):
+        with pytest.raises(
+            CheckpointError, match=r"has no head of labels that reads .* --kind ranker shares"
+        ):
+            check_cross_encoder(folder, options)
+    source = load_checkpoint(folder)
     with pytest.raises(CheckpointError, match=r"is a decoder, .*: --kind ranker shares its prefix"):
+        plan_cross_encoder(source, cross_encoder_prompt(source, CrossEncoderOptions()), CrossEncoderOptions())
+
+
+def test_t5gemma_is_no_decoder_and_its_head_is_refused_by_name(tmp_path: Path) -> None:
+    part = {"vocab_size": 101, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}
+    part |= {"head_dim": 8, "num_attention_heads": 4, "num_key_value_heads": 2}
+    folder = checkpoints.classifier(tmp_path / "c", "t5gemma", encoder=part, decoder=part, num_labels=1)
+    pair_tokenizer("roberta").save_pretrained(folder)
+    assert WORK.claims(StatedModel.read(folder))
+    source = load_checkpoint(folder)
+    with pytest.raises(CheckpointError, match=r"a head of its own behind an encoder, .* --kind item-encoder"):
         plan_cross_encoder(source, cross_encoder_prompt(source, CrossEncoderOptions()), CrossEncoderOptions())

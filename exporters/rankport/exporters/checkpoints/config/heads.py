@@ -4,6 +4,7 @@ Owns the names, which say what may be left out. Whatever else is stored and has 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 _HEADS = re.compile(
@@ -28,14 +29,9 @@ def head_name(tensor: str) -> str | None:
     return match["head"] if match else None
 
 
-def left_out(tensors: Iterable[str], also: str | None = None) -> tuple[str, ...]:
-    """Says which heads of a checkpoint a bare body leaves out; `also` is one more part, by its first name."""
-    counts: dict[str, int] = {}
-    for tensor in tensors:
-        first = tensor.partition(".")[0]
-        part = also if also is not None and first == also else head_name(tensor)
-        if part is not None:
-            counts[part] = counts.get(part, 0) + 1
+def left_out(tensors: Iterable[str]) -> tuple[str, ...]:
+    """Says which heads of a checkpoint a bare body leaves out."""
+    counts = Counter(part for tensor in tensors if (part := head_name(tensor)) is not None)
     return tuple(
         f"left out: {part}, {count} tensor{'s' if count > 1 else ''}, no part of the body"
         for part, count in counts.items()

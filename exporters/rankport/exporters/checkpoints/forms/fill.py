@@ -65,10 +65,19 @@ def head_left(folder: CheckpointFolder, head: Head) -> Head:
     return "none" if folder.brought else head
 
 
+def is_decoders(model: nn.Module, name: str) -> bool:
+    """Tells whether a stored tensor is of the decoder that the encoder of an encoder-decoder leaves behind."""
+    return type(model).__name__.endswith("EncoderModel") and _inner_name(model, name).startswith("decoder.")
+
+
+def _inner_name(model: nn.Module, name: str) -> str:
+    return name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
+
+
 def local_name(model: nn.Module, places: Collection[str], name: str) -> str | None:
     """Says where a stored tensor goes: bodies are stored with and without the prefix of the model around them."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    for candidate in (name, name.removeprefix(prefix), prefix + name):
+    for candidate in (name, _inner_name(model, name), prefix + name):
         if candidate in places:
             return candidate
     return None

@@ -9,6 +9,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.forms.fill import (
     head_left,
+    is_decoders,
     require_brought,
     require_full_precision,
     require_head,
@@ -53,7 +54,8 @@ def _from_pretrained(
         raise CheckpointError(
             f"cannot load checkpoint {str(folder.path)!r}: {type(error).__name__}: {error}"
         ) from error
-    unexpected, towers = set(info["unexpected_keys"]), Counter[str]()
+    unexpected = {name for name in info["unexpected_keys"] if not is_decoders(model, name)}
+    towers = Counter[str]()
     if type(model.config) is not type(
         config
     ):  # of a model that sees or hears the class of its text part alone

@@ -35,7 +35,8 @@ _BY_KERNEL = frozenset({"mra"})
 
 
 def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
-    """Finds the class of a config's model with this head. The body of an encoder-decoder is its encoder.
+    """Finds the class of a config's model with this head. The body of an encoder-decoder is its encoder, and
+    `config` is made that of an encoder.
 
     Raises CheckpointError for an encoder-decoder whose encoder is no model of its own, and for a family that cannot be
     computed here or has no such model.
@@ -55,6 +56,8 @@ def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
             f"{config.model_type} is an encoder-decoder, and transformers has no model of its encoder alone, as it has "
             "of T5's: an item encoder is an encoder or a decoder"
         )
+    if encoder is not None:
+        config.is_encoder_decoder = False  # as T5's encoder says itself, and T5Gemma's asks to be told
     return encoder or _AUTO_CLASSES[head]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.config.heads import left_out
 from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain, published
-from rankport.exporters.checkpoints.forms.fill import head_left, local_name
+from rankport.exporters.checkpoints.forms.fill import head_left, is_decoders, local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
 from rankport.exporters.checkpoints.forms.quantized import (
@@ -69,13 +69,17 @@ def load_form(folder: CheckpointFolder, head: Head) -> LoadedModel:
     )
 
 
+_DECODER = "decoder.weight"
+"""Name that tensors of a decoder count by, whatever they are called in it."""
+
+
 def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Adds what was read of other files, and the heads that a bare body left behind."""
     model = loaded.model
     heads: tuple[str, ...] = ()
     if head_left(folder, head) == "none" and not isinstance(model, onnx_model.OnnxModel):
-        encoder, places = type(model).__name__.endswith("EncoderModel"), model.state_dict(keep_vars=True)
+        places = model.state_dict(keep_vars=True)
         without = [name for name in folder.tensors if local_name(model, places, name) is None]
-        heads = left_out(without, "decoder" if encoder else None)
+        heads = left_out(_DECODER if is_decoders(model, name) else name for name in without)
     towers = keep_text_part(model)
     return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads, *towers))

@@ -9,16 +9,23 @@ from rankport.exporters.kinds.cross_encoder.prompted import reads_prompt
 from rankport.exporters.options.presets import PRESET_WORDS
 from rankport.exporters.options.prompts import check_prompt_name
 from rankport.exporters.options.stated_prompt import require_prompt
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 
 
 def check_cross_encoder(checkpoint: Path, options: CrossEncoderOptions) -> None:
     """Checks options against the head that the folder states.
 
-    Raises InvalidRequest for an option of another head, and for a prompt that is none, or missing where one is read.
+    Raises:
+        CheckpointError: the head is that of a decoder that reads from left to right.
+        InvalidRequest: an option is of another head, or a prompt is none, or missing where one is read.
     """
     base = None if options.base is None else Path(options.base)
     model = StatedModel.read(checkpoint, base)
+    if model.head == "classification_head" and model.encoder_head is None:
+        raise CheckpointError(
+            f"{model.architecture} has no head of labels that reads states of the whole text: of a decoder, which "
+            "reads from left to right, --kind ranker shares the prefix among the items"
+        )
     if not reads_prompt(model):
         options.refuse_of_prompts(model.architecture)
         return

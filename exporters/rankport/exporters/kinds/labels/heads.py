@@ -58,6 +58,11 @@ def require_both_ways(checkpoint: Checkpoint, instead: str) -> None:
     model = checkpoint.model
     if not is_of_decoder(model) or checkpoint.model_type == BIDIRECTIONAL_TYPE:
         return
+    if hasattr(model.config, "encoder"):
+        raise CheckpointError(
+            f"{checkpoint.architecture} answers by a head of its own behind an encoder, or an encoder and a decoder, "
+            "which no graph computes yet: --kind item-encoder pools the encoder's states"
+        )
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     if reads_both_ways(vars(config)):
         if reads_last_token(model):

@@ -65,7 +65,9 @@ class Core:
         admission = Admission(config, observer)
         readiness = Readiness(config.observing, lambda: admission.overloads)
         submitter = Submitter(config.tokenizer_threads)
-        lifecycle = Lifecycle(models, loader, config)
+        lifecycle = Lifecycle(
+            models, loader, config, lambda model: observer.book.let_go(model, models.versions)
+        )
         return cls(
             models=models,
             scoring=Scoring(models, config, lambda: admission.pending[0], submitter.threads),

@@ -72,8 +72,11 @@ class NoLoader:
 class Lifecycle:
     """Loads, unloads and renames the models of a server. On its event loop."""
 
-    def __init__(self, models: ServedModels, loader: Loader, config: ServerConfig) -> None:
-        self._models = models
+    def __init__(
+        self, models: ServedModels, loader: Loader, config: ServerConfig, gone: Callable[[str], object] = str
+    ) -> None:
+        """`gone` is told each version that is unloaded, by the name that means it alone."""
+        self._models, self._gone = models, gone
         self._loader = loader
         self._config = config
         self._threads = LoadThreads()
@@ -225,6 +228,7 @@ class Lifecycle:
         await self._threads.run(lambda: self._loader.close(served.model, grace_s))
         self._models.versions.remove(version)
         version.served = None
+        self._gone(version.model)
         _log.info("%s is unloaded", version.model)
         return last
 

@@ -1,11 +1,13 @@
 """`CallBook`: calls by what they were and how they ended, and how long their phases took."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from rankport.runtime.histogram import Histogram, HistogramCounts
 from rankport.runtime.server.observing.call import Call
+
+_GONE_KEPT = 8  # versions that were unloaded: long enough for who reads the last of their counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class CallBook:
     """Counters since the server's start. The event loop writes, any thread reads."""
 
     def __init__(self) -> None:
+        self._gone: list[str] = []  # models that were unloaded last
         self._ended: Counter[CallKey] = Counter()
         self._shortened: Counter[str] = Counter()
         self._seconds: dict[tuple[str, str], Histogram] = {}
@@ -39,6 +42,22 @@ class CallBook:
         if call.tokenize_s and not call.streams:
             _of(self._phases, (call.model, "thread")).add(call.thread_s)
             _of(self._phases, (call.model, "tokenize")).add(call.tokenize_s)
+
+    def let_go(self, model: str, served: Container[str]) -> None:
+        """Notes that a version is unloaded. Its counters stay until eight more are, unless it is served again then."""
+        self._gone = [*(each for each in self._gone if each != model), model]
+        while len(self._gone) > _GONE_KEPT:
+            oldest = self._gone.pop(0)
+            if oldest not in served:
+                self._forget(oldest)
+
+    def _forget(self, model: str) -> None:
+        """Drops what was counted of a model; who reads meanwhile has all of it."""
+        self._ended = Counter({key: count for key, count in self._ended.items() if key.model != model})
+        self._shortened = Counter({name: count for name, count in self._shortened.items() if name != model})
+        self._seconds = {key: times for key, times in self._seconds.items() if key[1] != model}
+        self._phases = {key: times for key, times in self._phases.items() if key[0] != model}
+        self._answered = {key: times for key, times in self._answered.items() if key[0] != model}
 
     def ended(self) -> Mapping[CallKey, int]:
         """Counts calls."""

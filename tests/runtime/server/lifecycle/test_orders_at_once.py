@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import BackendError, InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget, ModelState, ModelVersion
 from rankport.runtime.kinds.kind import Model, ModelCounts
 from rankport.runtime.server.config import ServerConfig
@@ -101,6 +101,28 @@ def test_a_version_that_is_unloaded_while_counters_are_read_has_none(
     monkeypatch.setattr(DeterministicRanker, "counts", unloaded_meanwhile)
     assert "jobs@1" in models.counts()
     assert [description.name for description in models.descriptions()] == ["jobs"]
+
+
+def test_a_version_whose_model_fails_as_it_is_closed_is_gone_all_the_same(
+    models: ServedModels, rankers: dict[str, DeterministicRanker]
+) -> None:
+    loader = _Loader(rankers["new"])
+
+    def fail() -> None:
+        raise BackendError("the device is lost")
+
+    async def take() -> ModelVersion:
+        lifecycle = Lifecycle(models, loader, ServerConfig(grace_s=0.0))
+        await lifecycle.take(LoadOrder("any"))
+        loader.at_close = fail
+        try:
+            with pytest.raises(BackendError, match="the device is lost"):
+                await lifecycle.take(UnloadOrder("jobs@2"))
+            return cast(ModelVersion, await lifecycle.take(LoadOrder("any")))
+        finally:
+            lifecycle.close()
+
+    assert asyncio.run(take()).state is ModelState.READY
 
 
 def test_what_a_load_replaces_may_be_unloaded_by_another_order_meanwhile(

@@ -225,10 +225,12 @@ class Lifecycle:
         if not await served.uses.ended(grace_s):
             _log.warning("%s still answers %d requests, and is closed", version.model, served.uses.count)
         last = version.told()
-        await self._threads.run(lambda: self._loader.close(served.model, grace_s))
-        self._models.versions.remove(version)
-        version.served = None
-        self._gone(version.model)
+        try:
+            await self._threads.run(lambda: self._loader.close(served.model, grace_s))
+        finally:  # a device that is lost, say: no request finds it any more, and its name is free
+            self._models.versions.remove(version)
+            version.served = None
+            self._gone(version.model)
         _log.info("%s is unloaded", version.model)
         return last
 

@@ -39,15 +39,15 @@ def address(server: Server) -> str:
     return server.http_address
 
 
-def opened(address: str, body: object) -> tuple[HTTPConnection, HTTPResponse]:
+def opened(address: str, body: object, path: str = PATH) -> tuple[HTTPConnection, HTTPResponse]:
     connection = HTTPConnection(address, timeout=20)
-    connection.request("POST", PATH, json.dumps(body), {"content-type": "application/json"})
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
     return connection, connection.getresponse()
 
 
-def events(address: str, body: object) -> list[Any]:
+def events(address: str, body: object, path: str = PATH) -> list[Any]:
     """Reads all events of an answer; the last one is no JSON."""
-    connection, answer = opened(address, body)
+    connection, answer = opened(address, body, path)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert answer.headers["x-rankport-model"] == "writer"
     told = answer.read().decode()
@@ -102,6 +102,124 @@ def test_each_prompt_has_n_texts_of_seeds_of_their_own(address: str, generator: 
     read = sum(usage.prompt_tokens_cached + usage.prompt_tokens_computed for usage in usages)
     assert body["usage"]["prompt_tokens"] == read
     assert body["usage"]["completion_tokens"] == sum(result.usage.generated_tokens for result in expected)
+
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [
+    {"role": "developer", "content": "a"},
+    {"role": "user", "content": [{"type": "text", "text": " b"}, {"type": "text", "text": " c"}]},
+]
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+class Chatting:
+    """Writer whose prompt has a field for each of two roles."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.asked: list[Sampling] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+    def describe(self) -> Any:
+        return replace(self._generator.describe(), prompt_fields=("system", "user"))
+
+    def submit_generate(self, prompt: Any, sampling: Sampling, *given: Any, **options: Any) -> Any:
+        self.asked.append(sampling)
+        return self._generator.submit_generate(prompt["system"] + prompt["user"], sampling, *given, **options)
+
+
+@pytest.fixture(scope="module")
+def chatting(generator: Generator) -> Iterator[tuple[Chatting, str]]:
+    model = Chatting(generator)
+    with Server({"writer": model}, HTTP) as running:
+        yield model, running.http_address
+
+
+def test_messages_fill_the_fields_of_their_roles(
+    chatting: tuple[Chatting, str], generator: Generator
+) -> None:
+    expected = generator.generate("a b c", SAMPLING)
+    given = {key: value for key, value in DRAWN.items() if key != "max_tokens"}
+    asked = {"messages": MESSAGES, "max_completion_tokens": 10, "logprobs": True, **given}
+    body = ask(chatting[1], CHAT, asked).json
+    assert (body["object"], body["id"][:9], body["model"]) == ("chat.completion", "chatcmpl-", "writer")
+    (choice,) = body["choices"]
+    assert choice["message"] == {"role": "assistant", "content": expected.text, "refusal": None}
+    assert choice["finish_reason"] == expected.finish_reason
+    tokens = choice["logprobs"]["content"]
+    assert b"".join(bytes(token["bytes"]) for token in tokens).decode() == expected.text
+    assert [token["logprob"] for token in tokens] == pytest.approx(expected.logprobs.tolist(), abs=1e-5)
+    assert body["usage"]["completion_tokens"] == expected.usage.generated_tokens
+    parts = events(chatting[1], asked | {"stream": True}, CHAT)
+    assert {part["object"] for part in parts} == {"chat.completion.chunk"}
+    choices = [choice for part in parts for choice in part["choices"]]
+    assert [choice["delta"].get("role") for choice in choices] == ["assistant"] + [None] * (len(choices) - 1)
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == expected.text
+    assert choices[-1]["finish_reason"] == expected.finish_reason
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}, SCHEMA),
+    ],
+)
+def test_the_form_of_an_answer_is_heeded(chatting: tuple[Chatting, str], form: Any, schema: Any) -> None:
+    model, address = chatting
+    asked = {"messages": MESSAGES, "response_format": form, "max_tokens": 1}
+    ask(address, CHAT, asked)
+    sampled = model.asked[-1].json_schema
+    assert (json.loads(sampled) if isinstance(sampled, str) else sampled) == schema
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"messages": [*MESSAGES, MESSAGES[1]]},
+            "messages[2] has role 'user', and the prompt of 'writer' has one",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "a"}]},
+            "[0] has role 'tool', and the prompt of 'writer' has no place",
+        ),
+        (
+            {"messages": MESSAGES[:1]},
+            "messages have no role 'user': the prompt of 'writer' has the fields system",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"top_logprobs": 2}, "top_logprobs is 2, which this server cannot do"),
+        (
+            {"max_tokens": 1, "max_completion_tokens": 2},
+            "max_tokens and max_completion_tokens are both given",
+        ),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "is of type 'json_schema': give json_schema to its type alone",
+        ),
+        (
+            {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
+            "are both given",
+        ),
+        ({"tools": []}, "tools is no field of this request"),
+    ],
+)
+def test_what_a_chat_cannot_have_is_told(chatting: tuple[Chatting, str], change: Any, says: str) -> None:
+    answer = ask(chatting[1], CHAT, {"messages": MESSAGES} | change)
+    assert (answer.status, answer.json["error"]["type"]) == (400, "InvalidRequest")
+    assert says in answer.json["error"]["message"]
+
+
+def test_a_prompt_without_roles_takes_no_chat(address: str) -> None:
+    told = ask(address, CHAT, {"messages": [{"role": "user", "content": "a"}]}).json["error"]["message"]
+    assert (
+        "the prompt of 'writer' has no place for it, but the fields prefix: export with a prompt of a field"
+        in told
+    )
 
 
 @pytest.mark.parametrize("texts", [1, 2])

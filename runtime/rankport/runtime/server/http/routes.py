@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rankport.runtime.server.http.dialects import (
+    chat,
     cohere,
     completions,
     jina,
@@ -46,6 +47,7 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/predict": (Choice(tei.PREDICT),),
     "/embed": (Choice(tei.EMBED),),
     "/": (Choice(tei.RERANK, "texts"), Choice(tei.EMBED)),
+    "/v1/chat/completions": (Choice(chat.CHAT),),
     "/v1/completions": (Choice(completions.COMPLETE),),
     "/v1/embeddings": (Choice(voyage.EMBED, "truncation"), Choice(openai.EMBED)),
 }

@@ -94,7 +94,8 @@ def _model_attributes(call: Call) -> Attributes:
         "gen_ai.response.model": call.model,
     }
     if call.does in _OPERATIONS:
-        said["gen_ai.operation.name"] = _OPERATIONS[call.does]
+        chats = call.method.endswith("/chat/completions")
+        said["gen_ai.operation.name"] = "chat" if chats else _OPERATIONS[call.does]
     if call.reasons:
         said["gen_ai.response.finish_reasons"] = call.reasons
     if (usage := call.usage) is not None:

@@ -198,7 +198,7 @@ def test_what_is_no_json_is_refused(served: Serving, raw: bytes, headers: dict[s
 
 def test_other_paths_and_methods_are_refused(served: Serving) -> None:
     address = served.server.http_address
-    assert ask(address, "/v1/chat/completions", {}).status == 404
+    assert ask(address, "/v1/responses", {}).status == 404
     answer = ask(address, "/rerank")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert answer.json["error"]["message"] == "GET is no method of /rerank: use POST"

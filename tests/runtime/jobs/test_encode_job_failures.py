@@ -1,16 +1,25 @@
 """The encode job over bad rows, failing encoders and input that breaks off: what it costs, and what ends the job."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded, PairingError, Unavailable
+from rankport.protos.errors import (
+    BackendError,
+    InvalidRequest,
+    LimitExceeded,
+    PairingError,
+    StoreError,
+    Unavailable,
+)
 from rankport.protos.types import Truncation
-from rankport.runtime.jobs.encode_job import EncodeJobConfig, run_encode_job
+from rankport.runtime.jobs.encode_job import EncodeJobConfig, namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.contract import TokenNamespace
+from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.hash_encoder import MAX_CHARS, HashEncoder
 from support.jobs.encode_jobs import SMALL, counts, rows_of, stored
 
@@ -155,6 +164,30 @@ class _TellingEncoder(HashEncoder):
         except LimitExceeded as error:
             error.places = tuple(place for place, text in enumerate(texts) if len(text) > MAX_CHARS)
             raise
+
+
+def test_store_that_is_replaced_under_a_job_of_its_server_ends_the_job(
+    encoder: HashEncoder, tmp_path: Path
+) -> None:
+    path, rows = tmp_path / "tokens", rows_of("one", "two", "three")
+    for place in (path, tmp_path / "new"):
+        with LmdbStore.open(place, create=True) as store:
+            namespace_of(store, encoder)
+
+    def replacing() -> Iterator[ItemRow | BadRow]:
+        yield from rows
+        path.rename(tmp_path / "old")
+        (tmp_path / "new").rename(path)
+
+    one = EncodeJobConfig(batch_size=1, window_batches=1)
+    with LmdbStore.open(path, follow=True) as store:
+        namespace = namespace_of(store, encoder)
+        with pytest.raises(
+            StoreError, match="another token store came into the place of the one that is filled"
+        ):
+            run_encode_job(encoder, namespace, replacing(), one)
+        assert run_encode_job(encoder, namespace, rows, one).rows_read == 3
+        assert sorted(stored(namespace)) == ["id1", "id2", "id3"]
 
 
 def test_texts_over_the_limit_are_read_twice_whatever_their_number(namespace: TokenNamespace) -> None:

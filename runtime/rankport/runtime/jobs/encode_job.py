@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from rankport.protos.errors import PairingError
+from rankport.protos.errors import PairingError, StoreError
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
@@ -149,6 +149,7 @@ class _Job:
         self._on_progress = on_progress
         self._on_bad_row = on_bad_row
         self._owns, self._strays = owns, strays
+        self._generation = namespace.generation
         self._started_s = time.perf_counter()
         self._counts = _Counts()
         self._first_bad: list[BadRow] = []
@@ -177,13 +178,14 @@ class _Job:
         """Encodes the pool, prunes if asked, and reports."""
         self._empty_pool()
         self._storing.flush()
+        if self._namespace.generation != self._generation:
+            raise StoreError("another token store came into the place of the one that is filled: run again")
         self._tell_progress()
         refused = self._why_not_prune() if self._config.prune else ""
         pruned = self._prune() if self._config.prune and not refused else 0
         counts = self._counts
         seconds = time.perf_counter() - self._started_s
-        done = self._storing.stored + counts.unchanged + counts.deleted + counts.bad_rows
-        assert counts.rows_read == done
+        assert counts.rows_read == self._storing.stored + counts.unchanged + counts.deleted + counts.bad_rows
         return EncodeReport(
             rows_read=counts.rows_read,
             encoded=self._storing.stored,
@@ -273,10 +275,8 @@ class _Job:
 
     def _tell_progress(self) -> None:
         if self._on_progress is not None:
-            counts = self._counts
-            self._on_progress(
-                EncodeProgress(self._storing.stored, counts.unchanged, counts.bad_rows, counts.deleted)
-            )
+            stored, counts = self._storing.stored, self._counts
+            self._on_progress(EncodeProgress(stored, counts.unchanged, counts.bad_rows, counts.deleted))
 
     def _why_not_prune(self) -> str:
         if unknown := self._counts.bad_without_id + self._strays():

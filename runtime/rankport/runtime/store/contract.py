@@ -51,11 +51,7 @@ class TokenNamespace(ABC):
     def content_hashes(self, keys: Sequence[str]) -> list[bytes | None]:
         """Returns the content hash of each key, None where it is absent *or its value is corrupt*.
 
-        So an encode job writes a corrupt value anew instead of trusting its hash.
-
-        Raises:
-            InvalidRequest: something is not an item key.
-            StoreError: the store is closed.
+        So an encode job writes a corrupt value anew instead of trusting its hash. Otherwise raises as `read`.
         """
 
     def fence(self, keys: Sequence[str], seconds: float) -> Fence:
@@ -95,6 +91,11 @@ class TokenNamespace(ABC):
     @abstractmethod
     def version(self) -> int:
         """Returns a number that differs after every write to the store."""
+
+    @property
+    def generation(self) -> int:
+        """Number that is another once another store came into the place of the one that was opened."""
+        return 0
 
     @property
     @abstractmethod

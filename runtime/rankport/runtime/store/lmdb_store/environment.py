@@ -47,7 +47,7 @@ class LmdbEnvironment:
         self._opening = opening
         self._accept = accept
         self._file = file
-        self._generation = 0  # of the file: how many came before it
+        self.generation = 0  # of the file: how many came before it
         self._process = OwnProcess()
         self._gate = Gate(self._check_open)
         self._closed = False
@@ -74,7 +74,7 @@ class LmdbEnvironment:
     def version(self) -> int:
         """Returns a number that differs after every write, of whatever process, and for every other file."""
         with self.read() as txn:
-            return hash((self._generation, self._file.data.written_ns, txn.id()))
+            return hash((self.generation, self._file.data.written_ns, txn.id()))
 
     @property
     def alive(self) -> bool:
@@ -261,7 +261,7 @@ class LmdbEnvironment:
                 fresh.close()
                 raise
             before.close()
-            self._file, self._generation = fresh, self._generation + 1
+            self._file, self.generation = fresh, self.generation + 1
             self._other_since_s, self._next_try_s = None, 0.0
         _log.warning("token store %s was replaced, or is whole again: opened anew", self._path)
 

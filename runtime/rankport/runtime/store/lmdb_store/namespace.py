@@ -125,6 +125,11 @@ class LmdbNamespace(RecordNamespace):
         return self._env.write(body)
 
     @property
+    def generation(self) -> int:
+        """Number of the stores that were read in this place before."""
+        return self._env.generation
+
+    @property
     def writable(self) -> bool:
         """False where the store was opened to be read."""
         return not self._env.read_only

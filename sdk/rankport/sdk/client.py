@@ -106,8 +106,21 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
         features: Features | FeatureColumns | None = None,
         priority: Priority | None = None,
     ) -> ScoreResult:
-        """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`, and
-        `priority` is the call's class, in the place of what `rankport.sdk.priority` says around it.
+        """Scores `items` against their shared prefix, as the model does in process.
+
+        Args:
+            prefix: the prompt's fields by name, the text of its only one, or token ids; of two towers a text, or what
+                they make of one.
+            items: texts, lists of token ids, `Key`s of stored ones, arrays of embedding tokens; all of one form or not.
+            timeout_s: of the call with all its retries; None: the client's.
+            truncation: "truncate" cuts texts over a limit, and their status says so; "error" refuses the request.
+            on_missing: "skip" gives keys that are not stored a status and no score, "fail" refuses the request,
+                "encode" has the server encode the text beside a key.
+            features: of two towers, the numbers that go with each item.
+            priority: class of the call, in the place of what `rankport.sdk.priority` says around it.
+
+        Raises:
+            RankportError: as the model does in process; `Unavailable` where no server can be reached.
         """
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)

@@ -36,8 +36,8 @@ def _format_help(write: Any, context: Any, formatter: Any) -> None:
         for column in getattr(table, "columns", ()):
             column.overflow = "fold"
 
-    rich_utils.Table, rich_utils.Columns = Folding, FoldingHelp  # type: ignore[misc,attr-defined]
+    rich_utils.Table, rich_utils.Columns = Folding, FoldingHelp  # type: ignore[attr-defined]
     try:
         write(context, formatter)
     finally:
-        rich_utils.Table, rich_utils.Columns = Table, Columns  # type: ignore[misc,attr-defined]
+        rich_utils.Table, rich_utils.Columns = Table, Columns  # type: ignore[attr-defined]

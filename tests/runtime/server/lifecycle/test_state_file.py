@@ -19,6 +19,7 @@ from rankport.protos.versions import AliasTarget, ModelState
 from rankport.runtime.config import DEFAULTS
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.saved import SavedState, SavedVersion, read_state, write_state
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
@@ -216,6 +217,22 @@ def test_a_disk_that_is_full_keeps_nothing_of_what_it_did_not_take(tmp_path: Pat
         write_state(tmp_path / "state.json", many)
     assert os.listdir(tmp_path) == ["state.json"]
     assert read_state(tmp_path / "state.json") == SavedState()
+
+
+def test_a_load_is_done_though_what_it_replaces_cannot_be_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with place.served() as running:
+        running.admin.load("2", alias="prod")
+
+        def full(memory: Memory, model: str) -> None:
+            raise Unavailable("state_file cannot be written: No space left on device")
+
+        monkeypatch.setattr(Memory, "drop_version", full)
+        assert running.admin.load("3", alias="prod", replace=True).state is ModelState.READY
+        assert "jobs@2, which jobs@3 replaces, is not unloaded in order: state_file cannot" in caplog.text
+        assert running.admin.versions().aliases[0].targets == (AliasTarget("jobs@3"),)
+        assert models(running)["jobs@2"] is ModelState.READY
 
 
 @pytest.mark.parametrize(

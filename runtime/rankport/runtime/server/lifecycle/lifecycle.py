@@ -186,7 +186,8 @@ class Lifecycle:
             _check_fingerprint(loading.path, own, fingerprint)
             loading.enter(ModelState.WARMING)
             await self._threads.load(lambda: warm(model, self._config.warm_up_s))
-            self._memory.keep_version(_saved(loading, own))
+            name, version, path = loading.name, loading.version, loading.path
+            self._memory.keep_version(SavedVersion(name=name, version=version, path=path, fingerprint=own))
         except Exception:
             await self._threads.run(lambda: self._loader.close(model, 0.0))
             raise
@@ -201,12 +202,17 @@ class Lifecycle:
         except RankportError:
             await self._unload(loaded)
             raise
-        if not order.replace:
-            return
-        for model in before:
+        for model in before if order.replace else ():
             ready = {version.model: version for version in self._models.versions.all_ready()}
             if model in ready and model != loaded.model and not self._models.aliases.naming(model):
-                await self._unload(ready[model])
+                try:
+                    await self._unload(ready[model])
+                except (
+                    RankportError
+                ) as error:  # what was asked for is done, by this front and all that follow it
+                    _log.error(
+                        "%s, which %s replaces, is not unloaded in order: %s", model, loaded.model, error
+                    )
 
     async def _unload_unnamed(self, model: str) -> ModelVersion:
         version = self._models.versions.ready(model)
@@ -273,12 +279,6 @@ class Lifecycle:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
-
-
-def _saved(version: Version, fingerprint: str) -> SavedVersion:
-    return SavedVersion(
-        name=version.name, version=version.version, path=version.path, fingerprint=fingerprint
-    )
 
 
 def _never_ready(saved: SavedVersion) -> ModelVersion:

@@ -12,7 +12,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.compressed_files import compression_in, compression_of, unpacked
 
 _CHUNK_BYTES = 2**20
-_MAX_COUNTED_PACKED_BYTES = 64 * 2**20
+_MAX_COUNTED_OTHERS = 64 * 2**20  # bytes of a compressed file, whose unpacking takes a second or two
+_MAX_COUNTED_BYTES = {"bzip2": 4 * 2**20, "xz": 8 * 2**20}
 _SAMPLED_BYTES = 4096
 _MARKS = (  # the longer first: that of UTF-32 starts as that of UTF-16
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -66,7 +67,8 @@ def check_encoding(path: Path) -> None:
 
 def count_lines(path: Path, *, quote: bytes | None, header_lines: int) -> int | None:
     """Counts line ends of a file, less its header; with `quote` only those not between two of these bytes."""
-    if compression_of(path) and path.stat().st_size > _MAX_COUNTED_PACKED_BYTES:
+    compression = compression_of(path)
+    if compression and path.stat().st_size > _MAX_COUNTED_BYTES.get(compression, _MAX_COUNTED_OTHERS):
         return None
     with unpacked(path) as stream:
         lines, inside, last = 0, False, b"\n"

@@ -78,6 +78,11 @@ def test_user_that_may_not_is_told_what_it_needs(server: RedisServer, namespace:
         client.execute_command("ACL", "SETUSER", "app", "-@all", "+@read", "+@write", "+@transaction")
         client.execute_command("ACL", "SETUSER", "app", "+@connection", "+info")
         with open_store(url, create=True) as store:
-            store.namespace(ENCODER).put_many([entry("a")])
+            writer = store.namespace(ENCODER)
+            writer.put_many([entry("a")])
+            with pytest.raises(StoreError, match=r"nearline's also \+@scripting \+time"):
+                writer.fence(["a"], 60.0)
+            client.execute_command("ACL", "SETUSER", "app", "+@scripting", "+time")
+            writer.put_many([entry("a")], fence=writer.fence(["a"], 60.0))
         client.execute_command("ACL", "DELUSER", "app")
     assert list(namespace.keys()) == ["a"]

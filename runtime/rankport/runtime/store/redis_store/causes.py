@@ -35,7 +35,8 @@ def _cause(error: exceptions.RedisError) -> str:
     if _CERTIFICATE in text:
         return f"the certificate of Redis is not to be trusted ({text}): name its authority with ssl_ca_certs=FILE"
     if isinstance(error, exceptions.NoPermissionError) or _NOT_IN_SCRIPTS in text:
-        return f"the user of Redis may not do that ({text}): allow it +@read +@write +@transaction +info on its keys"
+        rights = "+@read +@write +@transaction +info on its keys, and nearline's also +@scripting +time"
+        return f"the user of Redis may not do that ({text}): allow it {rights}"
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return f"Redis is at its maxmemory ({text}): raise it, or drop tokens; what was stored before stays"
     if isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text:

@@ -88,7 +88,7 @@ class Server:
         self._bound: Future[Ports] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
-        self._grace_s = config.grace_s
+        self._grace_s, self._open_files = config.grace_s, OpenFiles()
         self._switch_s: float | None = None
         self._metrics_port: int | None = None
         self._responded = True
@@ -231,7 +231,7 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._respond()
-        self._loop.set_exception_handler(OpenFiles())
+        self._loop.set_exception_handler(self._open_files)
         try:
             with metrics_port(self._core) as self._metrics_port:
                 await self._core.lifecycle.restore()
@@ -265,6 +265,7 @@ class Server:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
+            self._open_files.look()
             try:
                 await fronts.report(self._core.look())
             except Exception:  # want of memory, say; health would stay as it is for ever

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from rankport.runtime.server.observing.open_files import OpenFiles, allow_open_files
+from support.file_limits import no_more_files
 
 
 @pytest.fixture
@@ -47,3 +48,18 @@ def test_other_faults_are_told_as_the_loop_does(caplog: pytest.LogCaptureFixture
         OpenFiles()(loop, {"message": "something else", "exception": ValueError("no")})
     loop.close()
     assert [record.getMessage() for record in caplog.records] == ["something else"]
+
+
+def test_that_no_file_is_left_for_grpc_is_seen_and_told_once_in_ten_seconds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    files = OpenFiles(lambda: now[0])
+    files.look()
+    assert not caplog.records
+    with no_more_files():
+        for now[0] in (0.0, 9.9, 10.0):
+            files.look()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert all("raise the limit (ulimit -n, LimitNOFILE)" in each for each in told)

@@ -11,6 +11,7 @@ from pydantic import Field
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.wording import counted
+from rankport.runtime.server.http.apart import ITEM_BYTES, apart
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, kserve_error
 from rankport.runtime.server.http.forms import FAIL_FAST, Form
@@ -55,11 +56,12 @@ async def _infer(call: Call, form: KserveInfer) -> Reply:
         raise InvalidRequest(
             f"model_name is {form.model_name!r:.80}, and the path names {name!r:.80}: name one"
         )
-    request, binary = _request(form, call.tensors)
+    nbytes = len(call.tensors) + sum(ITEM_BYTES * len(tensor.data or ()) for tensor in form.inputs)
+    request, binary = await apart(nbytes, _request, form, call.tensors)
     served = find(call.core, name, version, call.request_id)
     with served, totals_of(call.core, served.description).timed():
         response = await infer(call.core, served, request, call.left_s)
-    return _reply(response, binary, own_headers(served.description))
+    return await apart(response.ByteSize(), _reply, response, binary, own_headers(served.description))
 
 
 def _request(form: KserveInfer, tensors: bytes) -> tuple[pb.ModelInferRequest, "_Binary"]:

@@ -119,3 +119,11 @@ def test_keys_are_counted_by_where_their_tokens_were(namespace: TokenNamespace, 
     assert hot.counts() == StoreCounts(
         host_keys=found, store_keys=3 - found, missing_keys=2, host_kept=2 if room else 0
     )
+
+
+def test_tokens_that_others_stored_meanwhile_stay(namespace: TokenNamespace) -> None:
+    hot = HotTokens(namespace, 2**10)
+    assert not len(hot.read(["a", "b"]).places)
+    namespace.put_many([entry("a", 2)])  # of a newer text than a request brought
+    hot.put([entry("a", 1), entry("b", 1)])
+    assert hot.read(["a", "b"]).tokens[:, 0, 0].tolist() == [2, 1]

@@ -59,8 +59,10 @@ class TokenNamespace(ABC):
         return fence_here(keys, seconds)
 
     @abstractmethod
-    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
-        """Stores all entries durably; the last of equal keys wins.
+    def put_many(
+        self, entries: Sequence[TokenEntry], *, fence: Fence | None = None, replace: bool = True
+    ) -> None:
+        """Stores all entries durably, or those alone that are not there without `replace`; of equal keys the last wins.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
@@ -82,10 +84,7 @@ class TokenNamespace(ABC):
     def pages(self) -> Iterator[list[Written]]:
         """Yields the keys with their marks, some at a time, in no promised order, without what is corrupt.
 
-        Writes during the iteration may or may not show.
-
-        Raises:
-            StoreError: the store is closed.
+        Writes during the iteration may or may not show. Raises `StoreError` where the store is closed.
         """
 
     @abstractmethod

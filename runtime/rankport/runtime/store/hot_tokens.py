@@ -102,12 +102,12 @@ class HotTokens:
             self._missing += missing
 
     def put(self, entries: Sequence[TokenEntry]) -> None:
-        """Stores tokens, or keeps them here until the next write where the store is only read.
+        """Stores tokens of keys that had none, or keeps them here until the next write where the store is only read.
 
-        Raises as `TokenNamespace.put_many`.
+        What others stored meanwhile stays: it may be newer. Raises as `TokenNamespace.put_many`.
         """
         if self._namespace.writable:
-            self._namespace.put_many(entries)
+            self._namespace.put_many(entries, replace=False)
         elif self._capacity:
             version = self._namespace.version()
             with self._turn:

@@ -39,6 +39,16 @@ def test_keys_and_values_are_those_of_the_stated_layout(
         assert len(long) == len(f"rankport:h:{ENCODER}:") + 64
 
 
+@pytest.mark.parametrize("seconds", [None, 60.0])
+def test_what_does_not_replace_leaves_what_is_there(namespace: TokenNamespace, seconds: float | None) -> None:
+    namespace.put_many([entry("a", 2)])
+    fence = None if seconds is None else namespace.fence(["a", "b"], seconds)
+    namespace.put_many([entry("a", 1), entry("b", 1)], fence=fence, replace=False)
+    assert namespace.read(["a", "b"]).tokens[:, 0, 0].tolist() == [2, 1]
+    namespace.put_many([entry("a", 3)])
+    assert namespace.read(["a"]).tokens[:, 0, 0].tolist() == [3]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 def test_every_key_and_bit_come_back(server: RedisServer, store: TokenStore, dtype: str) -> None:
     spec = TokenSpec(2, 4, dtype)

@@ -87,8 +87,12 @@ class LmdbNamespace(RecordNamespace):
         self._visit(keys, visit, skip_corrupt=True)
         return hashes
 
-    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
+    def put_many(
+        self, entries: Sequence[TokenEntry], *, fence: Fence | None = None, replace: bool = True
+    ) -> None:
         """Stores all entries, or none, in one durable transaction; the last of equal keys wins.
+
+        Those that do not `replace` leave what is there.
 
         A `fence` is looked at while nobody else can write: who writes after it finds this done, or sees it fail.
 
@@ -104,7 +108,7 @@ class LmdbNamespace(RecordNamespace):
             check_in_time((entry.key for entry in entries), fence)
             db = self._db
             for name, value in pairs:
-                txn.put(name, value, db=db)
+                txn.put(name, value, overwrite=replace, db=db)
 
         self._env.write(body)
 

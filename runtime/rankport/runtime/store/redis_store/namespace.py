@@ -103,8 +103,12 @@ class RedisNamespace(RecordNamespace):
         names = self._names.items(self.fingerprint, storage_keys(keys))
         return dict(zip(keys, times_until(self._connection, names, seconds), strict=True))
 
-    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
+    def put_many(
+        self, entries: Sequence[TokenEntry], *, fence: Fence | None = None, replace: bool = True
+    ) -> None:
         """Stores all entries, or none unless in a cluster; the last of equal keys wins. As durable as Redis is.
+
+        Those that do not `replace` leave what is there.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
@@ -116,8 +120,8 @@ class RedisNamespace(RecordNamespace):
         values = [self._pack(entry, written_us) for entry in entries]
         keys = self._names.items(self.fingerprint, [storage_key(entry.key) for entry in entries])
         ttl_ms = self._connection.location.ttl_ms
-        expires: Command = () if ttl_ms is None else ("PX", ttl_ms)
-        sets: list[Command] = [("SET", key, value, *expires) for key, value in zip(keys, values, strict=True)]
+        how: Command = (*(() if ttl_ms is None else ("PX", ttl_ms)), *(() if replace else ("NX",)))
+        sets: list[Command] = [("SET", key, value, *how) for key, value in zip(keys, values, strict=True)]
         self._write_items(sets, [entry.key for entry in entries], fence)
 
     def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:

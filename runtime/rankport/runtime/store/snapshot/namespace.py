@@ -69,7 +69,9 @@ class SnapshotNamespace(TokenNamespace):
             hashes[place] = content_hash
         return hashes
 
-    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> NoReturn:
+    def put_many(
+        self, entries: Sequence[TokenEntry], *, fence: Fence | None = None, replace: bool = True
+    ) -> NoReturn:
         """Raises `StoreError`: a snapshot is written as a whole."""
         raise self._read_only()
 

@@ -191,7 +191,7 @@ def test_a_family_whose_attention_is_zeros_without_its_kernel_is_refused(
     save: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = save(tmp_path / "c", "mra")
-    with pytest.raises(CheckpointError, match=r"mra attends by a CUDA kernel of its own, .* puts zeros"):
+    with pytest.raises(CheckpointError, match=r"^mra attends by a CUDA kernel of its own, .* puts zeros"):
         load_checkpoint(folder, head="none" if save is checkpoints.body else "own")
 
 

@@ -50,6 +50,8 @@ def _from_pretrained(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
             )
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers, safetensors and the model's code raise whatever they like
         raise CheckpointError(
             f"cannot load checkpoint {str(folder.path)!r}: {type(error).__name__}: {error}"

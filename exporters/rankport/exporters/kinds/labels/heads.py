@@ -1,5 +1,7 @@
 """Classification heads: names of their outputs, and which way the model under them reads."""
 
+from typing import Any
+
 from torch import nn
 from transformers.modeling_layers import GenericForSequenceClassification
 
@@ -53,17 +55,18 @@ def require_both_ways(checkpoint: Checkpoint, instead: str) -> None:
     """Checks that a text's head reads states that have seen all of the text.
 
     Raises CheckpointError for a decoder that reads from left to right, with what to do `instead`, and for one that
-    reads both ways and answers by code of its class.
+    reads both ways, or is an encoder, and answers by code of its class.
     """
     model = checkpoint.model
     if not is_of_decoder(model) or checkpoint.model_type == BIDIRECTIONAL_TYPE:
         return
-    if hasattr(model.config, "encoder"):
+    stated: Any = model.config
+    if hasattr(stated, "encoder"):
         raise CheckpointError(
             f"{checkpoint.architecture} answers by a head of its own behind an encoder, or an encoder and a decoder, "
             "which no graph computes yet: --kind item-encoder pools the encoder's states"
         )
-    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    config = stated.get_text_config()
     if reads_both_ways(vars(config)):
         if reads_last_token(model):
             return

@@ -16,7 +16,7 @@ LOGITS = np.array([[0.0, 3.0, 1.0, 2.0], [4.0, 3.0, 1.0, 2.0], [0.0, 0.5, np.nan
 
 def text(temperature: float, told: list[GeneratedPart]) -> Text:
     order = TextOrder(
-        sampler=Sampler(SamplingRules(temperature, 1.0, 0, 1.0), 0, [1]),
+        sampler=Sampler(SamplingRules(temperature, 1.0, 0, 0.0, 1.0), 0, [1]),
         writer=None,
         stop_ids=frozenset({0}),
         max_tokens=5,

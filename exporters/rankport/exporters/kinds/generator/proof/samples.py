@@ -17,6 +17,7 @@ from rankport.exporters.proof.windows import BEYOND, BEYOND_WINDOW, LONGEST, win
 from rankport.runtime.bundle.manifest import Limits
 
 _STEPS = 12
+_LAST_STEPS = 24  # of one text by itself: few have an order that half precision alone may change beyond the limit
 _LONGEST_PROMPT = 96  # of those that no window is to end in
 TO_THE_END = "to_the_end"
 """Form of a text that ends at the last place that the limits allow."""
@@ -57,9 +58,10 @@ def draw_samples(source: Checkpoint, limits: Limits) -> tuple[Mapping[str, Seque
         forms[BEYOND_WINDOW] = [
             _drawn(rng, vocabulary, length, steps) for length in (min(longest, BEYOND), behind)
         ]
-    last = min(total - steps, LONGEST)
+    last_steps = min(_LAST_STEPS, limits.max_item_tokens)
+    last = min(total - last_steps, LONGEST)
     if last > max(len(text.prompt) for drawn in forms.values() for text in drawn):
-        forms[TO_THE_END] = [_drawn(rng, vocabulary, last, steps)]
+        forms[TO_THE_END] = [_drawn(rng, vocabulary, last, last_steps)]
     return forms, unseen
 
 

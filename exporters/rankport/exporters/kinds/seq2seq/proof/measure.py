@@ -59,8 +59,9 @@ def measure_seq2seq(
         far = _far_sample(manifest.limits, source.vocab_size, start)
         on_progress(f"parity: {_TO_THE_END}")
         logits = _alone(backend, far)
+    last = [_reference(source, sample) for sample in far]
     modes = [compare(mode, expected, actual) for mode, actual in answers.items()]
-    modes.append(compare(_TO_THE_END, [_reference(source, sample) for sample in far], logits))
+    modes.append(compare(_TO_THE_END, last, logits))
     on_progress("parity: greedy texts")
     # Two errors of what the modes show may add up: low bits round activations.
     level = max(_LEVEL, 2 * max(mode.max_abs_error for mode in modes))
@@ -68,7 +69,7 @@ def measure_seq2seq(
     served = answers["together"]
     return Measured(
         modes,
-        _noise(manifest, source, samples, expected),
+        _noise(manifest, source, [*samples, *far], [*expected, *last]),
         options.tolerance,
         None,
         partial(_drift_from, samples, served),

@@ -17,7 +17,8 @@ from rankport.exporters.proof.windows import BEYOND, BEYOND_WINDOW, LONGEST, win
 from rankport.runtime.bundle.manifest import Limits
 
 _STEPS = 12
-_LAST_STEPS = 24  # of one text by itself: few have an order that half precision alone may change beyond the limit
+_LAST_STEPS = 24
+"""Tokens of the one text at the end of the limits: of fewer, half precision alone may change the order too far."""
 _LONGEST_PROMPT = 96  # of those that no window is to end in
 TO_THE_END = "to_the_end"
 """Form of a text that ends at the last place that the limits allow."""

@@ -102,7 +102,9 @@ def likely(generator: Generator, prompt: list[int], text: list[int]) -> float:
     return float(generator.search(prompt, trie).scores[0])
 
 
-@pytest.mark.parametrize(("field", "value"), [("num_beams", 4), ("no_repeat_ngram_size", 3), ("typical_p", 0.9)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_beams", 4), ("no_repeat_ngram_size", 3), ("typical_p", 0.9)]
+)
 def test_another_way_of_writing_is_refused_by_name(
     ranker_checkpoint: Path, tmp_path: Path, field: str, value: object
 ) -> None:

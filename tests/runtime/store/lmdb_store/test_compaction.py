@@ -185,6 +185,17 @@ def test_compactions_take_turns_and_writers_that_come_meanwhile_write_to_the_new
     assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
+def test_a_file_of_the_owner_is_not_deleted_with_the_directory(path: Path) -> None:
+    fill(path)
+    (path / "notes.md").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds 'notes\.md', which is none of its own files"):
+        compact_store(path)
+    assert items_at(path) == ["a", "b"]
+    (path / "notes.md").unlink()
+    compact_store(path)
+    assert items_at(path) == ["a", "b"]
+
+
 def test_there_must_be_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no token store at"):
         compact_store(tmp_path / "none")

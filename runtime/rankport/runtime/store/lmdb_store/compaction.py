@@ -31,7 +31,8 @@ def compact_store(path: Path) -> Compaction:
     """Compacts the store at `path`. Servers that read it open the new one; a job that writes to it must be run again.
 
     Raises:
-        StoreError: no store there, too little room for the copy, or no permission; the store is as it was.
+        StoreError: no store there, a file that is none of its own, too little room for the copy, or no permission; the
+            store is as it was.
     """
     path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     try:
@@ -48,6 +49,7 @@ def _compact(path: Path) -> Compaction:
     before = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
     try:
         with LmdbStore.open(path) as store:
+            _require_no_more(path)
             for leftover in (fresh, old):
                 shutil.rmtree(leftover, ignore_errors=True)
             fresh.mkdir()
@@ -57,6 +59,16 @@ def _compact(path: Path) -> Compaction:
             if path.exists():
                 shutil.rmtree(leftover, ignore_errors=True)
     return Compaction(before, (path / DATA).stat().st_size)
+
+
+def _require_no_more(path: Path) -> None:
+    """Raises StoreError for a file of the owner's in the directory, which goes with it."""
+    own = sorted(file.name for file in path.iterdir() if file.name not in (DATA, "lock.mdb"))
+    if own:
+        raise StoreError(
+            f"token store {path} holds {own[0]!r}, which is none of its own files and would be deleted with the "
+            "directory: move it away"
+        )
 
 
 def _swap(path: Path, fresh: Path, old: Path, counts: Mapping[str, int]) -> None:

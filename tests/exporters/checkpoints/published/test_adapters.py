@@ -24,7 +24,9 @@ from support.published.folders import VOCABULARY, WIDTH, change
 from support.published.gte import gte, gte_logits, gte_reranker, gte_states
 from support.published.jina import jina_encoder, jina_logits, jina_reranker
 from support.published.jina_bert import jina_bert, jina_bert_states
+from support.published.neobert import neobert
 from support.published.nomic import nomic, nomic_moe, nomic_moe_states, nomic_states
+from support.published.qwen3 import voyage
 
 IDS = [1, 9, 17, 40, 3, 77, 2]
 GTE, MIXER = ["qkv_proj", "up_gate_proj", "down_proj"], ["mixer.Wqkv", "mixer.out_proj", "fc2"]
@@ -158,6 +160,20 @@ REFUSED: dict[str, tuple[Callable[..., Path], list[str], dict[str, Any], dict[st
         {},
         {},
         r"an adapter for each of its tasks .* nothing says which of them",
+    ),
+    "other names": (
+        neobert,
+        ["qkv"],
+        {},
+        {},
+        r"chandar-lab/NeoBERT, by whose names no .* where it was trained",
+    ),
+    "names of a Qwen3": (
+        voyage,
+        ["q_proj"],
+        {},
+        {},
+        r"voyage-4-nano, by whose names no adapter is merged here",
     ),
     "low bits": (
         gte,

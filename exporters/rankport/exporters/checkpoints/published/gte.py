@@ -112,5 +112,5 @@ def _check_scaling(scaling: object) -> None:
 
 
 LAYOUT: Final = PublishedLayout(
-    CODE, frozenset(f"New{name}" for name in (*_HEADS, *_OTHERS)), _matches, _read
+    CODE, frozenset(f"New{name}" for name in (*_HEADS, *_OTHERS)), _matches, _read, takes_adapters=True
 )

@@ -171,5 +171,9 @@ def _adapters(raw: Fields) -> TaskAdapters | None:
 
 _AUTO_CLASSES = ("XLMRobertaFlashConfig", "XLMRobertaModel", "XLMRobertaLoRA", "XLMRobertaForPreTraining")
 LAYOUT: Final = PublishedLayout(
-    CODE, frozenset((*_AUTO_CLASSES, *(f"XLMRoberta{head}" for head in _HEADS))), _matches, _read
+    CODE,
+    frozenset((*_AUTO_CLASSES, *(f"XLMRoberta{head}" for head in _HEADS))),
+    _matches,
+    _read,
+    takes_adapters=True,
 )

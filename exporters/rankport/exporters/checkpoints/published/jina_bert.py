@@ -81,7 +81,7 @@ def _layout(code: str, gated: str, *, qk_norms: bool) -> PublishedLayout:
             notes.append(f"config.json: {said} is for the code's own encode, and not read")
         return PublishedModel(fields, _TENSORS, tuple(notes), classes=frozenset((BODY, CLASSIFIER)))
 
-    return PublishedLayout(code, _AUTO_CLASSES, matches, read)
+    return PublishedLayout(code, _AUTO_CLASSES, matches, read, takes_adapters=True)
 
 
 LAYOUTS: Final = (

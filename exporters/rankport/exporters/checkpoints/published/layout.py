@@ -152,6 +152,9 @@ class PublishedLayout:
     auto_classes: frozenset[str]  # that an auto_map of such a folder names
     matches: Callable[[Fields, Collection[str]], bool]  # by config.json and the names of the stored tensors
     read: Callable[[Fields], PublishedModel]
+    takes_adapters: bool = (
+        False  # of peft, merged by the names of its code, in which BERT's are those of the table
+    )
 
     def has_code(self, auto_map: object) -> bool:
         """Tells whether an auto_map names this layout's own classes alone, whatever repository they come from."""

@@ -168,4 +168,5 @@ LAYOUT: Final = PublishedLayout(
     frozenset(("NomicBertConfig", *_CLASSES, *(f"NomicBertFor{head}" for head in _HEADS))),
     _matches,
     _read,
+    takes_adapters=True,
 )

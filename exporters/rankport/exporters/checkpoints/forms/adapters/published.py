@@ -34,6 +34,11 @@ def require_mergeable(folder: CheckpointFolder) -> None:
             f"base {str(folder.path)!r} has an adapter for each of its tasks (lora_adaptations), and nothing says "
             "which of them, if any, the adapter of peft was trained over: merge both where it was trained"
         )
+    if not folder.published.takes_adapters:
+        raise CheckpointError(
+            f"base {str(folder.path)!r} is in the layout of {folder.published.code}, by whose names no adapter is "
+            "merged here: merge it where it was trained, and export the whole"
+        )
     if folder.quantization_method is not None:
         raise CheckpointError(
             f"base {str(folder.path)!r} is in the layout of {folder.published.code} and quantized "

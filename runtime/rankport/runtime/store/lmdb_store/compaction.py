@@ -55,9 +55,9 @@ def _compact(path: Path) -> Compaction:
             fresh.mkdir()
             store.compact(fresh, lambda counts: _swap(path, fresh, old, counts))
     finally:
-        for leftover in (fresh, old):  # of which one holds what the store was, if they were swapped
-            if path.exists():
-                shutil.rmtree(leftover, ignore_errors=True)
+        if path.exists():  # else the copy is all that there is, beside what the store was
+            shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     return Compaction(before, (path / DATA).stat().st_size)
 
 

@@ -79,7 +79,7 @@ unit: $(VENV)/.dev
 
 test-lowest: export PYTHONPATH = tests
 test-lowest: build/lowest/.made ## What needs no torch, at the lowest versions that pyproject.toml allows of what it names
-	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q -p support.without_torch --timeout $(TEST_TIMEOUT_S) \
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q -p no:anyio -p support.without_torch --timeout $(TEST_TIMEOUT_S) \
 		-n $(WORKERS) --maxprocesses 4 --dist worksteal tests/protos tests/runtime tests/sdk
 
 test-stub-cuda: $(VENV)/.dev build/stub_cuda/.made ## Every kind on ONNX Runtime's own CUDA provider without a GPU: all but numbers

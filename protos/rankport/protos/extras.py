@@ -25,6 +25,7 @@ _EXTRAS = {
     "tokenizers": "runtime",
     "lmdb": "runtime",
     "pydantic": "runtime",
+    "typing_extensions": "runtime",
     "grpc_health": "runtime",
     "grpc_reflection": "runtime",
     "typer": "runtime",

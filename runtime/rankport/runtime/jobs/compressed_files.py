@@ -10,12 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from rankport.protos.extras import extras_named
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 Compression = Literal["gzip", "bzip2", "xz", "zstd", "lz4"]
 
@@ -101,7 +98,7 @@ class _Streams(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
         while True:
             data, unpacker = b"", self._unpacker

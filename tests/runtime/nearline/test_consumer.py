@@ -149,7 +149,7 @@ def test_item_that_another_consumer_works_on_waits(changes: Consumers) -> None:
     changes.add(id="a", text="new", version=2)
     second.step()
     assert stored(changes.namespace) == {}
-    assert changes.stream("one").finish([old]) == 1
+    assert changes.stream("one").finish([old]) == [old]
     second.step()
     assert stored(changes.namespace) == expected(a="new")
     assert first.counts.done == 0

@@ -61,6 +61,22 @@ class StoppedWriter:
         return self._namespace.delete_many(keys, fence=fence)
 
 
+class WriterStoppedBehind(StoppedWriter):
+    """Namespace whose writer is stopped behind the write, before anybody hears that it is done."""
+
+    def fence(self, keys: Sequence[str], seconds: float) -> Fence:
+        return self._namespace.fence(keys, seconds)
+
+    def put_many(self, entries: Sequence[TokenEntry], *, fence: Fence | None = None) -> None:
+        self._namespace.put_many(entries, fence=fence)
+        self._pause()
+
+    def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:
+        count = self._namespace.delete_many(keys, fence=fence)
+        self._pause()
+        return count
+
+
 class StoppedEncoder(HashEncoder):
     """Encoder whose consumer is stopped while it encodes."""
 
@@ -142,6 +158,24 @@ def test_stopped_writer_writes_over_nothing_newer(
     assert consumers.pending() == 1
     stopped.step()
     assert stopped.counts.stale == 1
+    assert consumers.pending() == 0
+
+
+@pytest.mark.parametrize(
+    ("newer", "left"),
+    [({"text": "new"}, {"a": tokens_of("new")}), ({"op": "delete"}, {})],
+    ids=["put", "delete"],
+)
+def test_older_change_that_was_written_over_a_stopped_one_is_written_over_again(
+    consumers: Consumers, namespace: TokenNamespace, newer: dict[str, str], left: dict[str, bytes]
+) -> None:
+    consumers.redis.xadd("items", {"id": "a", "version": 2, **newer})  # type: ignore[dict-item]
+    pause = consumers.overtaken({"id": "a", "version": 1, "text": "old"})
+    stopped = consumers.consumer("one", WriterStoppedBehind(namespace, pause))
+    stopped.step()
+    assert consumers.pending() == 1
+    stopped.step()
+    assert stored(namespace) == left
     assert consumers.pending() == 0
 
 

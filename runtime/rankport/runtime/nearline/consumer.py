@@ -237,12 +237,12 @@ class NearlineConsumer:
             self._finish("deleted", changes)
 
     def _finish(self, outcome: Outcome, changes: Sequence[Change]) -> None:
-        self._stream.finish(changes)
+        finished = self._stream.finish(changes)
         now = time.time()
-        for change in changes:
+        for change in finished:
             self._open.pop(change.entry.id, None)
-        fresh_s = sum(max(0.0, now - change.entry.written_ms / 1000) for change in changes)
-        self._count(outcome, len(changes))
+        fresh_s = sum(max(0.0, now - change.entry.written_ms / 1000) for change in finished)
+        self._count(outcome, len(finished))
         self.counts = replace(self.counts, freshness_s_sum=self.counts.freshness_s_sum + fresh_s)
 
     def _bury(self, entry: Entry, item: str | None, reason: str) -> None:

@@ -56,13 +56,18 @@ end
 _FINISH = (
     _RELEASE
     + """
-local finished = 0
+local finished = {}
 for at = 3, #ARGV, 4 do
   local entry, item, version, mark = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local done = redis.call('HGET', KEYS[2], item)
-  if not done or string.sub(done, 1, 20) < version then redis.call('HSET', KEYS[2], item, version .. mark) end
-  finished = finished + redis.call('XACK', KEYS[1], ARGV[1], entry)
-  release(item)
+  local lease = redis.call('HGET', KEYS[3], item)
+  local is_stale = done and string.sub(done, 1, 20) >= version
+  if is_stale or (lease and string.match(lease, '^%d+ (.*)$') == ARGV[2]) then
+    if not is_stale then redis.call('HSET', KEYS[2], item, version .. mark) end
+    redis.call('XACK', KEYS[1], ARGV[1], entry)
+    release(item)
+    finished[#finished + 1] = (at - 3) / 4
+  end
 end
 return finished
 """
@@ -178,17 +183,21 @@ class ChangeStream:
         found = self._script(_LEASE, [self._versions, self._leases], arguments)
         return [standing.decode() for standing in found]
 
-    def finish(self, changes: Sequence[Change]) -> int:
-        """Notes that the changes are done, acknowledges them, and lets go of their items; counts them."""
+    def finish(self, changes: Sequence[Change]) -> list[Change]:
+        """Notes that changes are done, acknowledges them, and lets go of their items; returns which.
+
+        Not those whose items another consumer had since they were taken: it may have written over them.
+        """
         if not changes:
-            return 0
+            return []
         words: list[bytes | str | int] = [
             word
             for change in changes
             for word in (change.entry.id, change.item, _digits(change), "d" if change.text is None else "")
         ]
         keys = [self._stream, self._versions, self._leases]
-        return int(self._script(_FINISH, keys, (self._group, self._consumer, *words)))
+        found = self._script(_FINISH, keys, (self._group, self._consumer, *words))
+        return [changes[place] for place in found]
 
     def bury(self, entry: Entry, item: str | None, reason: str) -> None:
         """Moves an entry to the dead letters, with the reason, once; of over a thousand fields those of a change."""

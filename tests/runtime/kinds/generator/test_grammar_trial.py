@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from llguidance import LLMatcher
 
-from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.protos.errors import BackendError, InvalidRequest, Unavailable
 from rankport.protos.generation import Sampling
 from rankport.runtime.kinds.generator.grammars.grammars import KEPT, Grammars
 from rankport.runtime.kinds.generator.grammars.trial import GrammarTrial
@@ -41,6 +41,12 @@ def test_what_takes_more_memory_than_it_may_is_refused() -> None:
     with closing(GrammarTrial(memory_bytes=1 << 20)) as small:
         wide = {"enum": [f"value number {place}" for place in range(20_000)]}
         assert small.fault(grammar(wide)).startswith("it takes more than 1 MiB to compile: ask for fewer")
+
+
+def test_a_grammar_whose_trial_is_killed_is_not_told_to_be_at_fault() -> None:
+    with closing(GrammarTrial(processor_s=600, longest_s=0.0)) as trial:
+        with pytest.raises(BackendError, match=r"was killed: .* no processor for 0 s: ask again"):
+            trial.fault(grammar(endless()))
 
 
 def test_a_trial_under_way_ends_with_its_owner() -> None:

@@ -94,6 +94,12 @@ def test_numbers_of_numpy_and_a_form_that_cannot_be_followed(own: Generator, rem
     assert errors[0] == errors[1]
 
 
+def test_grammar_of_a_request_whose_time_is_up_is_not_compiled(own: Generator) -> None:
+    late = own.submit_generate([5], Sampling(json_schema={"type": "boolean"}), 0.0)
+    with pytest.raises(DeadlineExceeded, match="before the grammar of the text could be compiled"):
+        late.result(20)
+
+
 def test_items_are_found_and_scored_the_same(own: Generator, remote: Generator) -> None:
     found = [model.search([1, 40], "few", beams=4, top_k=3) for model in (own, remote)]
     assert found[1].keys == found[0].keys

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.protos.priorities import Priority
 from rankport.runtime.backends.choice import load_decode_backend, load_seq2seq_backend
@@ -79,7 +79,12 @@ class LocalWriting:
         asked_s = time.monotonic() - spent_s
 
         def begin() -> "Future[Written]":
-            return self._begin(prompt, sampling, timeout_s, time.monotonic() - asked_s, on_part)
+            waited_s = time.monotonic() - asked_s
+            if timeout_s is not None and waited_s >= timeout_s:  # or others would wait for a grammar that nobody needs
+                raise DeadlineExceeded(
+                    f"timeout_s={timeout_s} ran out before the grammar of the text could be compiled: allow more time"
+                )
+            return self._begin(prompt, sampling, timeout_s, waited_s, on_part)
 
         return begun(begin, self._compiler)
 

@@ -53,7 +53,7 @@ class Grammars:
         """Begins a text of the form that a request asks for; None: it asks for none.
 
         Raises `InvalidRequest` for a schema or pattern that cannot be followed, or a tokenizer that the library has no
-        way with; `MissingExtra` where the library is not installed.
+        way with; `MissingExtra` where the library is not installed; as `GrammarTrial.fault`.
         """
         grammar = self._grammar(sampling)
         if grammar is None:

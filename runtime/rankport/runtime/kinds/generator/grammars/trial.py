@@ -19,16 +19,22 @@ from rankport.protos.reasons import reason_of
 PROCESSOR_S = 2.0
 """Seconds of the processor that a grammar may take."""
 MEMORY_BYTES = 1 << 30
-_LONGEST_S = 60.0  # by the clock, on a machine that gives the process no processor
+LONGEST_S = 60.0
+"""Seconds by the clock, for a machine that hardly gives the process a processor."""
 _CHILD = "rankport.runtime.kinds.generator.grammars.child"
 
 
 class GrammarTrial(StaysInProcess):
     """Process that compiles one grammar after the other, from the first one on. Any thread may ask."""
 
-    def __init__(self, processor_s: float = PROCESSOR_S, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        processor_s: float = PROCESSOR_S,
+        memory_bytes: int = MEMORY_BYTES,
+        longest_s: float = LONGEST_S,
+    ) -> None:
         """Takes what a grammar may take; starts nothing."""
-        self._processor_s, self._memory_bytes = processor_s, memory_bytes
+        self._processor_s, self._memory_bytes, self._longest_s = processor_s, memory_bytes, longest_s
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._trying = threading.Lock()  # held while a grammar is tried
@@ -37,7 +43,7 @@ class GrammarTrial(StaysInProcess):
     def fault(self, grammar: str) -> str:
         """Says what is wrong with a grammar; empty: it compiles in little time and memory, and has a first token.
 
-        Raises `Unavailable` behind `close`, `BackendError` where no process can be had.
+        Raises `Unavailable` behind `close`, `BackendError` where no process can be had, or one is killed meanwhile.
         """
         with self._trying:
             try:
@@ -63,12 +69,13 @@ class GrammarTrial(StaysInProcess):
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        overdue = threading.Timer(_LONGEST_S, process.kill)
+        overdue = threading.Timer(self._longest_s, process.kill)
         overdue.daemon = True
         overdue.start()
         try:
-            process.stdin.write(json.dumps(grammar).encode() + b"\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # of one that ends; how, tells why
+                process.stdin.write(json.dumps(grammar).encode() + b"\n")
+                process.stdin.flush()
             answer = process.stdout.readline()
         finally:
             overdue.cancel()
@@ -78,7 +85,7 @@ class GrammarTrial(StaysInProcess):
         if self._closed:
             raise _closed()
         ended = process.returncode
-        if -ended in (signal.SIGPROF, signal.SIGKILL):
+        if -ended == signal.SIGPROF:
             return (
                 f"it takes more than {self._processor_s:g} s to compile: ask for fewer alternatives within allOf, or "
                 "fewer or shorter patterns"
@@ -87,6 +94,11 @@ class GrammarTrial(StaysInProcess):
             return (
                 f"it takes more than {self._memory_bytes >> 20} MiB to compile: ask for fewer alternatives, or shorter "
                 "repetitions"
+            )
+        if -ended == signal.SIGKILL:  # which says nothing of the grammar
+            raise BackendError(
+                "the process that tries grammars of texts was killed: the machine has no memory left, or gave it no "
+                f"processor for {self._longest_s:g} s: ask again"
             )
         raise BackendError(f"the process that tries grammars of texts has ended with {ended}: ask again")
 

@@ -70,8 +70,13 @@ def _words(tensor: TensorSpec | None) -> str:
 
 
 def _precision(manifest: Manifest, target: Target, graphs: dict[str, ir.Graph]) -> Iterator[str]:
-    """Reads a target's precision off its weights: those of two towers' last graph are in fp32 in any."""
+    """Reads a target's precision off its weights: those of two towers' last graph are in fp32 in any.
+
+    What says fp32 is held to it by the limits, and a graph that was imported may keep weights in half.
+    """
     view = manifest.for_target(target)
+    if view.precision == "fp32":
+        return
     types = {
         value.dtype
         for spec in view.graphs

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from transformers import AutoModel
@@ -33,6 +34,7 @@ def test_its_bundle_has_the_embeddings_of_the_checkpoint_that_the_graph_was_made
 ) -> None:
     told: list[str] = []
     options = {"pooling": "mean", "max_item_tokens": 32, "output_dtype": "float32"}
+    folder = with_a_halved_weight(folder, tmp_path / "folder")
     bundle = export(folder, tmp_path / "bundle", on_progress=told.append, **options)
     assert told[0].startswith("kind: item-encoder (optimum: feature-extraction of transformers; BertModel")
     manifest = bundle.manifest
@@ -47,6 +49,23 @@ def test_its_bundle_has_the_embeddings_of_the_checkpoint_that_the_graph_was_made
         rows = encoder.encode(TITLES)[:, 0]
     np.testing.assert_allclose(rows, pooled(encoder_checkpoint, folder, TITLES), atol=1e-5)
     assert verify(bundle.path, folder).failures == ()
+
+
+def with_a_halved_weight(folder: Path, copy: Path) -> Path:
+    """Copies a folder whose states are multiplied by ones in float16, as tools that make graphs small keep weights."""
+    shutil.copytree(folder, copy)
+    model = ir.load(copy / "model.onnx")
+    (states,) = model.graph.outputs
+    halved = ir.val("halved", const_value=ir.tensor(np.ones(32, np.float16)))
+    model.graph.register_initializer(halved)
+    wide = ir.node("Cast", [halved], {"to": ir.DataType.FLOAT})
+    product = ir.node("Mul", [states, wide.outputs[0]])
+    model.graph.extend([wide, product])
+    made = product.outputs[0]
+    made.type, made.shape, made.name, states.name = states.type, states.shape, states.name, "states"
+    model.graph.outputs[0] = made
+    ir.save(model, copy / "model.onnx")
+    return copy
 
 
 def pooled(checkpoint: Path, folder: Path, texts: list[str]) -> np.ndarray:

@@ -9,7 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
-_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+# EXDEV: of a folder that is a volume of its own (btrfs); EPERM: of a sandbox that knows no such call. What two renames
+# cannot do either, they tell.
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM)
 _AT_CWD, _EXCHANGE = -100, 2  # of Linux
 
 

@@ -44,9 +44,12 @@ def test_what_takes_more_memory_than_it_may_is_refused() -> None:
 
 
 def test_a_grammar_whose_trial_is_killed_is_not_told_to_be_at_fault() -> None:
-    with closing(GrammarTrial(processor_s=600, longest_s=0.0)) as trial:
-        with pytest.raises(BackendError, match=r"was killed: .* no processor for 0 s: ask again"):
-            trial.fault(grammar(endless()))
+    told = r"was killed: .* no processor for 0 s: ask again"
+    with (
+        closing(GrammarTrial(processor_s=600, longest_s=0.0)) as trial,
+        pytest.raises(BackendError, match=told),
+    ):
+        trial.fault(grammar(endless()))
 
 
 def test_a_trial_under_way_ends_with_its_owner() -> None:

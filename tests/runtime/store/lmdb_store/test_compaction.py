@@ -1,6 +1,9 @@
 """A store that is compacted under readers and writers."""
 
+import ctypes
+import errno
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -149,6 +152,37 @@ def test_compaction_that_is_killed_while_the_directories_swap_leaves_a_whole_sto
         with pytest.raises(KeyboardInterrupt):
             compact_store(path)
     assert items_at(path) == ["a", "b"]
+    compact_store(path)
+    assert items_at(path) == ["a", "b"]
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_who_could_use_the_store_can_use_the_compacted_one(path: Path) -> None:
+    fill(path)
+    modes = {"": 0o2775, "data.mdb": 0o640, "lock.mdb": 0o666}
+    for name, mode in modes.items():
+        (path / name).chmod(mode)
+    compact_store(path)
+    assert {name: stat.S_IMODE((path / name).stat().st_mode) for name in modes} == modes
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EXDEV, errno.EPERM])
+def test_where_two_names_cannot_be_exchanged_they_are_renamed(
+    path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(path)
+
+    class Library:
+        """System whose call fails."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def renameat2(self, *_: object) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+    monkeypatch.setattr("rankport.runtime.store.durable_files.ctypes.CDLL", Library)
     compact_store(path)
     assert items_at(path) == ["a", "b"]
     assert [other.name for other in path.parent.iterdir()] == [path.name]

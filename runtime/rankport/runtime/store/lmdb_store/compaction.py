@@ -9,13 +9,14 @@ file alone.
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.durable_files import exchanged, sync_file, sync_names, turn_in
-from rankport.runtime.store.lmdb_store.data_file import DATA, left_by_compaction
+from rankport.runtime.store.lmdb_store.data_file import DATA, LOCK, left_by_compaction
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 
 
@@ -63,7 +64,7 @@ def _compact(path: Path) -> Compaction:
 
 def _require_no_more(path: Path) -> None:
     """Raises StoreError for a file of the owner's in the directory, which goes with it."""
-    own = sorted(file.name for file in path.iterdir() if file.name not in (DATA, "lock.mdb"))
+    own = sorted(file.name for file in path.iterdir() if file.name not in (DATA, LOCK))
     if own:
         raise StoreError(
             f"token store {path} holds {own[0]!r}, which is none of its own files and would be deleted with the "
@@ -79,9 +80,19 @@ def _swap(path: Path, fresh: Path, old: Path, counts: Mapping[str, int]) -> None
             f"token store {path}: its compacted copy has {copied} items, not {counts}: a disk fails?"
         )
     shutil.copystat(path, fresh)
+    for name in ("", DATA, LOCK):
+        _take_rights(path / name, fresh / name)
     sync_file(fresh / DATA)
     sync_names(fresh)
     if not exchanged(path, fresh):
         os.rename(path, old)
         os.rename(fresh, path)
     sync_names(path.parent)  # before what the store was is deleted
+
+
+def _take_rights(before: Path, after: Path) -> None:
+    """Lets those who could use a file use the one in its place, as far as this user may say so. Raises OSError."""
+    owned = before.stat()
+    with suppress(PermissionError):
+        os.chown(after, owned.st_uid, owned.st_gid)
+    shutil.copymode(before, after)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.watched_file import WatchedFile
 
-DATA = "data.mdb"
+DATA, LOCK = "data.mdb", "lock.mdb"
 
 
 def left_by_compaction(directory: Path) -> Path:

@@ -12,7 +12,7 @@ import lmdb
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.lmdb_store import causes
-from rankport.runtime.store.lmdb_store.data_file import DataFile
+from rankport.runtime.store.lmdb_store.data_file import LOCK, DataFile
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # generic in lmdb's stubs only
 Database: TypeAlias = Any  # lmdb exports no name for the type of its database handles
@@ -111,7 +111,7 @@ class OpenFile:
 
 def _warn_without_lock(opening: Opening) -> None:
     """Says so where LMDB did without a lock of its own accord: on a volume that cannot be written."""
-    if opening.read_only and not os.access(opening.path / "lock.mdb", os.W_OK):
+    if opening.read_only and not os.access(opening.path / LOCK, os.W_OK):
         _log.warning(
             "token store %s is on a volume that cannot be written and is read without a lock: nobody may write to it "
             "from elsewhere meanwhile; frozen (--frozen) notices if one does",
@@ -125,7 +125,7 @@ def _allocate_lock(path: Path) -> None:
     Raises `StoreError` where there is no room. What else keeps it from being written is told by LMDB.
     """
     try:
-        with (path / "lock.mdb").open("ab") as lock:
+        with (path / LOCK).open("ab") as lock:
             if hasattr(os, "posix_fallocate") and not os.fstat(lock.fileno()).st_size:
                 os.posix_fallocate(lock.fileno(), 0, _LOCK_BYTES)
     except OSError as error:

@@ -30,7 +30,7 @@ import lmdb
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.contract import TokenStore
-from rankport.runtime.store.lmdb_store.data_file import left_by_compaction
+from rankport.runtime.store.lmdb_store.data_file import DATA, LOCK, left_by_compaction
 from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment, Opening, Transaction
 from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
 from rankport.runtime.store.lmdb_store.open_file import OpenFile
@@ -48,7 +48,7 @@ _NAMESPACE = b"namespace/"
 _FILLING = b"filling/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
-_LMDB_FILES = {"data.mdb", "lock.mdb"}
+_LMDB_FILES = {DATA, LOCK}
 _DATASET_FILE = "_dataset.json"  # of the jobs, which are above stores
 
 

@@ -147,6 +147,13 @@ def test_an_encoder_decoder_whose_texts_do_not_end_where_it_reads_is_refused(tmp
         plan_cross_encoder(source, cross_encoder_prompt(source, CrossEncoderOptions()), CrossEncoderOptions())
 
 
+@pytest.mark.parametrize("model_type", ["flaubert", "xlm"])
+def test_a_head_behind_a_summary_is_no_decoders(model_type: str, tmp_path: Path) -> None:
+    folder = checkpoints.classifier(tmp_path / "c", model_type, emb_dim=32, n_heads=4, n_layers=1)
+    assert WORK.claims(StatedModel.read(folder))
+    check_cross_encoder(folder, CrossEncoderOptions())
+
+
 def test_a_decoder_is_sent_to_its_own_kind(tmp_path: Path) -> None:
     folder = checkpoints.classifier(tmp_path / "c", "qwen2", num_hidden_layers=1)
     for options in (CrossEncoderOptions(), CrossEncoderOptions(prompt="bare")):

@@ -14,6 +14,7 @@ _HEADS = re.compile(
     r"|generator_predictions|generator_lm_head|discriminator_predictions"  # ELECTRA
     r"|predictions|sop_classifier"  # ALBERT
     r"|lm_predictions|mask_predictions"  # DeBERTa
+    r"|sequence_summary|logits_proj"  # XLM, FlauBERT, XLNet
     r"|pred_layer|lm_transform_head|classification_head|multiple_choice_head|final_logits_bias"
     r"|head|decoder(?=\.(?:weight|bias)$))"  # ModernBERT
     r"(?:\..*)?"

@@ -22,16 +22,13 @@ from rankport.exporters.checkpoints.published.layout import (
 CODE: Final = "BAAI/bge-reranker-v2.5-gemma2-lightweight"
 _TYPE = "cost_wise_gemma"
 _PUBLISHED = "CostWiseGemmaForCausalLM"
+_LAYERS = ("start_layer", "layer_sep", "num_hidden_layers")
 _FIELDS = FieldTable(
     needed=(*SIZES, "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "start_layer", "layer_sep"),
     values={"layer_wise": (True,)},
     unread=(
-        *(
-            "start_layer",
-            "layer_sep",
-            "cutoff_layer",
-            "tie_word_embeddings",
-        ),  # read below, or of a head of tokens
+        *("start_layer", "layer_sep", "cutoff_layer"),  # read below
+        "tie_word_embeddings",  # of a head of tokens
         *("num_labels", "id2label", "label2id"),
         "pad_token_id",  # a text is read at its last token, whichever that is
     ),
@@ -66,7 +63,6 @@ def _read(raw: Fields) -> PublishedModel:
     return PublishedModel(fields, names, (note,), classes=frozenset((CLASS,)))
 
 
-_LAYERS = ("start_layer", "layer_sep", "num_hidden_layers")
 LAYOUT: Final = PublishedLayout(
     CODE, frozenset(("CostWiseGemmaConfig", "CostWiseGemmaModel", _PUBLISHED)), _matches, _read
 )

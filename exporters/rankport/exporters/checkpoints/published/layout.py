@@ -19,9 +19,7 @@ class TensorRow:
 
     pattern: re.Pattern[str]
     places: tuple[str, ...]  # `{0}` is the first group of the pattern; none of tensors that are left out
-    order: tuple[int, ...] | None = (
-        None  # of the stored rows, in which the parts lie so; None: as they are stored
-    )
+    order: tuple[int, ...] | None = None  # of the stored rows, before parts are taken; None: as stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from rankport.exporters.checkpoints.published.layout import (
 
 CODE: Final = "BAAI/bge-reranker-v2-minicpm-layerwise"
 _PUBLISHED = "LayerWiseMiniCPMForCausalLM"
+_WIDTHS = ("num_attention_heads", "hidden_size")
 _THETA = 10_000.0  # the code's default
 _FIELDS = FieldTable(
     needed=(*SIZES, "scale_emb", "scale_depth", "start_layer"),
@@ -24,13 +25,8 @@ _FIELDS = FieldTable(
     values={"head_multi": (True,), "head_type": ("simple",), "rope_scaling": (None,)},
     unread=(
         *("dim_model_base", "tie_word_embeddings", "pretraining_tp"),  # of a head that makes tokens
-        *(
-            "scale_depth",
-            "start_layer",
-            "cutoff_layer",
-            "rope_theta",
-            "pad_token_id",
-        ),  # read below, or not at all
+        *("scale_depth", "start_layer", "cutoff_layer", "rope_theta"),  # read below
+        "pad_token_id",  # a text is read at its last token, whichever that is
         *("num_labels", "id2label", "label2id"),
     ),
     foreign=(
@@ -67,7 +63,6 @@ def _read(raw: Fields) -> PublishedModel:
     return PublishedModel(fields, names, (note,), classes=frozenset((CLASS,)))
 
 
-_WIDTHS = ("num_attention_heads", "hidden_size")
 LAYOUT: Final = PublishedLayout(
     CODE,
     frozenset(("LayerWiseMiniCPMConfig", "LayerWiseMiniCPMModel", _PUBLISHED)),

@@ -49,6 +49,7 @@ _FIELDS = FieldTable(
         *("attention_bias", "mlp_bias", "classifier_pooling"),
     ),
 )
+_WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 _LAYER = r"transformer_encoder\.(\d+)\."
 
 
@@ -90,9 +91,6 @@ def _read(raw: Fields) -> PublishedModel:
         {packed: _rows(heads, width // heads)},
     )
     return PublishedModel(fields, names, classes=frozenset((BODY, CLASSIFIER)))
-
-
-_WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 
 
 def _rows(heads: int, width: int) -> tuple[int, ...]:

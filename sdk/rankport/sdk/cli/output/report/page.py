@@ -75,11 +75,11 @@ def summary(proof: Proof) -> str:
     """Says in a few sentences what was compared with what, how close it is, and what low bits cost."""
     parity = proof.parity
     worst = max(parity.modes, key=parity.share)
-    if parity.max_abs_tolerance is not None:
-        error = f"largest error {worst.max_abs_error:.1e}"
-    else:
-        error = f"largest relative error {worst.relative_error or 0.0:.1e}"
-    said = f"Compared with {compared_with(parity)}: {error} in {len(parity.modes)} modes ({worst.mode}), "
+    errors = [] if parity.max_abs_tolerance is None else [f"error {worst.max_abs_error:.1e}"]
+    if parity.max_relative_tolerance is not None:
+        errors.append(f"relative error {worst.relative_error or 0.0:.1e}")
+    error = ", ".join(errors)
+    said = f"Compared with {compared_with(parity)}: largest {error} in {len(parity.modes)} modes ({worst.mode}), "
     said += f"{parity.share(worst):.0%} of what is allowed."
     if proof.quality is not None:
         source, bundle = proof.quality.ndcg_at_10_source, proof.quality.ndcg_at_10_bundle

@@ -118,6 +118,7 @@ class DatasetTarget(CopyTarget):
         }
         try:
             self._files.join(self._staged, list(self._rows), self._schema)
+            self._files.tidy(self._staged)  # of copies that were killed
             text = json.dumps(content, indent=1) + "\n"
             write_durably(self._staged / DATASET_FILE, lambda stream: stream.write(text.encode()))
             (self._staged / "origin").unlink()

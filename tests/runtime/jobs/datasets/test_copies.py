@@ -119,7 +119,7 @@ def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
         with pytest.raises(KeyboardInterrupt):
             copy_tokens(source, DatasetTarget(made, source, SPEC, part_format, 1500), stop)
         assert not made.exists()
-        files = [*(tmp_path / ".made.part" / "data").glob("*")]  # of a part that was not told, where the copy was killed
+        files = [*(tmp_path / ".made.part" / "data").glob("*")]  # as a killed copy leaves some
         for file in files[:1]:
             shutil.copy(file, file.with_name("left.lance"))
         report = copy_tokens(source, DatasetTarget(made, source, SPEC, part_format, 1500))

@@ -9,11 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.lmdb_store.compaction import compact_store
+from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment
+from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.effort import full_effort
 from support.token_samples import ENCODER, SPEC, entry
@@ -155,6 +158,23 @@ def test_compaction_that_is_killed_while_the_directories_swap_leaves_a_whole_sto
     compact_store(path)
     assert items_at(path) == ["a", "b"]
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_stored_right_before_the_copy_is_no_fault_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(path)
+    copy = LmdbEnvironment.copy_compacted
+
+    def written_before(env: LmdbEnvironment, *given: Any) -> None:
+        database = f"tokens/{ENCODER}".encode()
+        env.open_db(database)
+        LmdbNamespace(env, database, ENCODER, SPEC).put_many([entry("c", 3)])
+        copy(env, *given)
+
+    monkeypatch.setattr(LmdbEnvironment, "copy_compacted", written_before)
+    compact_store(path)
+    assert items_at(path) == ["a", "b", "c"]
 
 
 def test_who_could_use_the_store_can_use_the_compacted_one(path: Path) -> None:

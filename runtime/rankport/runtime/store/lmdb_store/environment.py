@@ -131,12 +131,12 @@ class LmdbEnvironment:
                     self._gate.leave()
                 self._grow(map_bytes)
 
-    def copy_compacted(self, directory: Path, then: Callable[[], None]) -> None:
-        """Copies what is stored into an empty directory and calls `then`, while nobody can write; raises as `write`."""
+    def copy_compacted(self, directory: Path, then: Callable[[Transaction], None]) -> None:
+        """Copies what is stored into an empty directory, then does more, while nobody can write; raises as `write`."""
 
         def body(txn: Transaction) -> None:
             self._file.env.copy(str(directory), compact=True)
-            then()
+            then(txn)
 
         self.write(body)
 

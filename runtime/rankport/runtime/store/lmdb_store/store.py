@@ -147,8 +147,7 @@ class LmdbStore(TokenStore):
 
         No process can write to the store until `then` returns. Raises `StoreError`, on a full disk, say.
         """
-        counts = self.counts()
-        self._env.copy_compacted(directory, lambda: then(counts))
+        self._env.copy_compacted(directory, lambda txn: then(self._counts(txn)))
 
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
@@ -196,9 +195,20 @@ class LmdbStore(TokenStore):
 
         self._env.write(body)
 
+    def _counts(self, txn: Transaction) -> dict[str, int]:
+        """Counts as `counts`, in a transaction beside which nobody writes."""
+        encoders = [*self._specs(txn, _NAMESPACE), *self._specs(txn, _FILLING)]
+        return {
+            name: txn.stat(self._env.create_db(_TOKENS + name.encode(), txn))["entries"] for name in encoders
+        }
+
     def _specs_under(self, prefix: bytes) -> dict[str, TokenSpec]:
+        with self._env.read() as txn:
+            return self._specs(txn, prefix)
+
+    def _specs(self, txn: Transaction, prefix: bytes) -> dict[str, TokenSpec]:
         specs: dict[str, TokenSpec] = {}
-        with self._env.read() as txn, txn.cursor(self._env.db(_META)) as cursor:
+        with txn.cursor(self._env.db(_META)) as cursor:
             more = cursor.set_range(prefix)
             while more and bytes(cursor.key()).startswith(prefix):
                 fingerprint = bytes(cursor.key())[len(prefix) :].decode()

@@ -74,7 +74,7 @@ def test_a_second_writer_of_one_place_is_refused_while_the_first_lives(tmp_path:
         with pytest.raises(InvalidRequest, match=rf"process {process.pid} is writing a bundle .*in {name}"):
             BundleStaging(tmp_path / "out")
         assert names_in(tmp_path) == {name}
-        with BundleStaging(tmp_path / "elsewhere"):
+        with BundleStaging(tmp_path / ".elsewhere"), BundleStaging(tmp_path / "elsewhere"):
             pass
         process.kill()
     with (

@@ -110,13 +110,14 @@ def _siblings(out: Path, purpose: str) -> Iterator[tuple[Path, int | None]]:
 
     What is beside such a folder, as a scratch folder may be, is listed with it.
     """
-    ending = rf"-{_machine()}-(?:(\d+)-)?[0-9a-f]{{12}}"
-    beside = rf"(?:\.{_SCRATCH}-{_machine()}-\d+-[0-9a-f]{{12}})?"
-    named = re.compile(rf"\.?{re.escape(f'.{out.name}.{purpose}')}{ending}{beside}")
+    named = re.compile(
+        rf"(\.)?{re.escape(f'.{out.name}.{purpose}')}-{_machine()}-(?:(\d+)-)?[0-9a-f]{{12}}"
+        rf"(?(1)\.{_SCRATCH}-{_machine()}-\d+-[0-9a-f]{{12}})"
+    )
     for entry in os.scandir(out.parent):
         match = named.fullmatch(entry.name)
         if match and entry.is_dir(follow_symlinks=False):
-            yield Path(entry.path), None if match[1] is None else int(match[1])
+            yield Path(entry.path), None if match[2] is None else int(match[2])
 
 
 @contextmanager

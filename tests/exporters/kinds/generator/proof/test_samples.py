@@ -35,9 +35,10 @@ def source(checkpoint: Path) -> Checkpoint:
         (96, 12, 96, None, None),  # by its last tokens, as the limits have no more
         (80, 40, 80, (8, 108), None),  # a part of what is written stands in the prompt
         (60, 40, 60, None, None),  # never reached
+        (60, 20, 60, None, None),  # nor is a prompt longer that leaves room for the last tokens
     ],
 )
-def test_a_window_is_crossed_wherever_the_limits_reach_beyond_it(
+def test_texts_go_to_the_end_of_the_limits_and_cross_a_window_on_their_way(
     source: Checkpoint,
     prefix: int,
     text: int,
@@ -51,8 +52,8 @@ def test_a_window_is_crossed_wherever_the_limits_reach_beyond_it(
     found = drawn.get("beyond_window")
     assert (found and tuple(len(sample.prompt) for sample in found)) == across
     assert missed == unseen
-    seen = max(len(each.prompt) + len(each.text) - 1 for part in drawn.values() for each in part)
-    assert seen > WINDOW or prefix + text <= WINDOW + 1
+    ends = [len(each.prompt) + len(each.text) for part in drawn.values() for each in part]
+    assert max(ends) == prefix + text
 
 
 def test_a_window_that_would_ask_for_too_long_a_prompt_is_told(

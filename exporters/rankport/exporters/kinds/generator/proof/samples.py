@@ -61,7 +61,8 @@ def draw_samples(source: Checkpoint, limits: Limits) -> tuple[Mapping[str, Seque
         ]
     last_steps = min(_LAST_STEPS, limits.max_item_tokens)
     last = min(total - last_steps, LONGEST)
-    if last > max(len(text.prompt) for drawn in forms.values() for text in drawn):
+    ends = [len(text.prompt) + len(text.text) for drawn in forms.values() for text in drawn]
+    if last + last_steps > max(ends):
         forms[TO_THE_END] = [_drawn(rng, vocabulary, last, last_steps)]
     return forms, unseen
 

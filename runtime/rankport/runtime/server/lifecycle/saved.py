@@ -15,6 +15,7 @@ from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.bundle.strict import Strict
 from rankport.runtime.bundle.strict_json import strict_json
 from rankport.runtime.server.aliases import check_alias, check_targets
+from rankport.runtime.store.durable_files import sync_names
 
 
 class SavedVersion(Strict):
@@ -121,17 +122,8 @@ def write_state(path: Path, state: SavedState, *, shared: bool = False) -> None:
         raise Unavailable(
             f"state_file {path} cannot be written: {error.strerror}; nothing is changed, try again when it can be"
         ) from error
-    _sync_names(place.parent)
-
-
-def _sync_names(folder: Path) -> None:
-    """Has a new name outlive the machine's end, as far as the file system does that: the file is there already."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with suppress(OSError):  # the file is there already
+        sync_names(place.parent)
 
 
 def _check(state: SavedState) -> None:

@@ -15,7 +15,8 @@ from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.jobs.runner import JobRunner
 from rankport.runtime.server.jobs.work import Places
-from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
+from rankport.runtime.server.lifecycle.lifecycle import Lifecycle
+from rankport.runtime.server.lifecycle.loader import Loader
 from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels

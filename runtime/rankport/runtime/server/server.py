@@ -19,7 +19,7 @@ from rankport.runtime.server.core import Core, metrics_port
 from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.fronts import Fronts, Ports
 from rankport.runtime.server.grpc.address import address_of
-from rankport.runtime.server.lifecycle.lifecycle import Loader, NoLoader
+from rankport.runtime.server.lifecycle.loader import Loader, NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.open_files import OpenFiles

@@ -8,7 +8,7 @@ import pytest
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.streams import StreamMessages
-from rankport.runtime.server.lifecycle.lifecycle import NoLoader
+from rankport.runtime.server.lifecycle.loader import NoLoader
 from rankport.runtime.server.models import ServedModels
 from support.servers.deterministic_models import DeterministicRanker
 

@@ -11,7 +11,8 @@ from rankport.protos.errors import BackendError, InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget, ModelState, ModelVersion
 from rankport.runtime.kinds.kind import Model, ModelCounts
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, NoLoader
+from rankport.runtime.server.lifecycle.lifecycle import Lifecycle
+from rankport.runtime.server.lifecycle.loader import NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
 from rankport.runtime.server.models import ServedModels
 from support.servers.deterministic_models import DeterministicRanker

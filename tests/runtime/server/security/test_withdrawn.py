@@ -13,7 +13,7 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.scoring import ScoringService
 from rankport.runtime.server.grpc.strict_server import StrictServer
-from rankport.runtime.server.lifecycle.lifecycle import NoLoader
+from rankport.runtime.server.lifecycle.loader import NoLoader
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.server.security.tokens import Limits, line_of, new_token

@@ -8,65 +8,24 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from rankport.protos.errors import BundleError, InvalidRequest, RankportError
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelVersion
-from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.lifecycle.load_threads import LoadThreads
+from rankport.runtime.server.lifecycle.loader import Loader, OpenedBundle
 from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
 from rankport.runtime.server.lifecycle.saved import SavedVersion
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.models import ServedModels
-from rankport.runtime.server.roots import no_roots
 from rankport.runtime.server.versions import Version
-from rankport.runtime.store.contract import TokenStore
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class OpenedBundle(Protocol):
-    """Bundle that was found, and is as it says."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-    def load(self) -> Model:
-        """Loads it. Raises as its kind."""
-
-
-class Loader(Protocol):
-    """Way from a path to a model, and back to free memory. Called in threads."""
-
-    @property
-    def store(self) -> TokenStore | None:
-        """Token store that the models read, if there is one."""
-
-    def open(self, path: str) -> OpenedBundle:
-        """Opens the bundle at a path, strictly. Raises `InvalidRequest` for a path that is none of the server's."""
-
-    def close(self, model: Model, grace_s: float) -> None:
-        """Closes a model that requests no longer find, if it is not its caller's."""
-
-
-class NoLoader:
-    """Loader of a server that has none."""
-
-    store = None
-
-    def open(self, path: str) -> OpenedBundle:
-        raise no_roots(path)
-
-    def close(self, model: Model, grace_s: float) -> None:
-        """Leaves the model to whoever loaded it."""
 
 
 class Lifecycle:
@@ -205,14 +164,14 @@ class Lifecycle:
         for model in before if order.replace else ():
             ready = {version.model: version for version in self._models.versions.all_ready()}
             if model in ready and model != loaded.model and not self._models.aliases.naming(model):
-                try:
-                    await self._unload(ready[model])
-                except (
-                    RankportError
-                ) as error:  # what was asked for is done, by this front and all that follow it
-                    _log.error(
-                        "%s, which %s replaces, is not unloaded in order: %s", model, loaded.model, error
-                    )
+                await self._unload_replaced(ready[model], loaded)
+
+    async def _unload_replaced(self, version: Version, by: Version) -> None:
+        """Unloads a version; a failure is logged alone: what was asked for is done, by all fronts."""
+        try:
+            await self._unload(version)
+        except RankportError as error:
+            _log.error("%s, which %s replaces, is not unloaded in order: %s", version.model, by.model, error)
 
     async def _unload_unnamed(self, model: str) -> ModelVersion:
         version = self._models.versions.ready(model)

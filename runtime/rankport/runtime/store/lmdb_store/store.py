@@ -17,34 +17,26 @@ lock: on a volume that cannot be written, and from any number of containers, as 
 A store that another one replaces, by a directory renamed into its place, is opened anew by its readers.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, NoReturn
-
-import lmdb
+from typing import NoReturn
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.data_file import DATA, LOCK, left_by_compaction
 from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment, Opening, Transaction
+from rankport.runtime.store.lmdb_store.meta import META, NAMESPACE, check_successor, open_meta
 from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
-from rankport.runtime.store.lmdb_store.open_file import OpenFile
 from rankport.runtime.store.refusals import corrupt_spec
 from rankport.runtime.store.token_spec import TokenSpec
 
-FORMAT_NAME = "rankport-token-store"
-FORMAT_VERSION = 1
 START_MAP_BYTES = 64 * 2**20
 SWAP_S = 5.0
 
-_META = b"meta"
-_FORMAT_KEY = b"format"
-_NAMESPACE = b"namespace/"
 _FILLING = b"filling/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
@@ -101,11 +93,11 @@ class LmdbStore(TokenStore):
         )
         while True:
             in_use: dict[str, TokenSpec] = {}
-            env = LmdbEnvironment.open(opening, partial(_check_successor, directory, in_use))
+            env = LmdbEnvironment.open(opening, partial(check_successor, directory, in_use))
             try:
                 if check:
                     env.check_pages()
-                _open_meta(env, directory, create)
+                open_meta(env, directory, create)
                 return cls(directory, env, in_use)
             except BaseException as error:
                 env.close()
@@ -118,7 +110,7 @@ class LmdbStore(TokenStore):
         Raises:
             StoreError: a spec cannot be read, or the store is closed.
         """
-        return self._specs_under(_NAMESPACE)
+        return self._specs_under(NAMESPACE)
 
     def filling(self) -> Mapping[str, TokenSpec]:
         """Lists the encoders whose tokens are hidden until they are published; raises as `fingerprints`."""
@@ -160,7 +152,7 @@ class LmdbStore(TokenStore):
         return LmdbNamespace(self._env, database, fingerprint, spec)
 
     def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
-        self._create(fingerprint, spec, _NAMESPACE)
+        self._create(fingerprint, spec, NAMESPACE)
 
     def _create_hidden(self, fingerprint: str, spec: TokenSpec) -> None:
         self._create(fingerprint, spec, _FILLING)
@@ -169,9 +161,9 @@ class LmdbStore(TokenStore):
         name = fingerprint.encode()
 
         def body(txn: Transaction) -> None:
-            spec = txn.pop(_FILLING + name, db=self._env.db(_META))
+            spec = txn.pop(_FILLING + name, db=self._env.db(META))
             if spec is not None:  # else another process was first
-                txn.put(_NAMESPACE + name, spec, db=self._env.db(_META))
+                txn.put(NAMESPACE + name, spec, db=self._env.db(META))
 
         self._env.write(body)
 
@@ -179,8 +171,8 @@ class LmdbStore(TokenStore):
         name = fingerprint.encode()
 
         def body(txn: Transaction) -> None:
-            for prefix in (_NAMESPACE, _FILLING):
-                txn.delete(prefix + name, db=self._env.db(_META))
+            for prefix in (NAMESPACE, _FILLING):
+                txn.delete(prefix + name, db=self._env.db(META))
             txn.drop(self._env.create_db(_TOKENS + name, txn))
 
         self._env.write(body)
@@ -188,8 +180,8 @@ class LmdbStore(TokenStore):
     def _create(self, fingerprint: str, spec: TokenSpec, prefix: bytes) -> None:
         def body(txn: Transaction) -> None:
             # Another process may have been first: its spec stays, and is compared when read back.
-            meta, name = self._env.db(_META), fingerprint.encode()
-            if all(txn.get(other + name, db=meta) is None for other in (_NAMESPACE, _FILLING)):
+            meta, name = self._env.db(META), fingerprint.encode()
+            if all(txn.get(other + name, db=meta) is None for other in (NAMESPACE, _FILLING)):
                 self._env.create_db(_TOKENS + name, txn)
                 txn.put(prefix + name, spec.to_json(), db=meta)
 
@@ -197,7 +189,7 @@ class LmdbStore(TokenStore):
 
     def _counts(self, txn: Transaction) -> dict[str, int]:
         """Counts as `counts`, in a transaction beside which nobody writes."""
-        encoders = [*self._specs(txn, _NAMESPACE), *self._specs(txn, _FILLING)]
+        encoders = [*self._specs(txn, NAMESPACE), *self._specs(txn, _FILLING)]
         return {
             name: txn.stat(self._env.create_db(_TOKENS + name.encode(), txn))["entries"] for name in encoders
         }
@@ -208,7 +200,7 @@ class LmdbStore(TokenStore):
 
     def _specs(self, txn: Transaction, prefix: bytes) -> dict[str, TokenSpec]:
         specs: dict[str, TokenSpec] = {}
-        with txn.cursor(self._env.db(_META)) as cursor:
+        with txn.cursor(self._env.db(META)) as cursor:
             more = cursor.set_range(prefix)
             while more and bytes(cursor.key()).startswith(prefix):
                 fingerprint = bytes(cursor.key())[len(prefix) :].decode()
@@ -251,53 +243,3 @@ def _check_directory(path: Path, create: bool) -> None:
         raise StoreError(f"token store {path} cannot be made: {reason_of(error)}") from error
     if others:
         raise StoreError(f"{path} holds {others[0]!r}: a new token store needs an empty directory")
-
-
-def _open_meta(env: LmdbEnvironment, path: Path, create: bool) -> None:
-    # A process killed while creating a store leaves an environment without databases: creating goes on there.
-    if create and env.is_empty():
-        env.write(lambda txn: _write_format(env, txn))
-    try:
-        env.open_db(_META)
-    except StoreError as error:
-        if not isinstance(error.__cause__, lmdb.NotFoundError):
-            raise
-        raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
-    with env.read() as txn:
-        _check_format(path, bytes(txn.get(_FORMAT_KEY, b"", db=env.db(_META))))
-
-
-def _check_successor(path: Path, in_use: Mapping[str, TokenSpec], file: OpenFile) -> None:
-    """Makes sure that a file in the place of an open store has what is read of that."""
-    try:
-        file.open_db(_META)
-    except lmdb.Error as error:
-        raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
-    _check_format(path, file.get(_META, _FORMAT_KEY) or b"")
-    for fingerprint, spec in in_use.items():
-        stored = file.get(_META, _NAMESPACE + fingerprint.encode())
-        if stored != spec.to_json():
-            raise StoreError(f"the new one has no tokens {spec} of encoder {fingerprint}")
-
-
-def _write_format(env: LmdbEnvironment, txn: Transaction) -> None:
-    meta = env.create_db(_META, txn)
-    form = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
-    txn.put(_FORMAT_KEY, _to_json(form), db=meta)
-
-
-def _check_format(path: Path, value: bytes) -> None:
-    try:
-        form = json.loads(value)
-    except ValueError:
-        form = None
-    if not isinstance(form, dict) or form.get("format") != FORMAT_NAME:
-        raise StoreError(f"{path} is not a token store: its format is {value[:200]!r}")
-    if form != {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}:
-        raise StoreError(
-            f"token store {path} has format {value[:200]!r}; this release reads version {FORMAT_VERSION}"
-        )
-
-
-def _to_json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -4,7 +4,7 @@ Owns which columns make a row and when a row is bad; `row_readers` has the forma
 
 A row is bad where it cannot be read (broken JSON, fields too few or too many, bytes that are not UTF-8, a length over
 the limit), where its id is missing, blank, too long, or of a type without one exact text, and where its text columns
-are all blank or one is no text. A file that breaks as a whole (its gzip stream, its Parquet pages, a quote in its CSV
+are all blank or one is no text. A file that breaks as a whole (its compression, its Parquet pages, a quote in its CSV
 that leaves open where the next row is) or changes while it is read is an error: nobody knows what lies behind it.
 
 Ids are text, taken verbatim, or integers, decimals (with the digits of their column: 12.50), UUIDs, dates, times and

@@ -38,7 +38,7 @@ class GrammarTrial(StaysInProcess):
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._trying = threading.Lock()  # held while a grammar is tried
-        self._lock = threading.Lock()  # guards the two above, while a process is started or killed
+        self._lock = threading.Lock()  # guards the two above: none is started behind a close
 
     def fault(self, grammar: str) -> str:
         """Says what is wrong with a grammar; empty: it compiles in little time and memory, and has a first token.
@@ -60,8 +60,9 @@ class GrammarTrial(StaysInProcess):
         """Ends the process, whatever it tries."""
         with self._lock:
             self._closed = True
-            if self._process is not None:
-                self._process.kill()
+            process = self._process  # which a trial that ends may forget meanwhile
+        if process is not None:
+            process.kill()
         with self._trying:
             self._end()
 

@@ -43,7 +43,7 @@ def spans(
     headers: dict[str, str], fails: bool = False, answer: object = "answer", does: str = ""
 ) -> dict[str, ReadableSpan]:
     """Has a call go its way from a front to a model and back; gives its spans by name."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     observer = Observer(ObservingConfig(), Tracing(provider))
 
@@ -126,7 +126,7 @@ def test_a_refusal_says_its_status() -> None:
 def test_spans_of_http_are_named_by_verb_and_route_and_say_what_was_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     with serving(HTTP) as served:

@@ -179,6 +179,19 @@ def test_older_change_that_was_written_over_a_stopped_one_is_written_over_again(
     assert consumers.pending() == 0
 
 
+def test_item_of_a_consumer_whose_time_is_up_is_written_though_it_is_unchanged_so_far(
+    consumers: Consumers, namespace: TokenNamespace
+) -> None:
+    consumer = consumers.consumer("two")
+    for version, holder in enumerate(("", "two", "stalled"), 1):
+        if holder:  # till a moment long ago
+            consumers.redis.hset("{items}:g:leases", "a", f"1 {holder}")
+        consumers.redis.xadd("items", {"id": "a", "text": "same", "version": version})
+        consumer.step()
+    assert (consumer.counts.encoded, consumer.counts.unchanged) == (2, 1)
+    assert consumers.pending() == 0
+
+
 def test_item_found_unchanged_is_looked_at_again_where_another_wrote_it_meanwhile(
     consumers: Consumers, namespace: TokenNamespace
 ) -> None:

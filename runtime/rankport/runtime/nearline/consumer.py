@@ -160,9 +160,11 @@ class NearlineConsumer:
         standings = self._stream.lease(changes, self._config.claim_after_s)
         judged = list(zip(changes, standings, strict=True))
         self._finish("stale", [change for change, standing in judged if standing == "stale"])
-        mine = [change for change, standing in judged if standing == "mine"]
+        mine = {change: standing for change, standing in judged if standing in ("mine", "taken over")}
         deleted = [change for change in mine if change.text is None]
-        changed, unchanged = self._compared([change for change in mine if change.text is not None])
+        puts = [change for change in mine if change.text is not None]
+        changed, unchanged = self._compared([change for change in puts if mine[change] == "mine"])
+        changed += [change for change in puts if mine[change] != "mine"]  # to stand behind what comes late
         tokens = self._encoded(changed)
         writing = [*tokens, *unchanged, *deleted]
         fence = self._namespace.fence([change.item for change in writing], self._config.claim_after_s)

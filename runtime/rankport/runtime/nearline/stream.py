@@ -20,7 +20,7 @@ from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
 
 _MOST_FIELDS = 1000  # of a dead letter: a script hands over some thousand words at most
-Standing = Literal["mine", "busy", "stale"]
+Standing = Literal["mine", "taken over", "busy", "stale"]
 
 _LEASE = """
 local time = redis.call('TIME')
@@ -33,14 +33,17 @@ for at = 4, #ARGV, 2 do
   local standing = 'mine'
   if done and string.sub(done, 1, 20) >= version then
     standing = 'stale'
-  elseif lease then
-    local till, holder = string.match(lease, '^(%d+) (.*)$')
-    if holder ~= ARGV[1] and tonumber(till) > now then standing = 'busy' end
+  else
+    local till, holder = string.match(lease or '', '^(%d+) (.*)$')
+    if holder ~= ARGV[1] then
+      if ARGV[3] == 'kept' or (lease and tonumber(till) > now) then
+        standing = 'busy'
+      elseif lease then
+        standing = 'taken over'
+      end
+    end
   end
-  if standing == 'mine' and ARGV[3] == 'kept' then
-    if not lease or string.match(lease, '^%d+ (.*)$') ~= ARGV[1] then standing = 'busy' end
-  end
-  if standing == 'mine' then
+  if standing == 'mine' or standing == 'taken over' then
     redis.call('HSET', KEYS[2], item, string.format('%.0f', now + tonumber(ARGV[2])) .. ' ' .. ARGV[1])
   end
   standings[#standings + 1] = standing
@@ -173,8 +176,9 @@ class ChangeStream:
     def lease(self, changes: Sequence[Change], seconds: float, *, kept: bool = False) -> list[Standing]:
         """Takes the right to write these items for so long, or keeps it; says how each change stands.
 
-        "busy": another consumer works on the item, or, where it is to be `kept`, did so since it was taken. "stale":
-        that version, or a newer one, is done.
+        "taken over": it is this consumer's, and another one, whose time was up, may still write it. "busy": another
+        consumer works on the item, or, where it is to be `kept`, did so since it was taken. "stale": that version, or a
+        newer one, is done.
         """
         if not changes:
             return []

@@ -24,6 +24,7 @@ _STATED: dict[str, Any] = {
     "model_type": "cost_wise_gemma",
     "cache_implementation": "hybrid",
     "hidden_act": "gelu_pytorch_tanh",
+    "sliding_window_size": 64,  # beside sliding_window
     "start_layer": FIRST,
     "layer_sep": 1,
     "layer_wise": True,

@@ -62,7 +62,7 @@ class TokenNamespace(ABC):
     def put_many(
         self, entries: Sequence[TokenEntry], *, fence: Fence | None = None, replace: bool = True
     ) -> None:
-        """Stores all entries durably; the last of equal keys wins. Without `replace` what is there stays, and the first.
+        """Stores all entries durably, of equal keys the last; without `replace` the first, if there was none before.
 
         Raises:
             InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.

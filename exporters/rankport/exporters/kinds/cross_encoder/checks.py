@@ -16,7 +16,7 @@ def check_cross_encoder(checkpoint: Path, options: CrossEncoderOptions) -> None:
     """Checks options against the head that the folder states.
 
     Raises:
-        CheckpointError: the head is that of a decoder that reads from left to right.
+        CheckpointError: the head is that of a decoder that reads from left to right, or is not stored.
         InvalidRequest: an option is of another head, or a prompt is none, or missing where one is read.
     """
     base = None if options.base is None else Path(options.base)
@@ -24,7 +24,8 @@ def check_cross_encoder(checkpoint: Path, options: CrossEncoderOptions) -> None:
     if model.head == "classification_head" and model.encoder_head is None:
         raise CheckpointError(
             f"{model.architecture} has no head of labels that reads states of the whole text: of a decoder, which "
-            "reads from left to right, --kind ranker shares the prefix among the items"
+            "reads from left to right, --kind ranker shares the prefix among the items; of an encoder its tensors are "
+            "missing: copy the checkpoint again"
         )
     if not reads_prompt(model):
         options.refuse_of_prompts(model.architecture)

@@ -170,14 +170,15 @@ def test_store_that_is_replaced_under_a_job_of_its_server_ends_the_job(
     encoder: HashEncoder, tmp_path: Path
 ) -> None:
     path, rows = tmp_path / "tokens", rows_of("one", "two", "three")
-    for place in (path, tmp_path / "new"):
-        with LmdbStore.open(place, create=True) as store:
+    for place in ("first", "second"):
+        with LmdbStore.open(tmp_path / place, create=True) as store:
             namespace_of(store, encoder)
+        (tmp_path / f"to-{place}").symlink_to(place)
+    (tmp_path / "to-first").rename(path)
 
     def replacing() -> Iterator[ItemRow | BadRow]:
         yield from rows[:2]
-        path.rename(tmp_path / "old")
-        (tmp_path / "new").rename(path)
+        (tmp_path / "to-second").rename(path)  # in one step: another thread may just write
         yield rows[2]
 
     one = EncodeJobConfig(batch_size=1, window_batches=1)

@@ -123,7 +123,6 @@ class LmdbEnvironment:
                 map_bytes = self._file.env.info()["map_size"]
                 try:
                     with txn:
-                        self._check_in_place()  # the lock may have been waited for
                         return body(txn)
                 except lmdb.MapFullError:
                     pass
@@ -200,10 +199,13 @@ class LmdbEnvironment:
             except BaseException:
                 self._gate.leave()
                 raise
-            if not (write and self._opening.follow and self._file.data.look() is FileState.REPLACED):
+            state = self._file.data.look() if write else FileState.SAME  # the lock may have been waited for
+            if state is FileState.SAME:
                 return txn
-            txn.abort()  # replaced while the lock was waited for
+            txn.abort()
             self._gate.leave()
+            if not (self._opening.follow and state is FileState.REPLACED):
+                raise causes.not_in_place(self._path, state)
 
     def _look(self, write: bool) -> None:
         """Makes sure that the file is the one in the directory, or that the one before it may still be read."""

@@ -80,9 +80,8 @@ class LocalWriting:
 
         def begin() -> "Future[Written]":
             waited_s = time.monotonic() - asked_s
-            if (
-                timeout_s is not None and waited_s >= timeout_s
-            ):  # or others would wait for a grammar that nobody needs
+            # Or others would wait for a grammar that nobody needs.
+            if timeout_s is not None and waited_s >= timeout_s:
                 raise DeadlineExceeded(
                     f"timeout_s={timeout_s} ran out before the grammar of the text could be compiled: allow more time"
                 )

@@ -116,9 +116,8 @@ def test_a_table_of_no_items_has_its_columns_and_their_types() -> None:
 
 def test_results_of_many_items_show_few_of_them() -> None:
     shown = repr(result([0.5, NAN, *np.linspace(0, 1, 2000).tolist()]))
-    assert (
-        "array([0.5 , nan, 0. , ..., 0.9989995 , 0.99949974, 1. ]," in shown
-    )  # and its shape, of a newer numpy
+    # Of a newer numpy its shape comes behind it.
+    assert "array([0.5 , nan, 0. , ..., 0.9989995 , 0.99949974, 1. ]," in shown
     assert "status=(<ItemStatus.OK: 'ok'> × 2001, <ItemStatus.NOT_FOUND: 'not_found'> × 1)" in shown
     assert "messages=('' × 2001, 'no such key' × 1)" in shown
     assert len(shown) < 1000

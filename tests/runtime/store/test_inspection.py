@@ -30,9 +30,6 @@ def test_what_is_deleted_or_comes_while_it_is_checked_is_no_fault(
         with monkeypatch.context() as patched:
             patched.setattr(namespace, "pages", changing)
             checked = check_tokens(namespace)
-        assert (checked.readable, checked.unreadable_keys, checked.unreadable) == (
-            3,
-            ("c",),
-            1,
-        )  # "d", "e" came
+        # "d" and "e" came.
+        assert (checked.readable, checked.unreadable_keys, checked.unreadable) == (3, ("c",), 1)
         assert (check_tokens(namespace).readable, check_tokens(namespace).unreadable) == (3, 1)

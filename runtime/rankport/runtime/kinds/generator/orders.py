@@ -28,7 +28,7 @@ class Orders:
         self._grammars = Grammars(tokenizer, vocabulary, self._generation.stop_ids)
 
     def takes_long(self, sampling: Sampling) -> bool:
-        """Says whether `order` would compile a grammar first, for up to seconds. Raises as `order`."""
+        """Says whether `order` would compile a grammar first, for up to seconds."""
         return self._generation.decoding is None and self._grammars.takes_long(sampling)
 
     def close(self) -> None:

@@ -230,7 +230,6 @@ async def write_texts(
     # A queue has room for so many requests, of all callers: all prompts at once would never find it on their own.
     room = asyncio.Semaphore(call.core.config.score_stream_window)
     answer = _Answer(call, form, words, served.description, sampling.logprobs)
-
     texts = form.texts
 
     async def written(prompt: Prefix, sampling: Sampling, place: int) -> tuple[object, GenerateResult]:

@@ -17,9 +17,8 @@ from rankport.runtime.store.lmdb_store.data_file import DATA
 
 _HEADER = Struct("<QHHHH")  # number, -, kind, end of the places of nodes, start of the nodes
 _OVERFLOW_PAGES = Struct("<I")  # in the place of the last two
-_NODE = Struct(
-    "<HHHH"
-)  # low and high half of a size, or the parts of a page's number; flags; bytes of the key
+# Low and high half of a size, or the parts of a page's number; flags; bytes of the key.
+_NODE = Struct("<HHHH")
 _META = Struct("<IIQQ")  # magic, version, -, -
 _TREE = Struct("<IHHQQQQQ")  # size of pages, flags, depth, pages: branches, leaves, overflow; entries, root
 _LAST = Struct("<QQ")  # last page, transaction

@@ -7,7 +7,7 @@ Owns what is asked of llguidance, and which grammars are kept. JSON is written a
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
@@ -24,10 +24,33 @@ KEPT = 16
 
 
 class Grammar(NamedTuple):
-    """Form that a request asks for, in the library's words, and the argument that asks for it."""
+    """Form that a request asks for: a schema or pattern, and the argument that it is."""
 
     text: str
-    where: str
+    where: Literal["json_schema", "regex"]
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> "Grammar | None":
+        """Finds what a request asks for; None: any text."""
+        if sampling.regex is not None:
+            return cls(sampling.regex, "regex")
+        return None if sampling.json_schema is None else cls(str(sampling.json_schema), "json_schema")
+
+    def in_words(self) -> str:
+        """Writes it as the library reads it. Raises `InvalidRequest` for what is no schema."""
+        from llguidance import LLMatcher
+
+        if self.where == "regex":
+            return str(LLMatcher.grammar_from_regex(self.text))
+        try:
+            return str(
+                LLMatcher.grammar_from_json_schema(
+                    self.text,
+                    overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+                )
+            )
+        except ValueError as error:
+            raise InvalidRequest(cannot_be_followed(self.where, str(error))) from error
 
 
 class Grammars:
@@ -42,11 +65,8 @@ class Grammars:
         self._lock = threading.Lock()  # guards `_kept`
 
     def takes_long(self, sampling: Sampling) -> bool:
-        """Says whether `matcher` would compile a grammar: up to seconds, by another processor's work too.
-
-        Raises as `matcher`.
-        """
-        grammar = self._grammar(sampling)
+        """Says whether `matcher` would compile a grammar, for up to seconds."""
+        grammar = Grammar.of(sampling)
         return grammar is not None and self._known(grammar) is None
 
     def matcher(self, sampling: Sampling) -> Matcher | None:
@@ -55,7 +75,7 @@ class Grammars:
         Raises `InvalidRequest` for a schema or pattern that cannot be followed, or a tokenizer that the library has no
         way with; `MissingExtra` where the library is not installed; as `GrammarTrial.fault`.
         """
-        grammar = self._grammar(sampling)
+        grammar = Grammar.of(sampling)
         if grammar is None:
             return None
         known = self._known(grammar)
@@ -73,22 +93,6 @@ class Grammars:
         """Ends what is being compiled."""
         self._trial.close()
 
-    def _grammar(self, sampling: Sampling) -> Grammar | None:
-        if sampling.json_schema is None and sampling.regex is None:
-            return None
-        with extras_named("json_schema" if sampling.regex is None else "regex"):
-            from llguidance import LLMatcher
-        if sampling.regex is not None:
-            return Grammar(LLMatcher.grammar_from_regex(sampling.regex), "regex")
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(
-                str(sampling.json_schema),
-                overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
-            )
-        except ValueError as error:
-            raise InvalidRequest(cannot_be_followed("json_schema", str(error))) from error
-        return Grammar(grammar, "json_schema")
-
     def _known(self, grammar: Grammar) -> Matcher | str | None:
         with self._lock:
             known = self._kept.get(grammar)
@@ -98,14 +102,16 @@ class Grammars:
 
     def _compiled(self, grammar: Grammar) -> Matcher | str:
         """Gives the beginning of its texts, or says why there are none."""
-        from llguidance import LLMatcher
+        with extras_named(grammar.where):
+            from llguidance import LLMatcher
 
         tokenizer = self._tokenizer()
-        fault = self._trial.fault(grammar.text)
-        if fault:
-            return cannot_be_followed(grammar.where, fault)
         try:
-            matcher = Matcher(LLMatcher(tokenizer, grammar.text, log_level=0), grammar.where)
+            words = grammar.in_words()
+            fault = self._trial.fault(words)
+            if fault:
+                return cannot_be_followed(grammar.where, fault)
+            matcher = Matcher(LLMatcher(tokenizer, words, log_level=0), grammar.where)
             matcher.allowed(self._vocabulary)  # what the engine's thread need not wait for
             matcher.check()
         except InvalidRequest as error:

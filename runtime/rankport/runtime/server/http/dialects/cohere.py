@@ -23,6 +23,7 @@ from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, Texts, ref
 from rankport.runtime.server.http.scoring import Scored, best_first, score_texts
 
 EmbeddingType = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
+InputType = Literal["search_document", "search_query", "classification", "clustering", "image"]
 Priority = Annotated[int, Field(ge=0, le=999)] | None
 
 
@@ -61,9 +62,7 @@ class CohereEmbed(Form):
     texts: Texts | None = None
     inputs: Annotated[list[CohereInput], FAIL_FAST] | None = None
     images: Texts | None = None
-    input_type: Literal["search_document", "search_query", "classification", "clustering", "image"] | None = (
-        None
-    )
+    input_type: InputType | None = None
     embedding_types: list[EmbeddingType] | None = None
     output_dimension: int | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -84,7 +83,7 @@ class CohereEmbed(Form):
 
     def check(self) -> None:
         """Raises `InvalidRequest` for what cannot be honoured."""
-        refuse("priority", self.priority or None, "leave it out, header x-priority has two classes")
+        _refuse_priority(self.priority)
         refuse(
             "truncate",
             "START" if self.truncate == "START" else None,
@@ -98,6 +97,10 @@ class CohereEmbed(Form):
             )
 
 
+def _refuse_priority(said: int | None) -> None:
+    refuse("priority", said or None, "leave it out, header x-priority has two classes")
+
+
 def _text(content: Sequence[CohereContent], place: str) -> str:
     if len(content) != 1 or content[0].keys() != {"type", "text"} or content[0]["type"] != "text":
         raise InvalidRequest(f"{place} is not one text: give one part with type and text")
@@ -105,7 +108,7 @@ def _text(content: Sequence[CohereContent], place: str) -> str:
 
 
 async def _rerank(call: Call, form: CohereRerank) -> Reply:
-    refuse("priority", form.priority or None, "leave it out, header x-priority has two classes")
+    _refuse_priority(form.priority)
     with call.scorer(form.model) as served:
         limit = served.description.max_item_tokens
         _check_limit("max_tokens_per_doc", form.max_tokens_per_doc, limit, "document")

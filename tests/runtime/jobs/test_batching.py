@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 
 from rankport.runtime.jobs import batching
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
 
 KI = 2**10
 

@@ -17,8 +17,8 @@ from rankport.runtime.jobs.encode_job import (
     namespace_of,
     run_encode_job,
 )
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.jobs.sources import ItemSources
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.sources import ItemSources
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec

@@ -17,7 +17,7 @@ from rankport.protos.errors import (
 )
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, namespace_of, run_encode_job
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
 from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.hash_encoder import MAX_CHARS, HashEncoder

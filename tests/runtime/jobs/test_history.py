@@ -4,7 +4,7 @@ import pytest
 
 from rankport.runtime.jobs.encode_job import EncodeProgress, run_encode_job
 from rankport.runtime.jobs.history import JobHistory
-from rankport.runtime.jobs.records import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace
 from support.hash_encoder import HashEncoder
 from support.jobs.encode_jobs import SMALL, rows_of, stored

@@ -20,7 +20,7 @@ from rankport.runtime.jobs.datasets.groups import groups_of
 from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
 from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.items_file import ItemsFile
+from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.hash_encoder import HashEncoder

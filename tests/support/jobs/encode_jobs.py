@@ -2,7 +2,7 @@
 
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.encode_job import EncodeReport
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
 from rankport.runtime.store.contract import TokenNamespace
 
 SMALL = EncodeJobConfig(batch_size=4, window_batches=2)

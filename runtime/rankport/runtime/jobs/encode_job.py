@@ -21,9 +21,9 @@ from rankport.protos.errors import PairingError, StoreError
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.token_spec import TokenSpec

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.jobs.encode_job import EncodeProgress
-from rankport.runtime.jobs.records import BadRow
 from rankport.runtime.jobs.row_encoder import Encoder
+from rankport.runtime.jobs.rows.records import BadRow
 
 _MOST_MOMENTS = 1000
 _MOST_REASONS = 100

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.items_file import ItemRow
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
+from rankport.runtime.jobs.rows.items_file import ItemRow
 from rankport.sdk.membership.samples import Floats
 
 _BATCH = 64

@@ -17,7 +17,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import array_reason
 from rankport.protos.wording import be, counted
-from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemsFile
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
 StrPath = str | os.PathLike[str]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from rankport.runtime.jobs.batching import chunks
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, Stamp
-from rankport.runtime.jobs.records import WHOLE, Span
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile, Stamp
+from rankport.runtime.jobs.rows.records import WHOLE, Span
 
 _SMALL_BYTES = 256 * 2**10
 _MOST_FILES = 64

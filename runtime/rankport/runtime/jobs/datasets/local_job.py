@@ -8,9 +8,9 @@ from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
 from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import Line, PartMaker, Place, Rows, Target, line_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.stages import read_ahead
 
 

@@ -24,9 +24,9 @@ from rankport.runtime.jobs.datasets.folder import named_parts
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.groups import FileGroup, place_in_group
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, Stamp
-from rankport.runtime.jobs.records import Span
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, Stamp
+from rankport.runtime.jobs.rows.records import Span
 from rankport.runtime.store.token_spec import TokenSpec
 
 ID_BYTES = 16

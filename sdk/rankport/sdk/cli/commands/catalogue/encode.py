@@ -96,7 +96,7 @@ def encode(
     """
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.history import JobHistory
-    from rankport.runtime.jobs.sources import ItemSources
+    from rankport.runtime.jobs.rows.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.consoles import plain_console
@@ -186,7 +186,7 @@ def _to_dataset(
 ) -> str:
     """Makes a dataset, tells what became of it, and returns why it counts as failed, if it does."""
     from rankport.runtime.bundle.fingerprint import side_fingerprint
-    from rankport.runtime.jobs.sources import ItemSources
+    from rankport.runtime.jobs.rows.sources import ItemSources
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.encoding.encode import (

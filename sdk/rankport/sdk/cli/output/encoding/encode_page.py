@@ -10,7 +10,7 @@ import numpy as np
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.encode_job import EncodeReport
 from rankport.runtime.jobs.history import JobHistory
-from rankport.runtime.jobs.records import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.sdk.cli.output.report import svg
 from rankport.sdk.cli.output.report.style import STYLE
 from rankport.sdk.cli.output.run_facts import RunFacts

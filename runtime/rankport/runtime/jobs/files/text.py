@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.compressed_files import compression_in, compression_of, unpacked
+from rankport.runtime.jobs.files.compressed import compression_in, compression_of, unpacked
 
 _CHUNK_BYTES = 2**20
 _MAX_COUNTED_OTHERS = 64 * 2**20  # bytes of a compressed file, whose unpacking takes a second or two

@@ -14,8 +14,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.jobs.sources import ItemSources, Shard
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.sources import ItemSources, Shard
 
 COLUMNS = FileColumns()
 GZIP = gzip.compress(b"id,text\n" + b"".join(b"%d,text\n" % number for number in range(1000)), mtime=0)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
 from support.effort import scale
 
 Write = Callable[[str, bytes], Path]

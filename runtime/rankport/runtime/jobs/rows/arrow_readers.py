@@ -8,8 +8,8 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.column_types import ColumnType
-from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, Span, content_of
+from rankport.runtime.jobs.rows.column_types import ColumnType
+from rankport.runtime.jobs.rows.records import WHOLE, BadRow, Moment, Record, Span, content_of
 
 _BATCH_ROWS = 256  # fewer would cost time; more, memory where texts are long
 _BUFFER_BYTES = 2**20

@@ -22,11 +22,11 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
-from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
-from rankport.runtime.jobs.column_types import check_columns
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import Partitions, format_of
-from rankport.runtime.jobs.records import (
+from rankport.runtime.jobs.files.folders import Partitions, format_of
+from rankport.runtime.jobs.rows.arrow_readers import ArrowReader, LanceReader, ParquetReader
+from rankport.runtime.jobs.rows.column_types import check_columns
+from rankport.runtime.jobs.rows.records import (
     WHOLE,
     BadRow,
     Moment,
@@ -35,8 +35,8 @@ from rankport.runtime.jobs.records import (
     Span,
     content_of,
 )
-from rankport.runtime.jobs.row_readers import CsvReader, DeadLettersReader, JsonlReader
-from rankport.runtime.jobs.text_template import TextTemplate, joined
+from rankport.runtime.jobs.rows.row_readers import CsvReader, DeadLettersReader, JsonlReader
+from rankport.runtime.jobs.rows.text_template import TextTemplate, joined
 from rankport.runtime.store.token_spec import MAX_KEY_BYTES
 
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]

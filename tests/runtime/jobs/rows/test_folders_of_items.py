@@ -15,9 +15,9 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
-from rankport.runtime.jobs.folder_files import partitions_of
-from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.jobs.sources import ItemSources
+from rankport.runtime.jobs.files.folders import partitions_of
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.sources import ItemSources
 
 COLUMNS = FileColumns()
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.records import WHOLE
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.records import WHOLE
 
 ROWS = 53
 

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import feather, ipc, parquet
 
 from rankport.protos.errors import InvalidRequest, MissingExtra
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
 
 
 def open_items(path: Path) -> ItemsFile:

@@ -13,11 +13,11 @@ from typing import BinaryIO
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.files.json_text import json_of_text
 from rankport.protos.wording import counted
-from rankport.runtime.jobs.column_types import ColumnType
-from rankport.runtime.jobs.compressed_files import compression_of, unpacked
-from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
-from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
-from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_text
+from rankport.runtime.jobs.files.compressed import compression_of, unpacked
+from rankport.runtime.jobs.files.text import check_encoding, count_lines, open_text
+from rankport.runtime.jobs.rows.column_types import ColumnType
+from rankport.runtime.jobs.rows.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
+from rankport.runtime.jobs.rows.records import WHOLE, BadRow, Record, Span, content_of
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
 _JSON_TYPES = {

@@ -1,7 +1,7 @@
 """`ItemSources`: the rows of several files, folders, patterns and URLs in one order, or a shard of them.
 
 Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too, as
-`folder_files` tells them; a pattern (`*`, `?`, `**`) what it finds, by name; a URL what `remote_files` finds there. A
+`files.folders` tells them; a pattern (`*`, `?`, `**`) what it finds, by name; a URL what `files.remote` finds there. A
 file behind a URL is copied here while it is read, and its copy deleted then, so that it is one file from its first row
 to its last.
 
@@ -22,7 +22,7 @@ from typing import Any
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import be, counted
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.folder_files import (
+from rankport.runtime.jobs.files.folders import (
     check_readable,
     files_below,
     format_of,
@@ -31,8 +31,8 @@ from rankport.runtime.jobs.folder_files import (
     partitions_of,
     why_none,
 )
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.remote_files import copied, files_behind, is_url
+from rankport.runtime.jobs.files.remote import copied, files_behind, is_url
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
 
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Protocol
 
-from rankport.runtime.jobs.column_types import ColumnType
+from rankport.runtime.jobs.rows.column_types import ColumnType
 
 MAX_CONTENT: Final = 65_536
 """Longest content of a bad row, in characters of its JSON; that of a longer one is left out."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.config import FileFormat
-from rankport.runtime.jobs.folder_files import (
+from rankport.runtime.jobs.files.folders import (
     check_readable,
     files_below,
     format_of,

@@ -3,7 +3,7 @@
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.text_template import TextTemplate
+from rankport.runtime.jobs.rows.text_template import TextTemplate
 
 ROW = {"title": "Nurse", "description": "Cares for people", "blank": " ", "null": ""}
 

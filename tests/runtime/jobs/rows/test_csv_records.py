@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecords
-from rankport.runtime.jobs.items_file import ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.csv_records import BrokenQuotingError, CsvRecords
+from rankport.runtime.jobs.rows.items_file import ItemRow, ItemsFile
 from support.effort import scale
 
 MANY = 10**9

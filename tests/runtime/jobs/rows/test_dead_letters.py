@@ -13,8 +13,8 @@ import pytest
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.records import MAX_CONTENT, content_of
+from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.records import MAX_CONTENT, content_of
 from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import target

@@ -12,7 +12,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.opening import open_store
 from rankport.sdk import Client, ItemEncoder, Server, ServerConfig, build, encode
 

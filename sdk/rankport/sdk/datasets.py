@@ -16,7 +16,7 @@ from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.windows import Target
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, spec_of
 from rankport.runtime.jobs.row_encoder import Encoder
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
 from rankport.runtime.kinds.table import load_encoder
 from rankport.runtime.options import from_keywords, refuse_unknown

@@ -5,7 +5,8 @@ from itertools import chain
 import pytest
 
 from rankport.runtime.jobs import batching
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 
 KI = 2**10
 

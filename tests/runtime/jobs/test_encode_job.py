@@ -17,7 +17,8 @@ from rankport.runtime.jobs.encode_job import (
     namespace_of,
     run_encode_job,
 )
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store

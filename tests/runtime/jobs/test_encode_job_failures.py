@@ -17,7 +17,8 @@ from rankport.protos.errors import (
 )
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.hash_encoder import MAX_CHARS, HashEncoder

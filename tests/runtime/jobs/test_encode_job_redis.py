@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.opening import open_store
 from support.effort import scale

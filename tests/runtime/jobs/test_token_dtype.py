@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import StoreError
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.token_spec import TokenSpec
 from support.hash_encoder import HashEncoder

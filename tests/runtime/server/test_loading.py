@@ -10,7 +10,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.config import ServerConfig

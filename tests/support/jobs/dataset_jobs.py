@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.types import Truncation
-from rankport.runtime.jobs.config import EncodeJobConfig
+from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.groups import groups_of
@@ -86,10 +86,7 @@ def write_files(
         if suffix == "jsonl":
             lines = [json.dumps({"id": id, "text": text, "note": note}) for id, text in rows]
         (folder / f"{number}.{suffix}").write_text("\n".join(lines) + "\n")
-    return tuple(
-        ItemsFile.open(folder / f"{number}.{suffix}", id_column="id", text_columns=("text",))
-        for number in range(files)
-    )
+    return tuple(ItemsFile.open(folder / f"{number}.{suffix}", FileColumns()) for number in range(files))
 
 
 def target(folder: Path, part_format: DatasetFormat = "parquet") -> Target:

@@ -2,7 +2,8 @@
 
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.encode_job import EncodeReport
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace
 
 SMALL = EncodeJobConfig(batch_size=4, window_batches=2)

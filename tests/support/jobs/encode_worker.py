@@ -3,7 +3,7 @@
 import sys
 
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, EncodeProgress, namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.opening import open_store

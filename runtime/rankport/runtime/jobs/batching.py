@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 
 WINDOW_CHARS: Final = 64 * 2**20
 """Characters of the rows of a window, but for its last row."""

@@ -23,7 +23,8 @@ from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches,
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.token_spec import TokenSpec

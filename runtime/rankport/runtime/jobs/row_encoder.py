@@ -16,7 +16,8 @@ from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.protos.wording import counted
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES
 
 

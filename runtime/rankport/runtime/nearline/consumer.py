@@ -18,7 +18,7 @@ from typing import Literal
 from rankport.protos.errors import InvalidRequest, Overloaded, StoreError, Unavailable
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.nearline.changes import Change, Entry, read_change
 from rankport.runtime.nearline.config import CHARACTERS_PER_TOKEN, NearlineConfig
 from rankport.runtime.nearline.stream import ChangeStream

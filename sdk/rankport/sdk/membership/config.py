@@ -37,6 +37,17 @@ class UserColumns:
     def __post_init__(self) -> None:
         check_ranges(self)
 
+    @property
+    def of_rows(self) -> FileColumns:
+        """Columns of a file whose items are the users' texts."""
+        return FileColumns(
+            id_column=self.user_column,
+            text_columns=self.text_columns,
+            separator=self.separator,
+            file_format=self.file_format,
+            max_row_length=self.max_row_length,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipConfig:

@@ -7,7 +7,7 @@ import numpy as np
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
-from rankport.runtime.jobs.rows.items_file import ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.sdk.membership.samples import Floats
 
 _BATCH = 64

@@ -5,7 +5,7 @@ No row is passed over in silence: one that cannot be used ends the audit with it
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import array_reason
 from rankport.protos.wording import be, counted
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
 StrPath = str | os.PathLike[str]
@@ -43,8 +44,7 @@ class Samples:
 
 def read_texts(path: StrPath, columns: UserColumns) -> Samples:
     """Reads a file of users and texts. Raises as `ItemsFile.open`, and `InvalidRequest` for a row without either."""
-    given = asdict(columns)
-    file = ItemsFile.open(path, id_column=given.pop("user_column"), **given)
+    file = ItemsFile.open(path, columns.of_rows)
     users, texts = list[str](), list[str]()
     for row in file.rows():
         if isinstance(row, BadRow):

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, StoreError, Unavailable
 from rankport.protos.types import Truncation
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, whose
 from rankport.runtime.jobs.encode_job import EncodeProgress
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk.store_copies import copy_store
@@ -130,10 +132,7 @@ def test_small_files_share_parts_and_only_the_changed_part_is_made_anew(tmp_path
     for number in range(70):
         path = tmp_path / f"{number}.csv"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))  # a head, and two rows
-    files = tuple(
-        ItemsFile.open(tmp_path / f"{number}.csv", id_column="id", text_columns=("text",))
-        for number in range(70)
-    )
+    files = tuple(ItemsFile.open(tmp_path / f"{number}.csv", FileColumns()) for number in range(70))
     (tmp_path / "2.csv").write_text("id,text\ni0-0,again\nb,\n")
     out, bad = tmp_path / "out", list[BadRow]()
     report = run_dataset_job(HashEncoder(padding_matters=True), target(out), files, on_bad_row=bad.append)
@@ -150,9 +149,7 @@ def test_a_file_without_rows_that_goes_leaves_the_others_their_bad_rows(tmp_path
     texts = {"a": "1,red\n", "empty": "", "b": "2,blue\n3,malformed\n"}
     for name, rows in texts.items():
         (tmp_path / f"{name}.csv").write_text(f"id,text\n{rows}")
-    first, empty, last = (
-        ItemsFile.open(tmp_path / f"{name}.csv", id_column="id", text_columns=("text",)) for name in texts
-    )
+    first, empty, last = (ItemsFile.open(tmp_path / f"{name}.csv", FileColumns()) for name in texts)
     told: list[BadRow] = []
     for files in ((first, empty, last), (first, last)):
         run_dataset_job(HashEncoder(), target(tmp_path / "out"), files, on_bad_row=told.append)
@@ -318,7 +315,7 @@ def test_lance_shows_a_dataset_when_it_is_whole_and_that_of_before_until_then(tm
 
 def test_a_dataset_in_lance_without_a_usable_row_is_empty(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,text\n,a\n")
-    file = ItemsFile.open(tmp_path / "a.csv", id_column="id", text_columns=("text",))
+    file = ItemsFile.open(tmp_path / "a.csv", FileColumns())
     report = run_dataset_job(HashEncoder(), target(tmp_path / "out", "lance"), [file])
     assert (report.rows_read, report.bad_rows) == (1, 1)
     assert lance.dataset(str(tmp_path / "out")).count_rows() == 0

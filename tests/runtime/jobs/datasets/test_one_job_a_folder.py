@@ -16,7 +16,7 @@ from rankport.protos.errors import BackendError, StoreError
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import stored, target, write_files
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 from rankport.runtime.jobs.encode_job import EncodeProgress
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 from support.effort import full_effort
 from support.jobs.dataset_jobs import (
     RAY_WARNS,
@@ -40,7 +42,7 @@ def small_files(folder: Path, texts: Mapping[str, Sequence[str]]) -> list[ItemsF
     for name, given in texts.items():
         rows = ({"id": f"s{line}", "text": text} for line, text in enumerate(given, 1))
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [ItemsFile.open(folder / name, id_column="id", text_columns=("text",)) for name in texts]
+    return [ItemsFile.open(folder / name, FileColumns()) for name in texts]
 
 
 def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_rows_may_all_be_bad(cluster: None, tmp_path: Path) -> None:
 
 def test_a_file_that_breaks_off_ends_the_job_with_its_own_error(cluster: None, tmp_path: Path) -> None:
     (tmp_path / "0.csv").write_text('id,text\na,first\nb,"never closed\n')
-    file = ItemsFile.open(tmp_path / "0.csv", id_column="id", text_columns=("text",))
+    file = ItemsFile.open(tmp_path / "0.csv", FileColumns())
     with pytest.raises(InvalidRequest, match="quote"):
         run_ray_job(booked(tmp_path / "book"), target(tmp_path / "out"), (file,), RayConfig())
     assert not (tmp_path / "out" / "_dataset.json").exists()

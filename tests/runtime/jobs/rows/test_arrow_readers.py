@@ -13,11 +13,14 @@ import pytest
 from pyarrow import feather, ipc, parquet
 
 from rankport.protos.errors import InvalidRequest, MissingExtra
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 
 
 def open_items(path: Path) -> ItemsFile:
-    return ItemsFile.open(path, id_column="id", text_columns=["text"])
+    return ItemsFile.open(path, FileColumns())
 
 
 def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
@@ -152,12 +155,12 @@ def test_column_of_a_type_without_ids_or_texts_is_refused_at_the_start(
     write(table, path)
     told = rf"of type {str(column.type).partition('<')[0].partition('[')[0]}.*, of which no value is"
     with pytest.raises(InvalidRequest, match=rf"x\.{suffix} has column 'id' {told} an id: name another"):
-        ItemsFile.open(path, id_column="id", text_columns=("key",))
+        ItemsFile.open(path, FileColumns(text_columns=("key",)))
     if no_text:
         with pytest.raises(InvalidRequest, match=rf"column 'text' {told} a text"):
-            ItemsFile.open(path, id_column="key", text_columns=("text",))
+            ItemsFile.open(path, FileColumns(id_column="key"))
     else:
-        [row] = ItemsFile.open(path, id_column="key", text_columns=("text",)).rows()
+        [row] = ItemsFile.open(path, FileColumns(id_column="key")).rows()
         assert isinstance(row, BadRow)
 
 

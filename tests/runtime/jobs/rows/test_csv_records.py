@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.rows.csv_records import BrokenQuotingError, CsvRecords
-from rankport.runtime.jobs.rows.items_file import ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
 from support.effort import scale
 
 MANY = 10**9
@@ -111,4 +113,4 @@ def open_csv(folder: object, text: str) -> ItemsFile:
     path = f"{folder}/x.csv"
     with open(path, "w", newline="") as stream:
         stream.write(text)
-    return ItemsFile.open(path, id_column="id", text_columns=["text"])
+    return ItemsFile.open(path, FileColumns())

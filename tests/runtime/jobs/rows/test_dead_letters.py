@@ -11,17 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.rows.records import MAX_CONTENT, content_of
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import MAX_CONTENT, BadRow, content_of
 from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder
 from support.jobs.dataset_jobs import target
 
 
 def opened(path: Path, text_columns: Sequence[str] = ("text",), file_format: str | None = None) -> ItemsFile:
-    return ItemsFile.open(path, id_column="id", text_columns=text_columns, file_format=file_format)
+    return ItemsFile.open(path, FileColumns(text_columns=tuple(text_columns), file_format=file_format))
 
 
 def contents(file: ItemsFile) -> list[object]:

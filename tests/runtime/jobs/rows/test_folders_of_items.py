@@ -16,7 +16,8 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.files.folders import partitions_of
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
 
 COLUMNS = FileColumns()

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.config import FileColumns
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 from support.effort import scale
 
 Write = Callable[[str, bytes], Path]
@@ -34,7 +36,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def open_items(path: Path, *, text: Sequence[str] = ("text",), **options: Any) -> ItemsFile:
-    return ItemsFile.open(path, id_column="id", text_columns=text, **options)
+    return ItemsFile.open(path, FileColumns(text_columns=tuple(text), **options))
 
 
 def rows_of(path: Path, *, text: Sequence[str] = ("text",), separator: str = " ") -> list[ItemRow | BadRow]:
@@ -104,7 +106,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_told_from_a_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"is a folder: give a file$"):
-        ItemsFile.open(tmp_path, id_column="id", text_columns=("text",))
+        ItemsFile.open(tmp_path, FileColumns())
 
 
 @pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])

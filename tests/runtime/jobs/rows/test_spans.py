@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
-from rankport.runtime.jobs.rows.records import WHOLE
+from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import WHOLE, BadRow
 
 ROWS = 53
 
@@ -47,7 +49,7 @@ def write(path: Path) -> None:
 
 
 def opened(path: Path) -> ItemsFile:
-    return ItemsFile.open(path, id_column="id", text_columns=("text",), max_row_length=2000)
+    return ItemsFile.open(path, FileColumns(max_row_length=2000))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "file.arrow", "stream.arrow", "a.lance"])
@@ -92,7 +94,7 @@ def test_a_lance_dataset_with_deleted_rows_is_read_whole_and_in_order(tmp_path: 
     dataset = lance.write_dataset(content, str(tmp_path / "a.lance"), max_rows_per_file=2300)
     dataset.delete("id in ('id0', 'id1030', 'id2299', 'id4999')")
     left = [f"id{row}" for row in range(rows) if row not in (0, 1030, 2299, 4999)]
-    items = ItemsFile.open(tmp_path / "a.lance", id_column="id", text_columns=["text"])
+    items = ItemsFile.open(tmp_path / "a.lance", FileColumns())
     assert [row.id for row in items.rows()] == left
     parts = [[row.id for row in items.rows(span)] for span in items.spans(1500)]
     assert [len(part) for part in parts] == [1500, 1500, 1500, 496]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.jobs.datasets.part_files import write_durably
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.server.lifecycle.saved import SavedState, write_state
 from rankport.sdk.cli.flags.written import written_format
 from rankport.sdk.cli.output.encoding.encode import write_bad_rows

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from rankport.runtime.jobs.batching import chunks
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile, Stamp
-from rankport.runtime.jobs.rows.records import WHOLE, Span
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile, Stamp
+from rankport.runtime.jobs.rows.records import WHOLE, BadRow, Span
 
 _SMALL_BYTES = 256 * 2**10
 _MOST_FILES = 64

@@ -10,7 +10,9 @@ from rankport.runtime.jobs.datasets.windows import Line, PartMaker, Place, Rows,
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.stages import read_ahead
 
 

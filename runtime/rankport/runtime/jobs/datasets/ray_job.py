@@ -34,7 +34,8 @@ from rankport.runtime.jobs.datasets.windows import (
     windows_of,
 )
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 
 _log = logging.getLogger(__name__)
 _CONNECT_S = 5.0

@@ -25,8 +25,9 @@ from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.groups import FileGroup, place_in_group
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, Stamp
-from rankport.runtime.jobs.rows.records import Span
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import Stamp
+from rankport.runtime.jobs.rows.records import BadRow, Span
 from rankport.runtime.store.token_spec import TokenSpec
 
 ID_BYTES = 16

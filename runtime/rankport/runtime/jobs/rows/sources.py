@@ -12,12 +12,11 @@ one shard's, whichever file it lies in.
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import be, counted
@@ -32,7 +31,9 @@ from rankport.runtime.jobs.files.folders import (
     why_none,
 )
 from rankport.runtime.jobs.files.remote import copied, files_behind, is_url
-from rankport.runtime.jobs.rows.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.rows.items_file import ItemsFile
+from rankport.runtime.jobs.rows.records import BadRow
 
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
@@ -164,7 +165,7 @@ class ItemSources:
             raise InvalidRequest(
                 f"{name}: a dataset is made of files in folders, which every node sees: copy it there first"
             )
-        return tuple(ItemsFile.open(name, partitions=partitions_of(name), **self._own) for name in self.names)
+        return tuple(self._opened(Path(name), name) for name in self.names)
 
     def _all_rows(self) -> Iterator[ItemRow | BadRow]:
         for name in self.names:
@@ -172,20 +173,14 @@ class ItemSources:
                 told = name if len(self.names) > 1 else ""
                 yield from (replace(row, file=told) if told else row for row in file.rows())
 
-    @property
-    def _own(self) -> dict[str, Any]:
-        """Gives what a single file is opened with."""
-        given = asdict(self.columns)
-        given.pop("shard")
-        return {**given, "of_several": len(self.names) > 1}
-
     @contextmanager
     def _file(self, name: str) -> Iterator[ItemsFile]:
-        if not is_url(name):
-            yield ItemsFile.open(name, partitions=partitions_of(name), **self._own)
-            return
-        with copied(name) as copy:
-            yield ItemsFile.open(copy, partitions=partitions_of(name), **self._own)
+        with copied(name) if is_url(name) else nullcontext(Path(name)) as path:
+            yield self._opened(path, name)
+
+    def _opened(self, path: Path, name: str) -> ItemsFile:
+        several = len(self.names) > 1
+        return ItemsFile.open(path, self.columns, of_several=several, partitions=partitions_of(name))
 
 
 def _files_of(source: str, file_format: FileFormat | None) -> list[str]:

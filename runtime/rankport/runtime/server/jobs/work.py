@@ -12,7 +12,7 @@ from rankport.protos.types import ModelDescription
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
 from rankport.runtime.jobs.row_encoder import Encoder
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.store.contract import TokenStore

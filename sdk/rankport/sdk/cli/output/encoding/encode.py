@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
-from rankport.runtime.jobs.rows.items_file import BadRow
+from rankport.runtime.jobs.rows.records import BadRow
 from rankport.sdk.cli.output.writing import write_json, writing
 
 T = TypeVar("T")

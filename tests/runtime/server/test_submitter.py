@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
-from rankport.runtime.server.ordered import in_order
+from rankport.runtime.server.concurrent_work import in_order
 from rankport.runtime.server.submitter import Submitter
 
 

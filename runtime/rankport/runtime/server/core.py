@@ -19,7 +19,7 @@ from rankport.runtime.server.lifecycle.lifecycle import Lifecycle
 from rankport.runtime.server.lifecycle.loader import Loader
 from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.observing.call import current_call, said_model
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness

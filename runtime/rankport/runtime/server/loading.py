@@ -14,7 +14,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.options import check_folder
-from rankport.runtime.server.roots import below_a_root
+from rankport.runtime.server.lifecycle.roots import below_a_root
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
 

@@ -21,7 +21,7 @@ from rankport.runtime.server.fronts import Fronts, Ports
 from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.lifecycle.loader import Loader, NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.observing.open_files import OpenFiles
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.streams import StreamMessages
 from rankport.runtime.server.lifecycle.loader import NoLoader
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from support.servers.deterministic_models import DeterministicRanker
 
 

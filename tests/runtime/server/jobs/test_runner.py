@@ -17,7 +17,7 @@ from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.jobs.runner import JobRunner
 from rankport.runtime.server.jobs.work import Places
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 from rankport.sdk import Client
 from support.servers.deterministic_models import DeterministicEncoder

@@ -14,7 +14,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle
 from rankport.runtime.server.lifecycle.loader import NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from support.servers.deterministic_models import DeterministicRanker
 
 

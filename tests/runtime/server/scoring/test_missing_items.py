@@ -10,8 +10,8 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Key
+from rankport.runtime.server.models.versions import Served
 from rankport.runtime.server.scoring.missing import MissingItems
-from rankport.runtime.server.versions import Served
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder

@@ -18,7 +18,7 @@ from rankport.protos.types import ItemStatus, Key, ScoreResult
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.scoring.cache import CachedScore, ScoreCache
 from rankport.runtime.server.scoring.keys import keyed_query
 from rankport.runtime.server.scoring.scoring import Scoring

@@ -14,7 +14,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.scoring import ScoringService
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.loader import NoLoader
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.server.security.tokens import Limits, line_of, new_token
 from support.servers.deterministic_models import DeterministicRanker

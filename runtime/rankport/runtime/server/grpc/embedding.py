@@ -22,6 +22,7 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.futures import resolved
+from rankport.runtime.server.concurrent_work import in_order
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import (
     Context,
@@ -32,8 +33,7 @@ from rankport.runtime.server.grpc.calls import (
     request_id,
 )
 from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
-from rankport.runtime.server.models import Served, tokens_of
-from rankport.runtime.server.ordered import in_order
+from rankport.runtime.server.models.models import Served, tokens_of
 from rankport.runtime.server.scoring.looking_up import look_up
 
 T = TypeVar("T")

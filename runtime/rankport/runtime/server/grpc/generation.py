@@ -11,7 +11,7 @@ from rankport.runtime.kinds.kind import GeneratingModel
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, answering, fitting, request_id
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.submitter import Parts
 
 

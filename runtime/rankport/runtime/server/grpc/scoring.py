@@ -11,6 +11,7 @@ from rankport.protos.messages.streamed import error_message
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.server.concurrent_work import as_done
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.grpc.calls import (
@@ -22,7 +23,6 @@ from rankport.runtime.server.grpc.calls import (
     request_id,
 )
 from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
-from rankport.runtime.server.unordered import as_done
 
 _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10

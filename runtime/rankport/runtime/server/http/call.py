@@ -14,7 +14,7 @@ from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, Generat
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import EventStream
 from rankport.runtime.server.http.bodies import Receive
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.observing.call import REQUEST_ID
 from rankport.runtime.server.submitter import Submit
 

@@ -14,7 +14,7 @@ from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.kinds.kind import CountingModel, EncodingModel
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.scoring import own_headers
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 
 Inputs = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """One text or its token ids, or a list of them."""

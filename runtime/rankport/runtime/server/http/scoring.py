@@ -16,7 +16,7 @@ from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities, label_scores, rank_values
 from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 
 _SURE = 1 - 2**-25  # a probability that float32 rounds to 1
 

@@ -19,7 +19,7 @@ from rankport.runtime.server.http.call import Call, Reply, all_or_none
 from rankport.runtime.server.http.forms import Form, OneOf, Texts, TokenIds, refuse
 from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.http.vllm_options import cuts
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.submitter import Parts
 
 MAX_TEXTS = 128  # of a prompt, OpenAI's own limit

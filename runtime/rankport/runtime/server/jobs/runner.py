@@ -22,7 +22,7 @@ from rankport.runtime.server.failures import told
 from rankport.runtime.server.jobs.book import JobBook
 from rankport.runtime.server.jobs.served_encoder import ServedEncoder
 from rankport.runtime.server.jobs.work import Places, check_task, run_task
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 
 _log = logging.getLogger(__name__)

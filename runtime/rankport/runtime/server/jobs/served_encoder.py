@@ -14,7 +14,7 @@ from rankport.protos.priorities import priority
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.kinds.kind import EncodingModel
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 2.0

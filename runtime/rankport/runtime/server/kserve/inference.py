@@ -12,7 +12,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.kserve.parameters import check_tensors, options_of
 from rankport.runtime.server.kserve.tasks import TASKS, Task, task_of
 from rankport.runtime.server.kserve.tensors import Tensors, add_output
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.observing.call import current_call
 from rankport.runtime.server.statistics import ModelTotals
 

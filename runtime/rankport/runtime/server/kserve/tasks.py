@@ -18,7 +18,7 @@ from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.kserve.tensors import BYTES, Tensors, Value
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.scoring.scoring import Scoring
 
 Options = Mapping[str, str]

@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 
 from rankport.protos.errors import BundleError, InvalidRequest, RankportError
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelVersion
-from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
+from rankport.runtime.server.lifecycle.alias_changes import AliasChanges
 from rankport.runtime.server.lifecycle.load_threads import LoadThreads
 from rankport.runtime.server.lifecycle.loader import Loader, OpenedBundle
 from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
 from rankport.runtime.server.lifecycle.saved import SavedVersion
 from rankport.runtime.server.lifecycle.warming import warm
-from rankport.runtime.server.models import ServedModels
-from rankport.runtime.server.versions import Version
+from rankport.runtime.server.models.aliases import check_alias
+from rankport.runtime.server.models.models import ServedModels
+from rankport.runtime.server.models.versions import Version
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Lifecycle:
     ) -> None:
         """`gone` is told each version that is unloaded, by the name that means it alone."""
         self._models, self._gone = models, gone
+        self._changes = AliasChanges(models)
         self._loader = loader
         self._config = config
         self._threads = LoadThreads()
@@ -89,18 +91,18 @@ class Lifecycle:
         return await self._through(self._unload_unnamed(model))
 
     def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
-        """Has an alias stand for versions, at once. Raises as `ServedModels.set_alias` and `Memory`."""
+        """Has an alias stand for versions, at once. Raises as `AliasChanges.set` and `Memory`."""
         if not targets and self._models.aliases.get(alias) is None and self._memory.knows_alias(alias):
             changed = ModelAlias(alias, ())  # it stood for nothing since the start
             self._memory.keep_alias(changed)
         else:
-            changed = self._kept(alias, lambda: self._models.set_alias(alias, targets))
+            changed = self._kept(alias, lambda: self._changes.set(alias, targets))
         _log.info("alias %s is %s", alias, _written(changed.targets))
         return changed
 
     def roll_back(self, alias: str) -> ModelAlias:
-        """Sets an alias back by one change. Raises as `ServedModels.roll_back` and `Memory`."""
-        changed = self._kept(alias, lambda: self._models.roll_back(alias))
+        """Sets an alias back by one change. Raises as `AliasChanges.roll_back` and `Memory`."""
+        changed = self._kept(alias, lambda: self._changes.roll_back(alias))
         _log.info("alias %s is back at %s", alias, _written(changed.targets))
         return changed
 
@@ -209,7 +211,7 @@ class Lifecycle:
 
     def _restore_alias(self, saved: ModelAlias) -> None:
         try:
-            alias = self._models.restore_alias(saved)
+            alias = self._changes.restore(saved)
         except RankportError as error:
             _log.error("alias %s, which was %s, is not set: %s", saved.alias, _written(saved.targets), error)
             return

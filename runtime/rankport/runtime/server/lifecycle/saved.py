@@ -14,7 +14,7 @@ from rankport.protos.wording import repeated
 from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.bundle.strict import Strict
 from rankport.runtime.bundle.strict_json import strict_json
-from rankport.runtime.server.aliases import check_alias, check_targets
+from rankport.runtime.server.models.aliases import check_alias, check_targets
 from rankport.runtime.store.durable_files import sync_names
 
 

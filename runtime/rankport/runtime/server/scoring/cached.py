@@ -15,7 +15,7 @@ from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Usage
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.scheduling.futures import converted, resolved
-from rankport.runtime.server.models import Served, tokens_of
+from rankport.runtime.server.models.models import Served, tokens_of
 from rankport.runtime.server.scoring.cache import CachedScore, ScoreCache
 from rankport.runtime.server.scoring.keys import keyed_query
 

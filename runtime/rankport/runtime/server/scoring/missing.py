@@ -19,8 +19,8 @@ from rankport.runtime.jobs.row_encoder import content_hash
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.chained import chained
 from rankport.runtime.scheduling.futures import converted, gathered
+from rankport.runtime.server.models.versions import Served
 from rankport.runtime.server.scoring.rows import with_rows
-from rankport.runtime.server.versions import Served
 from rankport.runtime.store.contract import TokenEntry
 from rankport.runtime.store.hot_tokens import HotTokens
 

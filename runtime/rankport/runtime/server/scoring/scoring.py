@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from typing import Any, cast
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.wire import ScoreQuery
-from rankport.protos.types import ScoreResult
+from rankport.protos.types import Prefix, ScoreResult
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.models import Served, ServedModels, submit_score, tokens_of
+from rankport.runtime.server.models.models import Served, ServedModels, tokens_of
 from rankport.runtime.server.scoring.cache import ScoreCache
 from rankport.runtime.server.scoring.cached import CachedScoring
 from rankport.runtime.server.scoring.depth import Depth
@@ -37,7 +38,7 @@ class Scoring:
         """Submits a query; any thread may. Raises as the model's `submit`, and as `MissingItems.submit`."""
         features = query.features
         if features is not None and len(features.values) != query.items.count:
-            return submit_score(served, query, timeout_s)  # which refuses it
+            return _submitted(served, query, timeout_s)  # which refuses it
         return self._depth.submit(query, timeout_s, lambda cut, left_s: self._filled(served, cut, left_s))
 
     def _filled(
@@ -58,7 +59,22 @@ class Scoring:
         self, served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
     ) -> "Future[ScoreResult]":
         if self._cached is None:
-            return submit_score(served, query, timeout_s)
+            return _submitted(served, query, timeout_s)
         return self._cached.submit(
-            served, query, timeout_s, lambda part, left_s: submit_score(served, part, left_s)
+            served, query, timeout_s, lambda part, left_s: _submitted(served, part, left_s)
         )
+
+
+def _submitted(
+    served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
+) -> "Future[ScoreResult]":
+    """Submits a query. Raises as the model's `submit`, `InvalidRequest` for features that it does not take."""
+    options: dict[str, Any] = {"truncation": query.truncation, "on_missing": query.on_missing}
+    if query.features is not None:
+        if "weighs" not in served.model.capabilities:
+            raise InvalidRequest(
+                f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
+            )
+        options["features"] = query.features
+    prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
+    return served.model.submit(prefix, query.items, timeout_s, **options)

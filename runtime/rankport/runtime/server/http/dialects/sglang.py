@@ -15,7 +15,7 @@ from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, refuse
 from rankport.runtime.server.http.scoring import Scored, all_scored, check_fields, score
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 
 
 class SglangScore(Form):

@@ -12,7 +12,7 @@ from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.kserve.inference import find, is_ready, totals_of
 from rankport.runtime.server.kserve.metadata import EXTENSIONS, config_of, metadata_of, statistics_of
 from rankport.runtime.server.kserve.tasks import tasks_of
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models.models import Served
 
 PROBES = ("/v2/health/live", "/v2/health/ready")
 """Looks without a token, as those of health."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from rankport.protos.types import ModelDescription
 from rankport.runtime.server.limits import RequestLimits
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models.models import ServedModels
 
 
 def model_list(models: ServedModels, limits: RequestLimits) -> Mapping[str, object]:

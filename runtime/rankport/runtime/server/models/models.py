@@ -5,15 +5,12 @@ NAME@VERSION finds that version and no other. A request without a name means its
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, cast
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.priorities import Priority
-from rankport.protos.types import ModelDescription, Prefix, ScoreResult
-from rankport.protos.versions import MODEL_KEY, AliasTarget, ModelAlias, ModelVersions
+from rankport.protos.types import ModelDescription
+from rankport.protos.versions import MODEL_KEY, AliasTarget, ModelVersions
 from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,
@@ -26,16 +23,12 @@ from rankport.runtime.kinds.kind import (
     StoringModel,
     TaggingModel,
 )
-from rankport.runtime.server.aliases import Aliases
+from rankport.runtime.server.models.aliases import Aliases
+from rankport.runtime.server.models.versions import Served, Version, Versions, able, check_room
 from rankport.runtime.server.observing.call import current_call, said_model
-from rankport.runtime.server.versions import Served, Version, Versions, able, check_room
 from rankport.runtime.store.hot_tokens import HotTokens
 
-__all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
-
-_REQUESTS: frozenset[Capability] = frozenset(
-    {"scores", "weighs", "encodes", "classifies", "tags", "generates", "ranks_sets"}
-)
+__all__ = ["Served", "ServedModels", "tokens_of"]
 
 
 class ServedModels:
@@ -157,62 +150,6 @@ class ServedModels:
             return alias.targets
         return [AliasTarget(version.model) for version in self.versions.of_name(name)[:1]]
 
-    def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
-        """Has an alias stand for versions that are ready and do the same; none removes it.
-
-        Raises:
-            InvalidRequest: as `Aliases.set`; the targets do different things, or less than those before them.
-            NotFound: a target is not there or not ready.
-        """
-        before = () if "@" in alias else self.targets(alias)
-        self._check_does_one_thing(alias, targets)
-        self._check_does_as_before(alias, targets, before)
-        return self.aliases.set(alias, targets, before)
-
-    def restore_alias(self, alias: ModelAlias) -> ModelAlias:
-        """Sets an alias as it was, as far as its versions are ready.
-
-        Raises `NotFound` if none of them is, `InvalidRequest` as `set_alias`.
-        """
-        ready = {version.model for version in self.versions.all_ready()}
-        there = tuple(target for target in alias.targets if target.model in ready)
-        if not there:
-            raise NotFound(f"no version that alias {alias.alias!r} stands for is ready")
-        self._check_does_one_thing(alias.alias, there)
-        self._check_does_as_before(alias.alias, there, self.targets(alias.alias))
-        restored = replace(alias, targets=there)
-        self.aliases.put(alias.alias, restored)
-        return restored
-
-    def roll_back(self, alias: str) -> ModelAlias:
-        """Sets an alias back. Raises `NotFound` if there is nothing to go back to, or it is not there any more."""
-        for target in self.aliases.before_last(alias).targets:
-            try:
-                self.versions.ready(target.model)
-            except NotFound as error:
-                raise NotFound(f"alias {alias!r} stood for {target.model}: {error}; load it first") from None
-        return self.aliases.roll_back(alias)
-
-    def _check_does_one_thing(self, alias: str, targets: Sequence[AliasTarget]) -> None:
-        can = {target.model: self._capabilities(target.model) for target in targets}
-        if len(set(can.values())) > 1:
-            does = ", ".join(f"{model} {' and '.join(sorted(words))}" for model, words in can.items())
-            raise InvalidRequest(f"targets of {alias!r} do not answer the same requests: {does}")
-
-    def _check_does_as_before(
-        self, alias: str, targets: Sequence[AliasTarget], before: Sequence[AliasTarget]
-    ) -> None:
-        """Raises `InvalidRequest` where requests that an alias answers would find nothing any more."""
-        if not targets or not before:
-            return
-        now = self._capabilities(targets[0].model)
-        lost = sorted((self._capabilities(before[0].model) & _REQUESTS) - now)
-        if lost:
-            raise InvalidRequest(
-                f"{targets[0].model} does not do what {alias!r} does: {before[0].model} {' and '.join(lost)}; "
-                "remove the alias first, or take another"
-            )
-
     def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
         what = f"model that {capability.replace('_', ' ')}"
         name = name or said_model() or self._only_name(what, capability)
@@ -269,30 +206,12 @@ class ServedModels:
     def _answers(self, target: AliasTarget) -> bool:
         return bool(_served(self.versions.ready(target.model)).model.alive)
 
-    def _capabilities(self, model: str) -> frozenset[Capability]:
-        return frozenset(_served(self.versions.ready(model)).model.capabilities)
-
 
 def tokens_of(served: Served[Any]) -> HotTokens | None:
     """Gives the stored tokens that a model reads, if it does."""
     if "looks_up" not in served.model.capabilities:
         return None
     return cast(StoringModel, served.model).tokens
-
-
-def submit_score(
-    served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
-) -> "Future[ScoreResult]":
-    """Submits a query. Raises as the model's `submit`, `InvalidRequest` for features that it does not take."""
-    options: dict[str, Any] = {"truncation": query.truncation, "on_missing": query.on_missing}
-    if query.features is not None:
-        if "weighs" not in served.model.capabilities:
-            raise InvalidRequest(
-                f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
-            )
-        options["features"] = query.features
-    prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
-    return served.model.submit(prefix, query.items, timeout_s, **options)
 
 
 def _served(version: Version) -> Served[Any]:

@@ -1,4 +1,4 @@
-"""Concurrent work with results as soon as they are there."""
+"""Concurrent work, some at a time, with results in the order of its arrival or as soon as they are there."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -6,15 +6,25 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Jobs = AsyncGenerator[Coroutine[Any, Any, T], None]
 
 
-async def as_done(jobs: AsyncGenerator[Coroutine[Any, Any, T], None], window: int) -> AsyncGenerator[T, None]:
-    """Yields the results of `jobs` in the order in which they come.
+def in_order(jobs: "Jobs[T]", window: int) -> AsyncGenerator[T, None]:
+    """Yields the results of `jobs`, each as soon as it and all before it are there.
 
     At most `window` jobs run or have results nobody took yet; no further one is drawn from `jobs` meanwhile.
     An error of `jobs` is raised behind the results of all that was drawn. The first job to fail ends the iteration with
     its error; the others are cancelled and `jobs` closed, as on `aclose`.
     """
+    return _results(jobs, window, as_drawn=True)
+
+
+def as_done(jobs: "Jobs[T]", window: int) -> AsyncGenerator[T, None]:
+    """Yields the results of `jobs` in the order in which they come; else as `in_order`."""
+    return _results(jobs, window, as_drawn=False)
+
+
+async def _results(jobs: "Jobs[T]", window: int, *, as_drawn: bool) -> AsyncGenerator[T, None]:
     results: asyncio.Queue[asyncio.Task[T] | asyncio.Task[None]] = asyncio.Queue()
     running: set[asyncio.Task[T]] = set()
     free = asyncio.Semaphore(window)
@@ -25,7 +35,10 @@ async def as_done(jobs: AsyncGenerator[Coroutine[Any, Any, T], None], window: in
             async for job in jobs:
                 task = asyncio.create_task(job)
                 running.add(task)
-                task.add_done_callback(results.put_nowait)
+                if as_drawn:
+                    results.put_nowait(task)
+                else:
+                    task.add_done_callback(results.put_nowait)
                 await free.acquire()
 
     drawing = asyncio.create_task(draw())
@@ -33,12 +46,12 @@ async def as_done(jobs: AsyncGenerator[Coroutine[Any, Any, T], None], window: in
     drawn = False
     try:
         while running or not drawn:
-            done: asyncio.Task[Any] = await results.get()
-            if done is drawing:
+            task: asyncio.Task[Any] = await results.get()
+            if task is drawing:
                 drawn = True
                 continue
-            running.discard(done)
-            yield await done
+            yield await task
+            running.discard(task)
             free.release()
         await drawing
     finally:

@@ -6,7 +6,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget
-from rankport.runtime.server.aliases import Aliases
+from rankport.runtime.server.models.aliases import Aliases
 
 STABLE, CANARY = "jobs@1", "jobs@2"
 IDS = [f"request-{number}" for number in range(2000)]

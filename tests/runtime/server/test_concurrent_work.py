@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from rankport.runtime.server.ordered import in_order
-from rankport.runtime.server.unordered import as_done
+from rankport.runtime.server.concurrent_work import as_done, in_order
 
 
 class _Jobs:

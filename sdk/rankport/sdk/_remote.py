@@ -34,7 +34,8 @@ _OTHER_NAME = (
     "; the server's TLS certificate is of another name: call it by that, or give "
     "options=[('grpc.ssl_target_name_override', NAME)]"
 )
-_TLS_HINTS = {  # the first that fits
+_HINTS = {  # the first that fits
+    "HTTP proxy returned": "; the proxy is that of https_proxy or http_proxy: to go past it, set no_proxy",
     "WRONG_VERSION_NUMBER": "; the server speaks no TLS there: leave tls (of commands: RANKPORT_TLS) out",
     "certificate has expired": "; the server's TLS certificate has: renew it there, or set this machine's clock",
     "certificate is not yet valid": "; the server's TLS certificate is of later: replace it, or set the clock here",
@@ -101,11 +102,18 @@ def _told_by(
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
         case grpc.StatusCode.UNAVAILABLE:
-            details = f"{address} cannot be reached: {details}{_tls_hint(details)}"
+            details = f"{address} cannot be reached: {details}{_hint(details)}"
         case grpc.StatusCode.INTERNAL if details == _ENDED_MEANWHILE:
             code, details = (
                 grpc.StatusCode.UNAVAILABLE,
                 f"{address} ended the stream as a message was sent, and gRPC lost the reason: call again",
+            )
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.CANCELLED if "RST_STREAM" in details:
+            # Of a server that is lost a proxy has no status to pass on: nginx and HAProxy end the call so.
+            code, details = (
+                grpc.StatusCode.UNAVAILABLE,
+                f"{address} cut the call off without a status, as a proxy does whose server is lost, or which waits no "
+                f"longer: {details}",
             )
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
@@ -120,14 +128,18 @@ def _told_by(
             return LimitExceeded(
                 f"{details}; a token and other metadata may have 8 KiB together at {address}"
             )
+        case grpc.StatusCode.UNKNOWN if "header with status: 413" in details:
+            return LimitExceeded(
+                f"a proxy at {address} takes no request so large; send fewer items, or raise its limit"
+            )
         case _:
             details = f"{address} answered {code.name}: {details}"
     return from_status(code, details)
 
 
-def _tls_hint(details: str) -> str:
-    """Says what may be wrong with TLS, by what gRPC tells of a connection that was never made."""
-    hints = (hint for word, hint in _TLS_HINTS.items() if word in details)
+def _hint(details: str) -> str:
+    """Says what may be wrong, by what gRPC tells of a connection that was never made."""
+    hints = (hint for word, hint in _HINTS.items() if word in details)
     return next(hints, "") if "failed to connect" in details else ""
 
 

@@ -33,7 +33,7 @@ from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.reading import ReadsInLoops
 from rankport.sdk.set_ranking import RanksSetsInLoops
 from rankport.sdk.streaming import StreamsInLoops
-from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
+from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of, warn_in_clear
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import AsyncConnection
 from rankport.sdk.transport.retries import REFUSALS, RetryBudget
@@ -71,6 +71,7 @@ class AsyncClient(StreamsInLoops, RanksSetsInLoops, GeneratesInLoops, ReadsInLoo
         self._timeout_s = checked_timeout_s(timeout_s)
         self._token = checked_token(token)
         self._credentials = credentials_of(tls, credentials)
+        warn_in_clear(token, self._address, clear=self._credentials is None and not self._target.is_here)
         self._options = self._target.options(options, secure=self._credentials is not None)
         self._retries = RetryBudget(enabled=checked_flag(retry, "retry"))
         self._lock = threading.Lock()

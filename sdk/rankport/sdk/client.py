@@ -33,7 +33,7 @@ from rankport.sdk.server_jobs import ServerJobs, is_repeatable
 from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.streaming import Streams
 from rankport.sdk.submitted import submitted
-from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of
+from rankport.sdk.transport.access import Tls, Token, checked_token, credentials_of, warn_in_clear
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.connections import Connection
 from rankport.sdk.transport.retries import REFUSALS, RetryBudget, Tries
@@ -73,7 +73,7 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
             model: which of the server's models; may stay empty where one model fits the call.
             timeout_s: of calls that give none themselves; None waits for ever.
             token: goes with every call, as `authorization: Bearer`; a function is asked for it each time. Without TLS
-                others on the way can read it.
+                others on the way can read it, which the log says.
             tls: True for TLS with the authorities that gRPC knows, or `Tls(ca=FILE)` with others.
             credentials: in place of `tls`, of any kind that gRPC has.
             options: gRPC channel options, over the defaults.
@@ -87,6 +87,7 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
         secured = credentials_of(tls, credentials)
         opened = self._target.options(options, secure=secured is not None)
         self._connecting = (self._target.uri, secured, opened, checked_token(token))
+        warn_in_clear(token, self._address, clear=secured is None and not self._target.is_here)
         self._retries = RetryBudget(enabled=checked_flag(retry, "retry"))
         self._lock = threading.Lock()
         self._connection: Connection | None = None

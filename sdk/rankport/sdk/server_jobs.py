@@ -16,6 +16,7 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import rankport_errors
 from rankport.sdk.transport.channels import Target
 from rankport.sdk.transport.connections import responses_of
+from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -78,16 +79,11 @@ class ServerJobs:
     def watch(self, id: str, timeout_s: float | None = None) -> Iterator[Job]:
         """Yields a job as it is now, and again whenever it has changed, until it has ended.
 
+        It begins where it is read, in the priority and by the id of the code that made it.
         Raises `NotFound`, and `Unavailable` where the server stops: the job goes on after its next start.
         """
-        timeout_s = checked_timeout_s(timeout_s)
-        call = self._stub().Watch(message_of(pb.WatchJobRequest, id=id), timeout=timeout_s)
-        with (
-            rankport_errors(self._address, timeout_s),
-            closing(responses_of(call, self._address)) as messages,
-        ):
-            for message in messages:
-                yield job_wire.job_value(message)
+        request = message_of(pb.WatchJobRequest, id=id)
+        return self._watched(request, checked_timeout_s(timeout_s), trace_metadata())
 
     def cancel(self, id: str, timeout_s: float | None = None) -> Job:
         """Ends a job: one that runs behind its batch. What is stored stays. Raises `NotFound`."""
@@ -99,6 +95,16 @@ class ServerJobs:
         """Returns all jobs, the newest first; of those that ended the last thousand."""
         answer = self._call(lambda to: to.List, pb.ListJobsRequest(), timeout_s)
         return tuple(map(job_wire.job_value, answer.jobs))
+
+    def _watched(
+        self, request: pb.WatchJobRequest, timeout_s: float | None, traced: Metadata | None
+    ) -> Iterator[Job]:
+        stub = self._stub()
+        with rankport_errors(self._address, timeout_s):
+            call = stub.Watch(request, timeout=timeout_s, metadata=traced)
+            with closing(responses_of(call, self._address)) as messages:
+                for message in messages:
+                    yield job_wire.job_value(message)
 
     def _call(
         self,

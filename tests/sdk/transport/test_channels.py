@@ -11,6 +11,7 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.sdk import AsyncClient, Client
 from rankport.sdk.transport.channels import Target
 
+NAMED = [("grpc.ssl_target_name_override", "jobs")]
 TWO = ["127.0.0.1:1", "127.0.0.1:2"]
 
 
@@ -36,6 +37,40 @@ def config_of(address: Any) -> dict[str, Any]:
 )
 def test_an_address_and_a_list_become_a_target(address: Any, uri: str) -> None:
     assert Target.of(address).uri == uri
+
+
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("address", "leaves"),
+    [
+        ("localhost:1", False),
+        ("[::1]:1", False),
+        (["127.0.0.1:1", "127.0.0.2:1"], False),
+        ("unix:/run/a.0,/run/a.1", False),
+        ("dns:///localhost:1", False),
+        ("jobs:8500", True),
+        ("dns:///jobs:8500", True),
+        ("dns://127.0.0.1/jobs:8500", True),
+        (["127.0.0.1:1", "192.0.2.1:1"], True),
+        ("[2001:db8::1]:1", True),
+        ("xds:///localhost", True),
+    ],
+)
+def test_a_token_that_leaves_the_machine_in_clear_is_told(
+    cls: type[Client | AsyncClient], address: Any, leaves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cls(address)
+    cls(address, token="t", credentials=grpc.ssl_channel_credentials(), options=NAMED)
+    assert caplog.text == ""
+    cls(address, token="t")
+    assert ("in clear, and others on the way can read it: give tls" in caplog.text) == leaves
+
+
+def test_several_addresses_are_asked_past_a_proxy_of_the_environment() -> None:
+    """It was asked for all of them as for one host, which is none."""
+    for address, past in ((TWO, True), ("ipv4:127.0.0.1:1,127.0.0.1:2", True), ("jobs:8500", False)):
+        options = dict(Target.of(address).options((), secure=False))
+        assert ("grpc.enable_http_proxy" in options) == past
 
 
 def test_servers_of_a_list_and_of_a_dns_name_are_asked_in_turn() -> None:

@@ -5,7 +5,7 @@ import grpc
 from rankport.protos.priorities import PRIORITIES, PRIORITY_KEY, Priority
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
-from rankport.sdk.transport.access import Tls, checked_token, credentials_of
+from rankport.sdk.transport.access import Tls, checked_token, credentials_of, warn_in_clear
 from rankport.sdk.transport.channels import ChannelOptions, Target
 from rankport.sdk.transport.tracing import model_metadata
 
@@ -27,6 +27,7 @@ class GrpcTarget:
         shown = () if checked_token(token) is None else (("authorization", f"Bearer {token}"),)
         self._metadata = {each: (*shown, (PRIORITY_KEY, each)) for each in PRIORITIES}
         target = Target.of(address)
+        warn_in_clear(token, target.told, clear=credentials is None and not target.is_here)
         # Channels of equal options would share a connection.
         options = [*target.options((), secure=credentials is not None)]
         self._channels = [

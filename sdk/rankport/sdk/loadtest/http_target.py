@@ -13,7 +13,8 @@ from rankport.protos.priorities import PRIORITY_KEY, Priority
 from rankport.protos.reasons import reason_of
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
-from rankport.sdk.transport.access import Tls, checked_token
+from rankport.sdk.transport.access import Tls, checked_token, warn_in_clear
+from rankport.sdk.transport.channels import is_this_machine
 from rankport.sdk.transport.tracing import model_metadata
 
 _FAREWELL_S = 1.0
@@ -62,6 +63,8 @@ class HttpTarget:
         self._place = _Place.of(url)
         self._tls = _context(tls) if self._place.secure else None
         shown = checked_token(token)
+        clear = not self._place.secure and not is_this_machine(self._place.host)
+        warn_in_clear(token, self._place.authority, clear=clear)
         self._authorization = "" if shown is None else f"Authorization: Bearer {shown}\r\n"
         self._timeout_s = timeout_s
         self._idle: deque[_Connection] = deque()

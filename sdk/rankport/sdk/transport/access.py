@@ -1,5 +1,6 @@
 """Access of a client to a server: what TLS checks and shows, and the token that goes with every call."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import grpc
 
 from rankport.protos.errors import InvalidRequest
 
+_log = logging.getLogger(__name__)
 ChannelT = TypeVar("ChannelT", grpc.Channel, grpc.aio.Channel)
 Token = str | Callable[[], str]
 """Token, or what gives it at each call, where it is renewed."""
@@ -61,6 +63,20 @@ def checked_token(token: Token | None) -> Token | None:
     if token is None or callable(token):
         return token
     return _checked_text(token)
+
+
+def warn_in_clear(token: Token | None, address: str, *, clear: bool) -> None:
+    """Says in the log that others on the way can read the token, where it leaves this machine in clear.
+
+    gRPC's own credentials of calls are refused there; a server that is told `--insecure-public` has a network of its
+    own that sees to it, which nobody can tell from here.
+    """
+    if token is not None and clear:
+        _log.warning(
+            "the token goes to %s in clear, and others on the way can read it: give tls (of commands: RANKPORT_TLS_CA, "
+            "RANKPORT_TLS), unless the network sees to that",
+            address,
+        )
 
 
 def authorized(channel: ChannelT, token: Token | None) -> ChannelT:

@@ -82,12 +82,25 @@ class Target:
         hosts = {_host_and_port(each)[0] for each in listed}
         return cls(", ".join(listed), _looked_up(listed), True, hosts.pop() if len(hosts) == 1 else None)
 
+    @property
+    def is_here(self) -> bool:
+        """Tells whether what is sent there stays on this machine."""
+        scheme = next((scheme for scheme in _SCHEMES if self.uri.startswith(scheme)), "")
+        if scheme.startswith("unix"):
+            return True
+        addresses = self.uri.removeprefix(scheme).rpartition("/")[2].split(",")
+        matched = (_HOST_PORT.fullmatch(address) for address in addresses)
+        return all(each is not None and is_this_machine(each["v6"] or each["host"]) for each in matched)
+
     def options(self, more: ChannelOptions, *, secure: bool) -> ChannelOptions:
         """Makes the channel options, overridden by `more`.
 
         Raises InvalidRequest for addresses of several hosts behind TLS, unless `more` names their certificates' host.
         """
         options = dict(_OPTIONS) | {"grpc.service_config": json.dumps(_IN_TURN if self.several else {})}
+        if self.uri != self.told or "," in self.uri:
+            # A proxy that the environment names would be asked for all addresses as for one host.
+            options["grpc.enable_http_proxy"] = 0
         if self.uri != self.told and secure:
             options["grpc.ssl_target_name_override"] = self.name
         options |= dict(more)
@@ -97,6 +110,14 @@ class Target:
                 'options=[("grpc.ssl_target_name_override", NAME)]'
             )
         return list(options.items())
+
+
+def is_this_machine(host: str) -> bool:
+    """Tells a name or an address of loopback."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _checked(address: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from rankport.runtime.server.http.protocol import protocol_of
+from rankport.runtime.server.http.protocol import ConnectionRules
 
 
 class Timers(asyncio.SelectorEventLoop):
@@ -64,7 +64,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def connection(loop: Timers, own: socket.socket) -> tuple[Any, Transport]:
-    kind = protocol_of(600.0, 10, 0, lambda number: None, lambda *_, **__: None)
+    kind = ConnectionRules(600.0, 10, 0, lambda number: None, lambda *_, **__: None).connection()
     config = uvicorn.Config(app, lifespan="off", log_config=None)
     config.load()
     made, transport = kind(config, ServerState(), {}, loop), Transport(own)

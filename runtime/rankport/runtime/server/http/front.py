@@ -10,8 +10,9 @@ import uvicorn
 from rankport.protos.errors import Unavailable
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.app import MAX_HEAD_BYTES, app_of, malformed
+from rankport.runtime.server.http.listener import Listener
 from rankport.runtime.server.http.looks.health import Health
-from rankport.runtime.server.http.protocol import Listener, protocol_of
+from rankport.runtime.server.http.protocol import ConnectionRules
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, which would send into a connection that is gone
@@ -25,16 +26,17 @@ class HttpFront:
         self._config, self._readiness = core.config, core.readiness
         self._health = Health()
         self._listener: Listener | None = None
+        rules = ConnectionRules(
+            idle_s=core.config.stream_idle_s,
+            most=core.config.max_connections,
+            most_of_address=core.config.http_max_address_connections,
+            made=self._made,
+            malformed=partial(malformed, core),
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app_of(core, self._health),
-                http=protocol_of(
-                    core.config.stream_idle_s,
-                    core.config.max_connections,
-                    core.config.http_max_address_connections,
-                    self._made,
-                    partial(malformed, core),
-                ),
+                http=rules.connection(),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -15,9 +15,8 @@ class HistogramCounts:
     """Snapshot of a histogram."""
 
     edges: tuple[float, ...]  # ascending; a value on an edge is below it
-    counts: tuple[
-        int, ...
-    ]  # [edges + 1] of values up to each edge and above the one before, then of larger ones
+    # [edges + 1] of values up to each edge and above the one before, then of larger ones.
+    counts: tuple[int, ...]
     total: float  # of all values
 
     def upward(self) -> list[int]:

@@ -268,9 +268,8 @@ def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
 
 def _vocab_size(model: nn.Module) -> int:
     table = token_table(model)
-    rows = getattr(
-        table, "num_embeddings", None
-    )  # which I-BERT's has not, and a low-bit one has beside its codes
+    # I-BERT's has none, a low-bit one has it beside its codes.
+    rows = getattr(table, "num_embeddings", None)
     return len(table.weight) if rows is None else int(rows)
 
 

@@ -118,9 +118,8 @@ def mixing_by(model: nn.Module, mixing: Mixing) -> Iterator[None]:
             stack.enter_context(temporary_attributes(module, functions))
         if any(replaced.values()):
             configs = [part.config for part in model.modules() if hasattr(part, "config")]
-            configs = [
-                config for config in configs if hasattr(config, "use_cache")
-            ]  # not of a model that sees too
+            # Of a model that sees too some have none.
+            configs = [config for config in configs if hasattr(config, "use_cache")]
             for config in {id(config): config for config in configs}.values():
                 stack.enter_context(temporary_attributes(config, {"use_cache": False}))
         yield

@@ -78,9 +78,8 @@ def _no_check(checkpoint: Path, options: ExportOptions) -> None:
 class ExportWork(Generic[OptionsT]):
     """The part of an export that one kind does."""
 
-    claims: Callable[
-        [StatedModel], bool
-    ]  # whether a checkpoint is of this kind, for all that its folder says
+    # Whether a checkpoint is of this kind, for all that its folder says.
+    claims: Callable[[StatedModel], bool]
     head: WantedHead  # what is loaded of a checkpoint: the bare body, or the class with its own head
     check: Callable[[Path, OptionsT], None] = _no_check  # what its folder's small files tell, before any load
     prompt: Callable[[Checkpoint, OptionsT], ResolvedPrompt]

@@ -80,9 +80,8 @@ def repeat_of(values: Sequence[object]) -> tuple[int, int] | None:
 
 def _placed(path: Path, what: str) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split(
-            "\n"
-        )  # not at U+2028 and others that JSON allows in text
+        # Not at U+2028 and others that JSON allows in text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {reason_of(error)}") from error
     placed = [(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -36,9 +36,8 @@ def _in_half_precision(model: nn.Module, precision: Precision) -> Iterator[None]
     full = {weight: weight.data for weight in model.parameters()}
     # Rows of a low-bit table are fp32: no parameter tells them otherwise.
     handle = model.get_input_embeddings().register_forward_hook(  # type: ignore[operator]
-        lambda module, arguments, rows: (
-            rows.to(half) if isinstance(rows, Tensor) else rows
-        )  # I-BERT's: with a scale
+        # Rows of I-BERT's come with a scale.
+        lambda module, arguments, rows: rows.to(half) if isinstance(rows, Tensor) else rows
     )
     try:
         for weight in full:

@@ -58,9 +58,8 @@ class IdCounts:
 class ModelCounts:
     """Counters of a loaded model: since its start, and what it has now."""
 
-    engines: Mapping[
-        str, EngineCounts
-    ]  # by what they run on, "cpu" or "cuda:0", and their role where it has several
+    # By what they run on, "cpu" or "cuda:0", and their role where it has several.
+    engines: Mapping[str, EngineCounts]
     cache: CacheStats | None = None  # of prefixes
     store: StoreCounts | None = None
     ids: Mapping[str, IdCounts] = field(default_factory=dict)  # by table
@@ -262,9 +261,8 @@ class Kind:
     name: str  # in manifests, flags and replies
     rules: ManifestRules
     load: Callable[[Bundle, EngineConfig, TokenStore | None], Model]
-    reads_tokens: Callable[[Bundle], bool] = lambda bundle: (
-        False
-    )  # whether its items may be keys of a token store
+    # Whether its items may be keys of a token store.
+    reads_tokens: Callable[[Bundle], bool] = lambda bundle: False
     # Why it is served without keys beside models that read a store, which it may do without; "": it reads that store.
     without_keys: Callable[[Bundle, TokenStore], str] = lambda bundle, store: ""
     # Loads it for a job that fills a store, on the very device that is asked for; None: it makes nothing to store.

@@ -22,12 +22,10 @@ class Ring:
         """Maps the memory of a descriptor, which its owner may close then."""
         self._map = mmap.mmap(fd, 0)
         self._capacity = len(self._map) - _HEAD_BYTES
-        self._read = np.frombuffer(
-            self._map, np.uint64, 1
-        )  # [1] written by the reader alone, but for an empty ring
-        self._board = np.frombuffer(
-            self._map, np.float64, _BOARD, 64
-        )  # [numbers] written by the writer alone
+        # [1] written by the reader alone, but for an empty ring.
+        self._read = np.frombuffer(self._map, np.uint64, 1)
+        # [numbers] written by the writer alone.
+        self._board = np.frombuffer(self._map, np.float64, _BOARD, 64)
         self._bytes = np.frombuffer(self._map, np.uint8, self._capacity, _HEAD_BYTES)
         self._written = int(self._read[0])
 

@@ -46,9 +46,8 @@ class KeyedTokens:
 
     stored: Column[Embeddings] | None = None  # read from a store
     resident: ResidentItems | None = None  # in a device's memory
-    missing: Mapping[int, str] = field(
-        default_factory=dict
-    )  # why there are none, by the place in the request
+    # Why there are none, by the place in the request.
+    missing: Mapping[int, str] = field(default_factory=dict)
 
 
 NO_KEYED_TOKENS = KeyedTokens()
@@ -69,9 +68,8 @@ class EncodedItems:
     runs: TokenRuns
     places: NDArray[np.int64]  # [runs] of each in the request, ascending
     truncated: NDArray[np.int64]  # places of those whose text was cut to a limit, ascending
-    empty: NDArray[np.int64] = field(
-        default_factory=_NO_PLACES.copy
-    )  # of those that have no run, and why, ascending
+    # Of those that have no run, and why, ascending.
+    empty: NDArray[np.int64] = field(default_factory=_NO_PLACES.copy)
 
     @classmethod
     def in_order(cls, parts: "Sequence[EncodedItems]") -> "EncodedItems":

@@ -162,10 +162,8 @@ class ListPrompt:
         runs = self._tokenizer.encode_ragged(texts)
         refuse_unknown(runs, self._vocab_size, lambda _: "prefix or items", self._tokenizer.decode)
         self._markers.refuse(runs.ids, "prefix or items")
-        rest, nothing = (
-            iter(range(len(texts))),
-            np.empty(0, np.int64),
-        )  # all of a prompt whose fields are empty
+        rest = iter(range(len(texts)))
+        nothing = np.empty(0, np.int64)  # all of a prompt whose fields are empty
         return [
             np.concatenate(
                 [nothing, *(runs.run(next(rest)) if isinstance(part, str) else part for part in block)]

@@ -38,9 +38,8 @@ class _Node:
     tokens: Tokens
     kv: PrefixKV
     parent: "_Node | None"
-    children: "dict[int | bytes, _Node]" = field(
-        default_factory=dict
-    )  # by first token, or by all where KV is whole
+    # By first token, or by all where KV is whole.
+    children: "dict[int | bytes, _Node]" = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)  # of the children, where KV is whole
     latest: "_Node | None" = None  # child
     leases: int = 0  # that end here; a node with children needs no pin, only leaves are dropped

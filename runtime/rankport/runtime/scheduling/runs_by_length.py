@@ -58,9 +58,8 @@ class RunsByLength:
     counts: NDArray[np.int64] | None = None  # [runs] rows of each; None: one
     taken: int = 0
     done: int = 0
-    parts: dict[int, NDArray[Any]] = field(
-        default_factory=dict
-    )  # results, by first run: each [some rows, ...]
+    # Results, by first run: each [some rows, ...].
+    parts: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -39,9 +39,8 @@ class LoadResult:
     latency_s: NDArray[np.float64]  # [requests] from due to the end, NaN where not sent
     status: Sequence[str]  # [requests] OK, a gRPC status, "HTTP 500" or NOT_SENT
     items: int  # of those answered
-    reasons: Mapping[str, str] = field(
-        default_factory=dict
-    )  # by status: what the first that ended so was told
+    # By status: what the first that ended so was told.
+    reasons: Mapping[str, str] = field(default_factory=dict)
     priority: Sequence[Priority] = ()  # [requests] their classes; none: all are interactive
 
     @property

@@ -45,9 +45,8 @@ class CheckpointFolder:
     """config.json and the stored tensors of one folder."""
 
     path: Path
-    raw: dict[
-        str, Any
-    ]  # config.json, with what files beside it state: quantization_config, or how it ranks lists
+    # config.json, with what files beside it state: quantization_config, or how it ranks lists.
+    raw: dict[str, Any]
     tensors: StoredTensors
     notes: tuple[str, ...] = ()  # what was read of other files
     brought: frozenset[str] = frozenset()  # tensors of an adapter's head, for which a stored one stays behind

@@ -32,9 +32,8 @@ class Norms:
 class Heads:
     """Queries, keys and values as products gave them, and what is to become of them."""
 
-    products: tuple[
-        ir.Value, ...
-    ]  # one [1, tokens, (heads + 2 * kv_heads) * head_dim], or the three that make it up
+    # One [1, tokens, (heads + 2 * kv_heads) * head_dim], or the three that make it up.
+    products: tuple[ir.Value, ...]
     norms: Norms | None
     tables: Tables | None
     nodes: tuple[ir.Node, ...]  # in order: those between the products and attention that no other reads

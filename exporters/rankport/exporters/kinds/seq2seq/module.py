@@ -84,9 +84,8 @@ class _Step:
     ) -> None:
         self._past, self._source = past, source
         self.new: list[KV] = []  # by layer, each [texts, beams, heads, head_dim]
-        places = torch.arange(
-            past[0][0].shape[3] + 1
-        )  # the last is the token's own, in whatever room the past has
+        # The last is the token's own, in whatever room the past has.
+        places = torch.arange(past[0][0].shape[3] + 1)
         source_places = torch.arange(source[0][0].shape[2])
         seen = (places < lengths[:, None]) | (places == places[-1])
         self._bias = torch.where(seen, 0.0, UNSEEN)[:, None, None, None]

@@ -22,9 +22,8 @@ class CudaStream:
         """Opens a stream on the GPU of that number. Raises BackendError where there is none, or no cuda-python."""
         self._runtime = load_cuda_runtime()
         self._device = device
-        self._threads = (
-            threading.local()
-        )  # those that were told the device, as CUDA has a current one for each
+        # Those that were told the device, as CUDA has a current one for each.
+        self._threads = threading.local()
         self._handle = 0  # until there is one, the default stream answers for the device
         require_gpu(self._runtime, device)
         self._handle = int(self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))

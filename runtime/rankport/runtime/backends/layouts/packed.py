@@ -22,9 +22,8 @@ class Packed:
     read: NDArray[np.int64]  # [results] index of the token of each
     embeddings: EmbeddingsForm
     positions: NDArray[np.int64]  # [tokens]
-    places: tuple[
-        NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
-    ]  # prefix, item of the prefix, token of the item: each [tokens]
+    # Prefix, item of the prefix, token of the item: each [tokens].
+    places: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
     def rounded_sizes(self, *, prefill: bool = False) -> PassSizes:
         """See `Layout.rounded_sizes`."""

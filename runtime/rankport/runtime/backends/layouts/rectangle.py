@@ -52,9 +52,8 @@ class Rectangle:
     embeddings: EmbeddingsForm
     item_tokens: int  # places of an item in its row
     positions: NDArray[np.int64]  # [real tokens]
-    places: tuple[
-        NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
-    ]  # prefix, row, token of the row: each [real tokens]
+    # Prefix, row, token of the row: each [real tokens].
+    places: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
     by_length: bool = False  # one item a row; else masks say who sees whom
     by_item: bool = False  # rows are whole items
 

@@ -17,9 +17,8 @@ Array = NDArray[np.generic]
 class HostKV:
     """Keys and values of consecutive prefix tokens in host memory."""
 
-    layers: tuple[
-        NDArray[np.float32], ...
-    ]  # key 0, value 0, key 1, ..., as a graph gives them: each [1, kv_heads, length, head_dim]
+    # Key 0, value 0, key 1, ..., as a graph gives them: each [1, kv_heads, length, head_dim].
+    layers: tuple[NDArray[np.float32], ...]
     states: tuple[NDArray[np.float32], ...] = ()  # that recurrent layers end in: each [1, ...]
 
     @property

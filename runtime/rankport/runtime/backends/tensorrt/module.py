@@ -32,9 +32,8 @@ _NO_GPU = ("catchCudaError", "cudaError 35")
 class Capabilities:
     """Abilities that one of the two modules has and the other lacks."""
 
-    targets: tuple[
-        str, ...
-    ]  # architectures that it builds for without a GPU; none: for the GPU at hand alone
+    # Architectures that it builds for without a GPU; none: for the GPU at hand alone.
+    targets: tuple[str, ...]
     timing_cache: bool
     hardware_compatibility: bool
     optimization_levels: bool

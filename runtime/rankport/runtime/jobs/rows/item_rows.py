@@ -32,9 +32,8 @@ class ItemRow:
     text: str  # the text columns that are not blank, joined, or what a template makes of them
     deleted: bool = False  # to be deleted from the store
     file: str = ""  # where there are several
-    values: Mapping[str, object] | None = field(
-        default=None, compare=False, repr=False
-    )  # of the columns read
+    # Of the columns read.
+    values: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
 
     def bad(self, reason: str) -> BadRow:
         """Makes a bad row of it."""

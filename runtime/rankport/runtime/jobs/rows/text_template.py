@@ -17,9 +17,8 @@ from rankport.protos.errors import InvalidRequest
 class TextTemplate:
     """Template that was checked. Make it with `parse`."""
 
-    parts: tuple[
-        tuple[str, str, int | None], ...
-    ]  # literal, then a column ("" for none), its limit in characters
+    # Literal, then a column ("" for none), its limit in characters.
+    parts: tuple[tuple[str, str, int | None], ...]
 
     @classmethod
     def parse(cls, template: str) -> "TextTemplate":

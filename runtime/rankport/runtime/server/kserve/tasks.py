@@ -42,9 +42,8 @@ class Task:
 
     inputs: Callable[[ModelDescription], tuple[Spec, ...]]
     outputs: Callable[[ModelDescription], tuple[Spec, ...]]
-    options: Mapping[
-        str, tuple[str, ...]
-    ]  # parameters of the request and their values, the first the default
+    # Parameters of the request and their values, the first the default.
+    options: Mapping[str, tuple[str, ...]]
     rows: tuple[str, ...]  # inputs that items are counted by
     submit: Callable[[Scoring, Served[Any], Tensors, Options, float | None], "Future[Any]"]
     answer: Callable[[Any], Outputs]

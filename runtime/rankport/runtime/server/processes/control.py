@@ -32,9 +32,8 @@ class EngineOrders:
     store: str | None  # whose tokens stay on the device; None: none do
     frozen: bool
     hopeless_pass_s: float  # in one pass, after which this process ends; 0: never
-    switch_interval_s: (
-        float | None
-    )  # as of a server: threads that read messages are beside the one of the device
+    # As of a server: threads that read messages are beside the one of the device.
+    switch_interval_s: float | None
     logging: Logging
 
 

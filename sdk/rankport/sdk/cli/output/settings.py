@@ -36,9 +36,8 @@ def _line(setting: Setting) -> str:
     value = _plain(setting.value)
     if value is None:
         return f"# {setting.key} is not set"
-    written = (
-        repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-    )  # TOML has inf
+    # TOML has inf.
+    written = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
     return f"{setting.key} = {written}  # {setting.source}"
 
 

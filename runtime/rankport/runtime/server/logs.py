@@ -42,7 +42,7 @@ class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
     def __init__(self) -> None:
         super().__init__(sys.stderr)  # type: ignore[arg-type]
         self._lost = 0  # lines since the last one that was written
-        self._cut = False  # that one, in part
+        self._cut = False  # whether that one was written in part
         try:
             self._fd: int | None = self.stream.fileno()
         except (io.UnsupportedOperation, AttributeError):  # a stream that is no file

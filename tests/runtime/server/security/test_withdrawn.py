@@ -11,7 +11,7 @@ import pytest
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.scoring import ScoringService
+from rankport.runtime.server.grpc.services.scoring import ScoringService
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.loader import NoLoader
 from rankport.runtime.server.models.models import ServedModels

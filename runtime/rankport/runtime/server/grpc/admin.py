@@ -12,8 +12,8 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.calls import Context, open_call
 from rankport.runtime.server.grpc.guarded import NoMethod
-from rankport.runtime.server.grpc.jobs import JobsService
 from rankport.runtime.server.grpc.options import server_options
+from rankport.runtime.server.grpc.services.jobs import JobsService
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.orders import AliasOrder, LoadOrder, RollBackOrder, UnloadOrder
 

@@ -12,19 +12,19 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.admin import add_admin
-from rankport.runtime.server.grpc.classification import ClassificationService
-from rankport.runtime.server.grpc.embedding import EmbeddingService
-from rankport.runtime.server.grpc.generation import GenerationService
 from rankport.runtime.server.grpc.guarded import NoMethod
 from rankport.runtime.server.grpc.kserve import service as kserve
-from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.open.open_server import OpenServer
 from rankport.runtime.server.grpc.open.reflection import add_reflection
 from rankport.runtime.server.grpc.options import server_options
-from rankport.runtime.server.grpc.scoring import ScoringService
-from rankport.runtime.server.grpc.set_ranking import SetRankingService
+from rankport.runtime.server.grpc.services.classification import ClassificationService
+from rankport.runtime.server.grpc.services.embedding import EmbeddingService
+from rankport.runtime.server.grpc.services.generation import GenerationService
+from rankport.runtime.server.grpc.services.models import ModelsService
+from rankport.runtime.server.grpc.services.scoring import ScoringService
+from rankport.runtime.server.grpc.services.set_ranking import SetRankingService
+from rankport.runtime.server.grpc.services.tagging import TaggingService
 from rankport.runtime.server.grpc.strict_server import StrictServer
-from rankport.runtime.server.grpc.tagging import TaggingService
 
 _FAREWELL_S = 0.1  # for what never ends by itself, such as health watches
 _SERVICES = (*(service.full_name for service in pb.DESCRIPTOR.services_by_name.values()), kserve.SERVICE_NAME)

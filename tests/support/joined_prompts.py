@@ -27,6 +27,15 @@ FRAMED = Prompt(
         Segment(text=")\nyes or no: ", joined=True),
     ],
 )
+ITEM_FIRST = Prompt(
+    prefix=[Segment(text="Is it?\n<Document> ")],
+    item=[
+        Segment(item=True, joined=True),
+        Segment(text="\n<Query> ", joined=True),
+        Segment(field="query", joined=True),
+        Segment(text=" ??", joined=True),
+    ],
+)
 TEXTS = (
     "what is it",
     "it is",
@@ -69,5 +78,5 @@ def joined_text(prompt: Prompt, query: str, item: str) -> str:
 
 def whole_ids(encoder: PromptEncoder, query: str, items: Sequence[str]) -> list[list[int]]:
     """Lists the ids of prefix and item, for each item."""
-    prefix = ids(encoder.encode_prefix(query))
-    return [prefix + ids(item) for item in encoded(encoder, items)]
+    prefix = encoder.encode_prefix(query)
+    return [ids(prefix) + ids(item) for item in encoded(encoder, items, behind=prefix)]

@@ -7,7 +7,8 @@ import numpy as np
 import tokenizers
 
 from rankport.protos.types import Truncation
-from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
+from rankport.runtime.prompt.encoded import EncodedPrefix
+from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRun
 from support.bundle_samples import ranker_draft, tokenizer_json
@@ -30,9 +31,15 @@ class Encoded:
     truncated: bool
 
 
-def encoded(encoder: PromptEncoder, items: Any, truncation: Truncation = "error") -> list[Encoded]:
+def encoded(
+    encoder: PromptEncoder,
+    items: Any,
+    truncation: Truncation = "error",
+    *,
+    behind: EncodedPrefix | None = None,
+) -> list[Encoded]:
     """Encodes each item of a request by itself."""
-    result = encoder.encode_items(items, truncation)
+    result = encoder.encode_items(items, truncation, behind=behind)
     assert result.places.tolist() == list(range(len(result.runs)))
     cut = set(result.truncated.tolist())
     return [Encoded(run, place in cut) for place, run in enumerate(result.runs)]

@@ -23,6 +23,7 @@ _APART = [line.replace("A: B:", "A B :") for line in LINES]
 """Lines in which "A:" and "B:" are two tokens each."""
 TOKENIZERS = {
     "qwen3-reranker": saved("qwen", (*LINES, "system user assistant"), CHAT, ("<think>", "</think>")),
+    "ctxl-rerank": saved("qwen", (*LINES, "Check whether a given document <Document> <Query> ?? !"), CHAT),
     "mxbai": saved("qwen", (*LINES, "query: document: Relevance: 0 1"), CHAT),
     "monot5": saved("metaspace", (*LINES, "Query: Document: Relevant: true false"), ("<pad>", "</s>")),
     "zerank": saved("qwen", (*LINES, "system user assistant"), CHAT),
@@ -104,6 +105,14 @@ def _zerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) 
     return list(hf(text)["input_ids"])
 
 
+def _ctxl_rerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+    text = (
+        "Check whether a given document contains information helpful to answer the query.\n"
+        f"<Document> {doc}\n<Query> {query} ??"
+    )
+    return list(hf(text)["input_ids"])
+
+
 def _rankllama(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
     texts = (hf.encode(text, add_special_tokens=False) for text in (f"query: {query}", f"document: {doc}"))
     return [token for text in texts for token in (hf.bos_token_id, *text)]
@@ -122,6 +131,7 @@ def _nemotron_rerank(hf: PreTrainedTokenizerFast, query: str, doc: str, max_leng
 
 RECIPES: dict[str, tuple[Recipe, int]] = {
     "qwen3-reranker": (_qwen3_reranker, 8192),
+    "ctxl-rerank": (_ctxl_rerank, 0),
     "mxbai": (_mxbai, 8192),
     "bge-gemma": (_bge, 512),
     "bge-gemma2-lightweight": (_bge_lightweight, 512),
@@ -168,9 +178,9 @@ def test_a_preset_has_the_ids_of_its_published_code(name: str) -> None:
     encoder, hf = _encoder(name), _published(name)
     recipe, max_length = RECIPES[name]
     for query, doc in PAIRS:
-        prefix = ids(encoder.encode_prefix(query))
-        (item,) = encoded(encoder, [doc])
-        assert prefix + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
+        prefix = encoder.encode_prefix(query)
+        (item,) = encoded(encoder, [doc], behind=prefix)
+        assert ids(prefix) + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -213,6 +223,7 @@ def test_every_preset_ships_and_names_its_labels() -> None:
         "bge-gemma": ["Yes"],
         "bge-gemma2-lightweight": None,
         "bge-minicpm": None,
+        "ctxl-rerank": ["!"],
         "mxbai": ["1", "0"],
         "monot5": ["▁true", "▁false"],
         "nemotron-rerank": None,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankport.exporters.options.prompts import ResolvedPrompt, resolve_prompt
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment, TokenizationReport
 from support.text_tokenizers import saved, tokenizer_of
 
@@ -17,6 +18,17 @@ def test_bare_is_the_fields_and_the_item(tmp_path: Path, named: str | None) -> N
     resolved = resolve_prompt(named, file, ("prefix",))
     assert resolved.prompt == Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
     assert resolved.warnings == ()
+
+
+def test_a_field_among_the_items_segments_is_for_kinds_that_read_it(tmp_path: Path) -> None:
+    file, prompt = tmp_path / "tokenizer.json", tmp_path / "prompt.toml"
+    file.write_text(saved("byte-level"))
+    prompt.write_text("[[item]]\nitem = true\n[[item]]\nfield = 'query'\n")
+    assert resolve_prompt(prompt, file, item_fields=True).prompt.item_fields == ("query",)
+    with pytest.raises(
+        InvalidRequest, match=r"prompt\.toml: field 'query' stands in the item's segments, which only"
+    ):
+        resolve_prompt(prompt, file)
 
 
 def prompt_of(*, joined: bool) -> Prompt:

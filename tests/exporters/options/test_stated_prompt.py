@@ -91,14 +91,6 @@ def test_a_pair_encoder_is_called_a_kind_to_come(tmp_path: Path) -> None:
         require_prompt(folder, [folder])
 
 
-def test_a_family_that_reads_the_document_first_is_told_that_no_prompt_says_it(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, {"chat_template.jinja": TEMPLATE}, "ctxl-rerank-v2-instruct-multilingual-1b")
-    with pytest.raises(
-        InvalidRequest, match=r"ctxl-rerank-v2 was trained on the document before the query\. No p"
-    ):
-        require_prompt(folder, [folder])
-
-
 def test_what_is_no_folder_is_left_to_the_loader(tmp_path: Path) -> None:
     require_prompt(tmp_path / "Qwen" / "Qwen3-Reranker-0.6B", [tmp_path / "Qwen" / "Qwen3-Reranker-0.6B"])
 

@@ -67,9 +67,9 @@ SCHEMA_ATTACKS: list[tuple[Change, str]] = [
     (put("prompt.item.1", {"text": "a", "max_tokens": 3}), "prompt.item[1]: max_tokens and keep go with"),
     (put("prompt.item", []), "prompt: item needs exactly one segment with item = true, has 0"),
     (put("prompt.item.1", {"item": True}), "prompt: item needs exactly one segment with item = true, has 2"),
-    (put("prompt.item.1", {"field": "query"}), "prompt: item[1]: field 'query' belongs to the prefix's"),
+    (put("prompt.item.1", {"field": "query"}), "prompt: field 'query' is used twice"),
     (put("prompt.prefix.0", {"item": True}), "prompt: prefix[0]: item = true belongs to the item's"),
-    (put("prompt.prefix.0", {"field": "query"}), "prompt: prefix: field 'query' is used twice"),
+    (put("prompt.prefix.0", {"field": "query"}), "prompt: field 'query' is used twice"),
 ]
 RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("fingerprint", "0" * 64), "fingerprint: " + "0" * 64 + " is stated, but"),
@@ -138,6 +138,10 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("embedding.tokens", 7), "embedding.tokens: 7 do not fit limits.max_item_tokens 6"),
 ]  # fmt: skip
 ENCODER_ATTACKS: list[tuple[Change, str]] = [
+    (
+        put("prompt.item.0", {"field": "query"}),
+        "prompt.item[0]: field 'query' belongs to the prefix's segments: kind item-encoder reads no field with its",
+    ),
     (
         put("labels", {"source": "lm_head", "names": ["a"], "ids": [1]}),
         "labels: kind item-encoder has no labels",

@@ -8,7 +8,7 @@ from rankport.protos.types import ItemStatus, Usage
 from rankport.runtime.bundle.manifest import Labels, Score
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.kinds.scores import Transform
-from rankport.runtime.prompt.encoder import EncodedItems
+from rankport.runtime.prompt.encoded import EncodedItems
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 INFINITE = [

@@ -12,6 +12,7 @@ from support.effort import scale
 from support.joined_prompts import (
     ANY_TEXT,
     FRAMED,
+    ITEM_FIRST,
     OFFICIAL,
     TEXTS,
     TOKENIZERS,
@@ -26,7 +27,7 @@ from support.text_tokenizers import KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("prompt", [OFFICIAL, FRAMED], ids=["official", "framed"])
+@pytest.mark.parametrize("prompt", [OFFICIAL, FRAMED, ITEM_FIRST], ids=["official", "framed", "item-first"])
 def test_joined_segments_give_the_ids_of_the_joined_text(kind: str, prompt: Prompt) -> None:
     tokenizer = TOKENIZERS[kind]
     encoder = encoder_of(prompt, tokenizer)
@@ -43,7 +44,7 @@ def test_whatever_the_texts_joined_ids_are_those_of_the_joined_text(
     kind: str, query: str, items: list[str]
 ) -> None:
     tokenizer = TOKENIZERS[kind]
-    for prompt in (OFFICIAL, FRAMED):
+    for prompt in (OFFICIAL, FRAMED, ITEM_FIRST):
         compiled = CompiledPrompt.of(prompt, tokenizer)
         for item in items:
             (wanted,) = tokenizer.encode_batch([joined_text(prompt, query, item)])

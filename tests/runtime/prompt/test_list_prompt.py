@@ -9,7 +9,7 @@ from tokenizers import normalizers
 
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
-from rankport.runtime.prompt.encoder import KeyedTokens
+from rankport.runtime.prompt.encoded import KeyedTokens
 from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED

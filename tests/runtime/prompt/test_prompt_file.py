@@ -102,7 +102,10 @@ ITEM = "[[item]]\nitem = true\n"
             ITEM + "[[item]]\nspecial = 'a'",
             r"line 3: item\[1\].special: Input should be a valid list, got 'a'",
         ),
-        (ITEM + "[[item]]\nfield = 'b'", r"line 3: item\[1\]: field 'b' belongs to the prefix's segments"),
+        (
+            "[[prefix]]\nfield = 'b'\n" + ITEM + "[[item]]\nfield = 'b'",
+            "prompt.toml: field 'b' is used twice",
+        ),
         (
             ITEM + "[[prefix]]\nitem = true",
             r"line 3: prefix\[0\]: item = true belongs to the item's segments",
@@ -123,7 +126,7 @@ ITEM = "[[item]]\nitem = true\n"
             ITEM + "[[prefix]]\nfield = 'a'\nkeep = 'middle'",
             r"prefix\[0\].keep: .* 'start' or 'end', got 'middle'",
         ),
-        (ITEM + "[[prefix]]\nfield = 'a'\n[[prefix]]\nfield = 'a'", "prefix: field 'a' is used twice"),
+        (ITEM + "[[prefix]]\nfield = 'a'\n[[prefix]]\nfield = 'a'", "prompt.toml: field 'a' is used twice"),
         ("item = [{text = 'a', field = 'b'}]", r"prompt.toml: item\[0\]: needs exactly one"),
         ("item = 3", "prompt.toml: item: Input should be a valid list, got 3"),
         ("labels = []\n" + ITEM, r"labels is \[\], must be a list of words, at least one"),

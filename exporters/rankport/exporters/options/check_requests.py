@@ -16,6 +16,7 @@ from rankport.exporters.options.requests_file import JudgedRequest, RealRequest
 from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.manifest import ManifestDraft
+from rankport.runtime.prompt.encoded import EncodedPrefix
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
@@ -88,13 +89,14 @@ class _Check:
         bad.raise_any()
 
     def _encode(self, prefix: Prefix, items: Sequence[Item], truncation: Truncation) -> None:
-        self.prompt.encode_prefix(prefix, truncation)
-        self._encode_items(items, truncation)
+        self._encode_items(items, truncation, self.prompt.encode_prefix(prefix, truncation))
 
-    def _encode_items(self, items: Sequence[Item], truncation: Truncation) -> None:
+    def _encode_items(
+        self, items: Sequence[Item], truncation: Truncation, behind: EncodedPrefix | None = None
+    ) -> None:
         columns = ItemColumns.of(items)
         keyed = self.keys.resolve(columns.keys, "fail", columns.count)
-        self.prompt.encode_items(columns, truncation, keyed)
+        self.prompt.encode_items(columns, truncation, keyed, behind=behind)
 
 
 def _check_texts(judged: Sequence[JudgedText], draft: ManifestDraft) -> None:

@@ -36,16 +36,12 @@ PRESETS = (
     Preset("bge-gemma2-lightweight", "bge-reranker-v2.5-gemma2-lightweight", r"gemma2[-_]lightweight"),
     Preset("bge-minicpm", "bge-reranker-v2-minicpm-layerwise", r"minicpm[-_]layerwise"),
     MONO_T5,
+    Preset("ctxl-rerank", "ctxl-rerank-v2", r"ctxl[-_]rerank[-_]v2"),
     Preset("mxbai", "mxbai-rerank-v2", r"mxbai[-_]rerank[-_](base|large)[-_]v2"),
     Preset("nemotron-rerank", "llama-nemotron-rerank", r"nemotron[-_]rerank|nv[-_]rerankqa"),
     Preset("rankllama", "RankLLaMA", r"rankllama"),
     Preset("zerank", "zerank", r"zerank[-_]\d"),
 )
-DOCUMENT_FIRST = (
-    "No prompt can say that: its fields stand before the item, so that items share them. Serve this one elsewhere, or "
-    "train it with the query first"
-)
-_DOCUMENT_FIRST = r"ctxl[-_]rerank[-_]v\d"
 _PAIR_ENCODERS = (
     r"jina[-_](reranker[-_])?v[12]\b|jina[-_]reranker[-_]v[12]|bge[-_](reranker[-_])?(base|large|m3|v2[-_]m3)\b"
     r"|mxbai[-_]rerank[-_]\w+[-_]v1|ms[-_]marco[-_]minilm|gte[-_].*reranker[-_]base"
@@ -65,12 +61,6 @@ def is_preset(named: object) -> bool:
 def preset_for(names: str) -> Preset | None:
     """Finds the preset of a checkpoint by its names, of folder, config and card, in one text."""
     return next((preset for preset in PRESETS if re.search(preset.pattern, names, re.IGNORECASE)), None)
-
-
-def document_first_problem(names: str) -> str:
-    """Says that a checkpoint of these names reads the document before the query; empty where it is none known."""
-    found = re.search(_DOCUMENT_FIRST, names, re.IGNORECASE)
-    return f"{found[0]} was trained on the document before the query. {DOCUMENT_FIRST}" if found else ""
 
 
 def pair_encoder_problem(names: str) -> str:

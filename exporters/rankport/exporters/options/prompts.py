@@ -10,7 +10,7 @@ import tokenizers
 
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.presets import BARE, prompt_file_of
-from rankport.protos.errors import BundleError, CheckpointError
+from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
@@ -43,15 +43,27 @@ class ResolvedPrompt:
 
 
 def resolve_prompt(
-    named: StrPath | None, tokenizer_file: Path | None, fields: tuple[str, ...] = ()
+    named: StrPath | None,
+    tokenizer_file: Path | None,
+    fields: tuple[str, ...] = (),
+    *,
+    item_fields: bool = False,
 ) -> ResolvedPrompt:
     """Takes the prompt that `--prompt` names, or frames the fields and the bare item.
 
-    Raises InvalidRequest if there is none of that name, or it does not fit the tokenizer.
+    Raises InvalidRequest if there is none of that name, it does not fit the tokenizer, or a field stands in the item's
+    segments where no `item_fields` are read.
     """
     if named is None or str(named) == BARE:
         return framed_prompt(tokenizer_file, fields)
-    return prompt_from_file(prompt_file_of(str(named)), tokenizer_file)
+    file = prompt_file_of(str(named))
+    resolved = prompt_from_file(file, tokenizer_file)
+    if resolved.prompt.item_fields and not item_fields:
+        raise InvalidRequest(
+            f"{file}: field {resolved.prompt.item_fields[0]!r} stands in the item's segments, which only --kind ranker "
+            "reads: put it into the prefix's"
+        )
+    return resolved
 
 
 def check_prompt_name(named: StrPath | None) -> None:

@@ -10,7 +10,6 @@ from rankport.exporters.options.presets import (
     BARE,
     PRESET_WORDS,
     Preset,
-    document_first_problem,
     pair_encoder_problem,
     preset_for,
 )
@@ -50,10 +49,6 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
     if not checkpoint.is_dir():
         return  # whoever loads it says what it is
     preset, encoder = stated_preset(folders), pair_encoder_problem(_all_names(folders))
-    if problem := document_first_problem(_all_names(folders)):
-        raise InvalidRequest(
-            f"checkpoint {str(checkpoint)!r}: {problem}; if this one was trained on another, give --prompt"
-        )
     template = next(filter(None, map(chat_template_file, folders)), None)
     if preset is not None:
         why, fix = f"is of the family {preset.models}", f"--prompt {preset.name} is its published prompt"

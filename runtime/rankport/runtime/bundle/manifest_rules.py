@@ -23,6 +23,7 @@ class ManifestRules:
     roles: frozenset[Role]  # of its graphs, once each for a target
     rules: tuple[Rule, ...]
     other_roles: tuple[frozenset[Role], ...] = ()  # that a bundle may have instead
+    item_fields: bool = False  # the request's fields may stand in the item's segments
 
 
 KindRules = Mapping[str, ManifestRules]
@@ -42,7 +43,8 @@ def check_manifest(manifest: Manifest, kinds: KindRules) -> None:
             f"{MANIFEST_NAME}: kind: is {manifest.kind!r}, where {' or '.join(kinds)} is looked for: give another "
             "bundle (`rankport inspect` tells what one is), or update rankport"
         )
-    for rule in (*_RULES, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
+    fields: tuple[Rule, ...] = () if own.item_fields else (_no_item_fields,)
+    for rule in (*_RULES, *fields, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
         for complaint in rule(manifest):
             raise BundleError(f"{MANIFEST_NAME}: {complaint}")
 
@@ -186,6 +188,15 @@ def _prompt(manifest: Manifest) -> Iterator[str]:
         for index, segment in enumerate(segments):
             if segment.is_literal:
                 yield f"prompt.{part}[{index}]: text and special need a tokenizer, and tokenizer is null"
+
+
+def _no_item_fields(manifest: Manifest) -> Iterator[str]:
+    for index, segment in enumerate(manifest.prompt.item):
+        if segment.field is not None:
+            yield (
+                f"prompt.item[{index}]: field {segment.field!r} belongs to the prefix's segments: kind {manifest.kind} "
+                "reads no field with its items"
+            )
 
 
 def _fingerprint(manifest: Manifest) -> Iterator[str]:

@@ -13,7 +13,7 @@ class Segment(Strict):
 
     text: str | None = None  # literal text
     special: list[str] | None = None  # tokens by their name in the vocabulary
-    field: str | None = None  # a field of the request's prefix
+    field: str | None = None  # a field of the request; in the item's segments, one that each item reads
     item: bool | None = None  # where the item's text, ids or embedding tokens go
     max_tokens: Annotated[int, Field(gt=0)] | None = None  # of `field` or `item`
     keep: Literal["start", "end"] = "start"  # which end survives truncation
@@ -55,11 +55,8 @@ class Prompt(Strict):
         for index, segment in enumerate(self.prefix):
             if segment.item is not None:
                 raise ValueError(f"prefix[{index}]: item = true belongs to the item's segments")
-        for index, segment in enumerate(self.item):
-            if segment.field is not None:
-                raise ValueError(f"item[{index}]: field {segment.field!r} belongs to the prefix's segments")
         if twice := repeated(self.fields):
-            raise ValueError(f"prefix: field {twice[0]!r} is used twice")
+            raise ValueError(f"field {twice[0]!r} is used twice")
         return self
 
     @model_validator(mode="after")
@@ -76,8 +73,13 @@ class Prompt(Strict):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names that a request's prefix gives, in order."""
-        return tuple(segment.field for segment in self.prefix if segment.field is not None)
+        """Names that a request's prefix gives: those in the prefix's segments, then those in the item's."""
+        return tuple(segment.field for segment in [*self.prefix, *self.item] if segment.field is not None)
+
+    @property
+    def item_fields(self) -> tuple[str, ...]:
+        """Names of the fields in the item's segments, of which items have the tokens with their own."""
+        return tuple(segment.field for segment in self.item if segment.field is not None)
 
 
 def _join_problem(before: Segment | None, segment: Segment, *, edge: bool) -> str:

@@ -3,7 +3,7 @@
 from rankport.protos.classes import ClassTexts
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
-from rankport.runtime.prompt.encoder import EncodedItems
+from rankport.runtime.prompt.encoded import EncodedItems
 from rankport.runtime.prompt.pairs import PairEncoder
 
 

@@ -11,7 +11,7 @@ from rankport.protos.types import ItemStatus, ScoreResult, Usage
 from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.manifest import Labels, Manifest, Score
 from rankport.runtime.kinds.scores import label_scores
-from rankport.runtime.prompt.encoder import EMPTY, EncodedItems
+from rankport.runtime.prompt.encoded import EMPTY, EncodedItems
 
 
 @dataclass(frozen=True, slots=True)

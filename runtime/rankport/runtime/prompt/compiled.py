@@ -47,12 +47,13 @@ class CompiledPrompt:
         )
 
     def ids(self, fields: Sequence[str], item: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
-        """Tokenizes a whole request, limits left out: values of the prefix's slots in order, and one item."""
-        rest = iter([*fields, item])
-        pieces = [*self.prefix, *self.item]
+        """Tokenizes a whole request, limits left out: values of the prompt's fields in order, and one item."""
+        rest = iter(fields)
         filled = [
-            piece.ids([next(rest) for _ in piece.slots], tokenizer) if isinstance(piece, Group) else piece
-            for piece in pieces
+            piece.ids([item if slot.is_item else next(rest) for slot in piece.slots], tokenizer)
+            if isinstance(piece, Group)
+            else piece
+            for piece in (*self.prefix, *self.item)
         ]
         return np.concatenate(filled)
 
@@ -106,7 +107,7 @@ def _runs(segments: Sequence[Segment], where: str) -> list[_Run]:
 def _part(segment: Segment) -> str | Slot:
     if segment.text is not None:
         return segment.text
-    return Slot(segment.field or "item", segment.max_tokens, segment.keep)
+    return Slot(segment.field or "item", segment.max_tokens, segment.keep, segment.item is not None)
 
 
 def _join(prefix: list[_Run], item: list[_Run], tokenizer: Tokenizer) -> StableEdge:

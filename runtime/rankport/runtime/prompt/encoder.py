@@ -6,7 +6,7 @@ follows, so its KV can be reused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Self, get_args
 
@@ -14,75 +14,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import check_choice, check_prefix
-from rankport.protos.columns import Column, Embeddings, ItemColumns, RaggedIds
+from rankport.protos.columns import ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
+from rankport.protos.wording import listed
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.checks import (
     checked_columns,
     checked_ids,
-    checked_rows,
     field_texts,
     refuse_unknown,
 )
-from rankport.runtime.prompt.embedded_items import EmbeddedItems
+from rankport.runtime.prompt.encoded import (
+    EMPTY,
+    NO_KEYED_TOKENS,
+    EncodedItems,
+    EncodedPrefix,
+    KeyedTokens,
+    embedded_items,
+    encoded_items,
+    filled_items,
+    resident_items,
+    without_blanks,
+)
 from rankport.runtime.prompt.far_texts import starts_of
+from rankport.runtime.prompt.item_fields import ItemFields
 from rankport.runtime.prompt.joined.prefix import JoinedPrefix
-from rankport.runtime.prompt.parts import PromptParts
+from rankport.runtime.prompt.parts import ItemParts, PromptParts
 from rankport.runtime.prompt.template import Ids, tokens_kept
 from rankport.runtime.prompt.tokenizer import Tokenizer
-from rankport.runtime.tokens import ResidentItems, TableRows, TokenRun, TokenRuns
+from rankport.runtime.tokens import TokenRun
 
-_NO_PLACES = np.empty(0, np.int64)
-EMPTY = "is empty: it has no token of its own, or blanks alone; leave it out, or give it text"
-"""Message of an item that there is nothing to compute of."""
 _TRUNCATIONS = get_args(Truncation)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyedTokens:
-    """The embedding tokens of a request's keys, as far as there are some."""
-
-    stored: Column[Embeddings] | None = None  # read from a store
-    resident: ResidentItems | None = None  # in a device's memory
-    # Why there are none, by the place in the request.
-    missing: Mapping[int, str] = field(default_factory=dict)
-
-
-NO_KEYED_TOKENS = KeyedTokens()
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPrefix:
-    """A prefix, ready for the engine."""
-
-    run: TokenRun
-    truncated: bool  # some of its text was cut to a limit
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedItems:
-    """Items of a request, ready for the engine."""
-
-    runs: TokenRuns
-    places: NDArray[np.int64]  # [runs] of each in the request, ascending
-    truncated: NDArray[np.int64]  # places of those whose text was cut to a limit, ascending
-    # Of those that have no run, and why, ascending.
-    empty: NDArray[np.int64] = field(default_factory=_NO_PLACES.copy)
-
-    @classmethod
-    def in_order(cls, parts: "Sequence[EncodedItems]") -> "EncodedItems":
-        """Joins the items of all parts in the order of the request."""
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            return cls(TokenRuns.of([]), _NO_PLACES, _NO_PLACES)
-        places = np.concatenate([part.places for part in parts])
-        order = np.argsort(places, kind="stable")
-        runs = TokenRuns.join([part.runs for part in parts]).take(order)
-        truncated = np.sort(np.concatenate([part.truncated for part in parts]))
-        return cls(runs, places[order], truncated, np.sort(np.concatenate([part.empty for part in parts])))
 
 
 class PromptEncoder:
@@ -102,11 +66,15 @@ class PromptEncoder:
         self._vocab_size = manifest.shape.vocab_size
         self._max_prefix_tokens = manifest.limits.max_prefix_tokens
         parts = PromptParts.of(manifest, tokenizer)
-        self._prefix, self._item, self._item_texts = parts.prefix, parts.item, parts.item_texts
-        embedding = manifest.embedding
-        self._embedded_items: EmbeddedItems | None = None
-        if embedding is not None and not embedding.is_output:
-            self._embedded_items = EmbeddedItems(self._item, embedding)
+        self._prefix = parts.prefix
+        taken = manifest.embedding
+        if taken is not None and taken.is_output:
+            taken = None
+        self._items: ItemParts | ItemFields
+        if manifest.prompt.item_fields:
+            self._items = ItemFields.of(parts, taken)
+        else:
+            self._items = parts.items(taken)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -129,8 +97,16 @@ class PromptEncoder:
         check_prefix(prefix)
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
-        kept = tokens_kept(self._prefix.slots, self._prefix.limit, truncation)
-        texts = self._starts(field_texts(prefix, self.fields), kept)
+        texts = field_texts(prefix, self.fields)
+        own = len(self._prefix.slots)
+        encoded = self._encoded_prefix(texts[:own], truncation)
+        if not isinstance(self._items, ItemFields):
+            return encoded
+        around, cut = self._around(self._items, texts[own:], truncation)
+        return replace(encoded, truncated=encoded.truncated or cut, around=around)
+
+    def _encoded_prefix(self, texts: Sequence[str], truncation: Truncation) -> EncodedPrefix:
+        texts = self._starts(texts, tokens_kept(self._prefix.slots, self._prefix.limit, truncation))
         if isinstance(self._prefix, JoinedPrefix):
             ids, truncated = self._prefix.fill(texts, truncation, "prefix")
             self._refuse_unknown(RaggedIds.of_lengths(ids, np.array([len(ids)])), lambda _: "prefix")
@@ -140,17 +116,29 @@ class PromptEncoder:
         ids, truncated = self._prefix.fill(values, truncation, "prefix")
         return EncodedPrefix(TokenRun(ids), truncated)
 
+    def _around(
+        self, items: ItemFields, texts: Sequence[str], truncation: Truncation
+    ) -> tuple[ItemParts, bool]:
+        """Makes what stands around a request's items of the texts of the fields there."""
+        texts = self._starts(texts, tokens_kept(items.slots, items.limit, truncation))
+        around, cut = items.fill(texts, truncation, "prefix")
+        ids = np.concatenate([around.template.before, around.template.after])
+        self._refuse_unknown(RaggedIds.of_lengths(ids, np.array([len(ids)])), lambda _: "prefix")
+        return around, cut
+
     def encode_items(
         self,
         items: Iterable[Item] | ItemColumns,
         truncation: Truncation = "error",
         keyed: KeyedTokens = NO_KEYED_TOKENS,
         *,
+        behind: EncodedPrefix | None = None,
         skip_empty: bool = False,
     ) -> EncodedItems:
         """Encodes the items that bring tokens, and those whose keys have some; texts are tokenized in one call.
 
-        Text, token ids or embedding tokens fill the item segment; the other segments are put around them. An item is
+        Text, token ids or embedding tokens fill the item segment; the other segments are put around them, with what
+        the request's fields say there: where the prompt has such, items are encoded `behind` their prefix. An item is
         empty that has no token of its own, or a text of blanks: with `skip_empty` it is told apart, and gets no run.
 
         Raises:
@@ -159,11 +147,12 @@ class PromptEncoder:
         """
         check_truncation(truncation)
         columns = ItemColumns.of(items)
+        parts = self._parts(behind)
         encoded = [
-            *self._encoded_ids(columns, truncation),
-            *self._encoded_embeddings(columns.embeddings),
-            *self._encoded_embeddings(keyed.stored),
-            *self._encoded_residents(keyed.resident),
+            *self._encoded_ids(parts, columns, truncation),
+            *embedded_items(parts, columns.embeddings),
+            *embedded_items(parts, keyed.stored),
+            *resident_items(parts, keyed.resident),
         ]
         if columns.keys is not None and keyed is NO_KEYED_TOKENS and len(columns.keys.places):
             raise InvalidRequest(f"item {columns.keys.places[0]} is a Key; give text or token ids")
@@ -172,62 +161,44 @@ class PromptEncoder:
             raise InvalidRequest(f"item {joined.empty[0]}: {EMPTY}")
         return joined
 
-    def _encoded_ids(self, columns: ItemColumns, truncation: Truncation) -> Iterator[EncodedItems]:
+    def _parts(self, behind: EncodedPrefix | None) -> ItemParts:
+        """Gives what stands around the items. Raises `InvalidRequest` if the prompt's fields there have no text."""
+        if isinstance(self._items, ItemParts):
+            return self._items
+        if behind is None or behind.around is None:
+            names = listed([slot.name for slot in self._items.slots])
+            raise InvalidRequest(
+                f"prefix: token ids say nothing of {names}, which stands in each item: give fields"
+            )
+        return behind.around
+
+    def _encoded_ids(
+        self, parts: ItemParts, columns: ItemColumns, truncation: Truncation
+    ) -> Iterator[EncodedItems]:
         """Encodes items of texts, and of token ids."""
         if columns.texts is not None:
             texts, empty = without_blanks(columns.texts)
-            filled = self._filled_texts(texts.values, truncation, texts.places)
+            filled = self._filled_texts(parts, texts.values, truncation, texts.places)
             yield replace(filled, empty=np.concatenate([filled.empty, empty]))
         if columns.token_ids is not None:
             places = columns.token_ids.places
             checked = checked_columns(columns.token_ids.values, self._vocab_size, places)
-            yield self._filled(checked, truncation, places)
+            yield filled_items(parts.template, checked, truncation, places)
 
     def _filled_texts(
-        self, texts: Sequence[str], truncation: Truncation, places: NDArray[np.int64]
+        self, parts: ItemParts, texts: Sequence[str], truncation: Truncation, places: NDArray[np.int64]
     ) -> EncodedItems:
-        limit = self._item.template.limit
-        texts = self._starts(texts, tokens_kept([self._item.slot], limit, truncation) * len(texts))
+        item = parts.template
+        texts = self._starts(texts, tokens_kept([item.slot], item.template.limit, truncation) * len(texts))
         tokenize = partial(self._tokenize, where=lambda index: f"item {places[index]}")
-        if self._item_texts is None:
-            return self._filled(tokenize(texts), truncation, places)
-        filled, cut, empty = self._item_texts.fill(texts, tokenize, truncation, places)
-        encoded = _encoded(filled, cut, places)
+        if parts.texts is None:
+            return filled_items(item, tokenize(texts), truncation, places)
+        filled, cut, empty = parts.texts.fill(texts, tokenize, truncation, places)
+        encoded = encoded_items(filled, cut, places)
         if not empty.any():
             return encoded
         kept = np.flatnonzero(~empty)
         return replace(encoded, runs=encoded.runs.take(kept), places=places[kept], empty=places[empty])
-
-    def _filled(self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]) -> EncodedItems:
-        empty = values.lengths == 0
-        if not empty.any():
-            return _encoded(*self._item.fill(values, truncation, places), places)
-        left = RaggedIds.of_lengths(values.ids, values.lengths[~empty])
-        return replace(self._filled(left, truncation, places[~empty]), empty=places[empty])
-
-    def _encoded_embeddings(self, column: Column[Embeddings] | None) -> Iterator[EncodedItems]:
-        """Encodes items of embedding tokens: they differ in their rows only."""
-        if column is None or not len(column.places):
-            return
-        items = self._embedded(column.places)
-        rows = checked_rows(column.values, column.places, items.form.tokens, items.form.hidden_size)
-        yield EncodedItems(items.runs(len(column.places), blocks=(rows,)), column.places, _NO_PLACES)
-
-    def _encoded_residents(self, resident: ResidentItems | None) -> Iterator[EncodedItems]:
-        """Encodes items whose tokens are in device memory: they need nothing but the ids around them."""
-        if resident is None or not len(resident.places):
-            return
-        items = self._embedded(resident.places)
-        table = TableRows(resident.rows.reshape(-1), (resident.kept,), resident.keys)
-        yield EncodedItems(items.runs(len(resident.places), table=table), resident.places, _NO_PLACES)
-
-    def _embedded(self, places: NDArray[np.int64]) -> EmbeddedItems:
-        """Gives the form of the items at these places. Raises `InvalidRequest` if the bundle takes none of it."""
-        if self._embedded_items is None:
-            raise InvalidRequest(
-                f"item {places[0]}: the bundle takes no embedding tokens: give text or token ids"
-            )
-        return self._embedded_items
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")
@@ -259,21 +230,6 @@ class PromptEncoder:
         """Refuses a token that the model has no row for."""
         assert self._tokenizer is not None
         refuse_unknown(runs, self._vocab_size, where, self._tokenizer.decode)
-
-
-def without_blanks(texts: Column[Sequence[str]]) -> tuple[Column[Sequence[str]], NDArray[np.int64]]:
-    """Leaves out texts of blanks alone, and gives their places."""
-    filled = list(map(str.strip, texts.values))
-    if all(filled):
-        return texts, _NO_PLACES
-    kept = np.array(list(map(bool, filled)), np.bool_)
-    left = [text for text, has_some in zip(texts.values, filled, strict=True) if has_some]
-    return Column(left, texts.places[kept]), texts.places[~kept]
-
-
-def _encoded(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:
-    """Makes the result of filled items."""
-    return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
 
 
 def check_truncation(truncation: object) -> None:

@@ -21,7 +21,7 @@ from rankport.runtime.prompt.checks import (
     field_texts,
     fields_told,
 )
-from rankport.runtime.prompt.encoder import EMPTY, KeyedTokens, without_blanks
+from rankport.runtime.prompt.encoded import EMPTY, KeyedTokens, without_blanks
 from rankport.runtime.prompt.far_texts import starts_of
 from rankport.runtime.prompt.list_template import Ids, Part
 from rankport.runtime.prompt.markers import Markers

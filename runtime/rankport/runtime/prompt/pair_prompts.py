@@ -13,7 +13,8 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
-from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
+from rankport.runtime.prompt.encoded import EncodedItems
+from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.pairs import PairEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRuns, places_within

@@ -16,7 +16,8 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft, Pair, Prompt, Segment
-from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
+from rankport.runtime.prompt.encoded import EncodedItems
+from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.item_template import ItemTemplate
 from rankport.runtime.prompt.parts import PromptParts
 from rankport.runtime.prompt.template import WAY_OUT, PromptTemplate, far_over, number_told
@@ -35,7 +36,8 @@ class PairEncoder:
         parts = PromptParts.of(manifest, tokenizer)
         assert isinstance(parts.prefix, PromptTemplate), "a pair's texts are tokenized apart"
         self._pair = manifest.pair
-        self._first, self._second = _Frame.of(ItemTemplate.of(parts.prefix)), _Frame.of(parts.item)
+        self._first = _Frame.of(ItemTemplate.of(parts.prefix))
+        self._second = _Frame.of(parts.items().template)
         # Neither text has a limit of its own: what is cut of one depends on the other.
         limits = manifest.limits.model_copy(
             update={"max_prefix_tokens": _NO_LIMIT, "max_item_tokens": _NO_LIMIT}

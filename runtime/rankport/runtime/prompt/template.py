@@ -27,6 +27,7 @@ class Slot:
     name: str  # of the field, or "item"
     max_tokens: int | None
     keep: Literal["start", "end"]
+    is_item: bool = False
 
     def cut(self, ids: Ids, length: int) -> Ids:
         """Cuts to the `length` tokens that survive."""

@@ -12,7 +12,7 @@ from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound, PairingError, RankportError
 from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
-from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
+from rankport.runtime.prompt.encoded import NO_KEYED_TOKENS, KeyedTokens
 from rankport.runtime.store.contract import TokenNamespace, TokenStore
 from rankport.runtime.store.device_catalogue import ResidentTokens
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts

@@ -111,6 +111,22 @@ def test_scores_are_those_of_sentence_transformers(folder: Path, tmp_path: Path)
     assert np.abs(ours - owners_scores(folder)).max() > 1e-4
 
 
+def test_a_template_with_the_document_before_the_query_is_read_as_sentence_transformers_reads_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "chat_template.jinja").write_text(
+        ROLES + "Is it?\n<Document> {{ d }}\n<Query> {{ q }}{{ s }} ??"
+    )
+    prompt = resolved(folder).prompt
+    assert (len(prompt.prefix), prompt.fields, prompt.item_fields) == (1, ("query",), ("query",))
+    export(folder, tmp_path / "out")
+    with Ranker.load(tmp_path / "out") as ranker:
+        ours = ranker.score({"query": QUERY}, ITEMS).scores
+        other = ranker.score({"query": "another one"}, ITEMS).scores
+    assert np.abs(ours - owners_scores(folder)).max() < 1e-5
+    assert np.abs(ours - other).max() > 1e-4
+
+
 def test_another_prompt_in_the_bundle_fails_the_proof(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,8 +161,8 @@ def test_a_prompt_that_is_named_wins_and_says_where_it_differs(folder: Path, tmp
     ("template", "reason"),
     [
         (
-            ROLES + "{{ d }} {{ q }}",
-            "has the document before the query. No prompt can say that: its fields stand before the item",
+            ROLES + "{{ d }}",
+            "does not have the text of the query once.*: write the prompt as a file",
         ),
         (
             ROLES + "{{ q }}: {{ d }}, {{ q }}",

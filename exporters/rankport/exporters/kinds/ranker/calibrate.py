@@ -72,8 +72,9 @@ def _token_runs(
             try:
                 items = ItemColumns.of(request.items[:_MOST_ITEMS])
                 embedded = keyed.resolve(items.keys, "fail", items.count)
-                prefix = prompt.encode_prefix(request.prefix, "truncate").run
-                runs.append((prefix, list(prompt.encode_items(items, "truncate", embedded).runs)))
+                prefix = prompt.encode_prefix(request.prefix, "truncate")
+                encoded = prompt.encode_items(items, "truncate", embedded, behind=prefix)
+                runs.append((prefix.run, list(encoded.runs)))
             except RankportError as error:
                 raise type(error)(f"{request.place}: {error}") from error
     return runs

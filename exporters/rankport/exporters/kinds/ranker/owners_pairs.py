@@ -15,7 +15,6 @@ from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import C
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.texts.chat_template import ChatTemplate, joined, literals, other_tokens, unsaid
 from rankport.exporters.kinds.texts.pairs.frame import FIRST_FIELD, PairTokenizer
-from rankport.exporters.options.presets import DOCUMENT_FIRST
 from rankport.exporters.options.stated_prompt import chat_template_file
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
@@ -97,21 +96,25 @@ class OwnersPairs:
     def _of_template(self, template: ChatTemplate, tokenizer: Tokenizer) -> Prompt:
         """Reads the prompt off the text that the template makes of a pair."""
         text = template.text(system=self.before, query=_QUERY, document=_DOCUMENT)
-        if 0 <= text.find(_DOCUMENT) < text.find(_QUERY):
-            raise CheckpointError(
-                f"{self.file.parent}: the chat template, by which sentence-transformers reads pairs, has the document "
-                f"before the query. {DOCUMENT_FIRST}"
-            )
-        before, query, rest = text.partition(_QUERY)
-        between, document, after = rest.partition(_DOCUMENT)
-        if not (query and document) or _QUERY in rest or _DOCUMENT in before + after:
-            raise template.error(
-                "does not have the text of the query once, and behind it that of the document"
-            )
-        prefix = [*literals(before, tokenizer), Segment(field=FIRST_FIELD), *literals(between, tokenizer)]
-        item = [Segment(item=True), *literals(after, tokenizer)]
-        segments = [*joined([*prefix, *item])]
-        return Prompt(prefix=segments[: len(prefix)], item=segments[len(prefix) :])
+        if text.count(_QUERY) != 1 or text.count(_DOCUMENT) != 1:
+            raise template.error("does not have the text of the query once, and that of the document once")
+        query, item = Segment(field=FIRST_FIELD), Segment(item=True)
+        values = [(_QUERY, query), (_DOCUMENT, item)]
+        (first, first_segment), (second, second_segment) = sorted(
+            values, key=lambda value: text.find(value[0])
+        )
+        before, _, rest = text.partition(first)
+        between, _, after = rest.partition(second)
+        segments = [
+            *literals(before, tokenizer),
+            first_segment,
+            *literals(between, tokenizer),
+            second_segment,
+            *literals(after, tokenizer),
+        ]
+        begin = segments.index(item)  # a query behind the document is read with it
+        whole = list(joined(segments))
+        return Prompt(prefix=whole[:begin], item=whole[begin:])
 
     def difference(self, prompt: Prompt, tokenizer: Tokenizer) -> str:
         """Says of which pair a prompt makes other tokens than the owner; empty where of none that is tried."""

@@ -51,7 +51,7 @@ def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> R
 
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.
     """
-    resolved = resolve_prompt(options.prompt, source.tokenizer_file, (BARE_FIELD,))
+    resolved = resolve_prompt(options.prompt, source.tokenizer_file, (BARE_FIELD,), item_fields=True)
     if options.prompt is None:
         resolved = replace(resolved, notes=CrossEncoderFolder.read(source.path).notes)
     pairs = OwnersPairs.of(source)

@@ -9,7 +9,8 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.class_pairs import encode_class_pairs
 from rankport.runtime.kinds.score_answer import ScoredItems
-from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
+from rankport.runtime.prompt.encoded import EncodedItems
+from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.pairs import PairEncoder
 
 

@@ -37,7 +37,7 @@ from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
-from rankport.runtime.prompt.encoder import EncodedItems
+from rankport.runtime.prompt.encoded import EncodedItems
 from rankport.runtime.prompt.pair_prompts import PairReader, pair_reader_of
 from rankport.runtime.prompt.pairs import PairEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within

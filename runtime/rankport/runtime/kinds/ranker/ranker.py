@@ -259,7 +259,9 @@ class Ranker(EngineModel, Ranks):
             with self._keyed_items.resolved(
                 columns, asked.on_missing, resident=resident, absent=asked.absent
             ) as keyed:
-                encoded = self._prompt.encode_items(columns, asked.truncation, keyed, skip_empty=skip_empty)
+                encoded = self._prompt.encode_items(
+                    columns, asked.truncation, keyed, behind=prefix, skip_empty=skip_empty
+                )
         scored = ScoredItems(columns.count, encoded, prefix.truncated, keyed.missing)
         return Encoded(replace(asked, items=columns), prefix, scored, keyed)
 

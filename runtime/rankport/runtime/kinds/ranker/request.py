@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item, OnMissing, Prefix, Truncation
 from rankport.runtime.kinds.score_answer import ScoredItems
-from rankport.runtime.prompt.encoder import EncodedPrefix, KeyedTokens
+from rankport.runtime.prompt.encoded import EncodedPrefix, KeyedTokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
     {
         NAME: ManifestRules(
-            frozenset({"prefix", "score"}), (_layers, _labels, _score, _head, _states, _embedding)
+            frozenset({"prefix", "score"}),
+            (_layers, _labels, _score, _head, _states, _embedding),
+            item_fields=True,
         )
     }
 )

@@ -13,7 +13,7 @@ from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.reading import ReadTexts
 from rankport.runtime.kinds.tagger.spans import UnitSpans, tags_of
 from rankport.runtime.kinds.tagger.units import Units, trimmed
-from rankport.runtime.prompt.encoder import EMPTY
+from rankport.runtime.prompt.encoded import EMPTY
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class TextReader:
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
         self._by_word = manifest.tagging.unit == "word"
-        self._frame = PromptParts.of(manifest, tokenizer).item
+        self._frame = PromptParts.of(manifest, tokenizer).items().template
         self._limit = manifest.limits.max_item_tokens
 
     @property

@@ -15,7 +15,7 @@ from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.two_tower.reader import Reader
 from rankport.runtime.kinds.two_tower.request import TowersRequest
 from rankport.runtime.kinds.two_tower.scorers import RowScorer
-from rankport.runtime.prompt.encoder import EncodedPrefix
+from rankport.runtime.prompt.encoded import EncodedPrefix
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.tokens import TokenRuns
 

@@ -14,7 +14,8 @@ from rankport.protos.wording import type_told
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextsEngine
-from rankport.runtime.prompt.encoder import EMPTY, EncodedPrefix, PromptEncoder
+from rankport.runtime.prompt.encoded import EMPTY, EncodedPrefix
+from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 

@@ -17,7 +17,7 @@ from rankport.runtime.kinds.two_tower.features import ordered_features
 from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
 from rankport.runtime.prompt.checks import checked_rows
-from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix
+from rankport.runtime.prompt.encoded import EncodedItems, EncodedPrefix
 from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.keyed_items import KeyedItems
 from rankport.runtime.tokens import TokenRuns

@@ -93,9 +93,14 @@ class FilledGroup:
             # As pipelines cut, and a value by itself: the first tokens of the whole text.
             most = len(self.tokens.ids) - counts[-1] + max(shares[-1], 0)
             return replace(self, tokens=self.tokens.part(0, most))
-        cut = {index: self._cut(index, shares[index]) for index in over}
-        values = [cut.get(index, value) for index, value in enumerate(self.values)]
-        return self.fill(self.group, values, tokenizer) if over else self
+        return self.fill(self.group, self.cut_values(shares), tokenizer) if over else self
+
+    def cut_values(self, shares: Sequence[int]) -> list[str]:
+        """Cuts the values that have more tokens than their share to whole characters, each always shorter. [slots]"""
+        return [
+            self._cut(index, share) if count > share else value
+            for index, (value, count, share) in enumerate(zip(self.values, self.counts, shares, strict=True))
+        ]
 
     @property
     def _ends_in_value(self) -> bool:

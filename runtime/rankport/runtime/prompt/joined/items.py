@@ -39,10 +39,12 @@ class JoinedItems:
     empty: Ids  # of the group, where an item has no token of its own
 
     @classmethod
-    def of(cls, group: Group, around: ItemTemplate, limit: TokenLimit, tokenizer: Tokenizer) -> "JoinedItems":
-        """Makes the part of these. Raises `BundleError` if it leaves no room for a token of an item."""
+    def of(
+        cls, group: Group, around: ItemTemplate, limit: TokenLimit, tokenizer: Tokenizer, least: int = 1
+    ) -> "JoinedItems":
+        """Makes the part of these. Raises `BundleError` if it leaves less than `least` tokens to an item."""
         items = cls(group, around, limit, tokenizer, FilledGroup.fill(group, [""], tokenizer).tokens.ids)
-        require_room(len(items.empty) + items._literals, limit, 1, "prompt.item")
+        require_room(len(items.empty) + items._literals, limit, least, "prompt.item")
         return items
 
     def fill(

@@ -12,7 +12,7 @@ from rankport.exporters.kinds.texts.pairs.reference import PairIds
 from rankport.exporters.kinds.texts.pairs.samples import SampledTexts, together
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.prompt.encoder import EncodedItems
+from rankport.runtime.prompt.encoded import EncodedItems
 from rankport.runtime.prompt.pair_prompts import PairPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 

@@ -61,9 +61,7 @@ def pytest_collection_finish() -> None:
     _freeze()
 
 
-def _freeze(freeze: Callable[[], None] = gc.freeze) -> None:
-    gc.collect()
-    freeze()
+_freeze = gc.freeze  # before `left_frozen`; what is garbage by now may stay: looking for it takes longest
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ weights count as tied. Where a checkpoint lies is left out.
 
 import functools
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import Any
@@ -70,7 +71,8 @@ class _Content:
             self.add_all(cell.cell_contents for cell in cells)
 
     def add_attributes(self, value: Any) -> None:
-        self.add(getattr(value, "__dict__", {}))
+        attributes = getattr(value, "__dict__", {})
+        self.add(_numbered_hooks(attributes) if isinstance(value, torch.nn.Module) else attributes)
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         self.add_all(getattr(value, name, None) for name in slots if not name.startswith("__"))
 
@@ -82,3 +84,19 @@ class _Content:
     def say(self, *words: str) -> None:
         for word in words:
             self.sha.update(f"{len(word)}:{word}".encode())
+
+
+def _numbered_hooks(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers a module's hooks from 0: torch counts all that a process registers."""
+    hooks = {
+        name: value
+        for name, value in attributes.items()
+        if "_hooks" in name and isinstance(value, OrderedDict)
+    }
+    numbers = {
+        key: number for number, key in enumerate(sorted({key for value in hooks.values() for key in value}))
+    }
+    return {
+        **attributes,
+        **{name: {numbers[key]: hook for key, hook in value.items()} for name, value in hooks.items()},
+    }

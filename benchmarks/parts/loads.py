@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,15 +107,8 @@ class ServerLoads:
     def measured(self, in_process: float, over_grpc: float) -> Measured:
         """Gives all parts together."""
         loads = {name: joined(parts) for name, parts in self._parts.items()}
-        in_time = sum(map(answered_in_time, self._parts[FLOOD]))
-        goodput = in_time / loads[FLOOD].duration_s
+        goodput = loads[FLOOD].goodput
         return Measured(self.name, in_process, over_grpc, loads, phases(self._spent), goodput)
-
-
-def answered_in_time(flood: LoadResult) -> int:
-    """Counts the answers that came while requests did."""
-    ended_s = (flood.due_s + flood.latency_s)[flood.answered]
-    return int((ended_s <= flood.duration_s).sum())
 
 
 def joined(parts: Sequence[LoadResult]) -> LoadResult:
@@ -127,6 +121,7 @@ def joined(parts: Sequence[LoadResult]) -> LoadResult:
         late_s=np.concatenate([part.late_s for part in parts]),
         latency_s=np.concatenate([part.latency_s for part in parts]),
         status=[status for part in parts for status in part.status],
+        came=sum((Counter(part.came) for part in parts), Counter[Priority]()),
         items=sum(part.items for part in parts),
         reasons={name: reason for part in parts for name, reason in part.reasons.items()},
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import Priority
 from rankport.sdk.loadtest.arrivals import classes, due_times
-from rankport.sdk.loadtest.config import LoadConfig
+from rankport.sdk.loadtest.config import Arrivals, LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import Ended, LoadResult
 from rankport.sdk.loadtest.run import LoadProgress, run_rate
@@ -57,7 +58,52 @@ def test_all_are_sent_while_the_server_stalls_and_the_stall_is_charged_to_each()
     # Nobody was answered before the last was due: the first has waited for all of that.
     assert result.latency_s[0] >= span_s
     assert np.all(result.latency_s >= span_s - result.due_s)
-    assert (result.by_status, result.items, result.goodput) == ({"OK": 20}, 80, pytest.approx(200))
+    assert result.by_status == {"OK": 20}
+
+
+class LateTarget(StalledTarget):
+    """Answers each request after .2 s, and keeps when."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.ends_s: list[float] = []
+
+    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
+        self.classes.append(priority)
+        await asyncio.sleep(0.2)
+        self.ends_s.append(time.perf_counter())
+        return Ended("OK")
+
+
+def test_answers_count_in_the_seconds_in_which_they_come() -> None:
+    """A server that works off its queue after the test answered no more a second for that."""
+    late = run(LateTarget(0), 200)
+    assert (late.by_status, late.goodput, late.items) == ({"OK": 20}, 0.0, 0)
+    config = LoadConfig(duration_s=0.1, warm_up_s=0, arrivals="fixed", background_share=0.5)
+    soon = run(StalledTarget(1), 200, config)
+    in_time = soon.due_s + soon.latency_s < 0.1
+    assert soon.goodput == pytest.approx(in_time.sum() / 0.1)
+    assert soon.items == sum([3, 5][number % 2] for number in np.flatnonzero(in_time))
+    parts = [soon.of_class(name).goodput for name in soon.classes]
+    assert sum(parts) == pytest.approx(soon.goodput)
+
+
+def test_those_of_the_warm_up_count_where_they_come_later() -> None:
+    target = LateTarget(0)
+    result = run(target, 20, LoadConfig(duration_s=0.3, warm_up_s=0.1, arrivals="fixed"))
+    start_s = target.ends_s[2] - result.latency_s[0] - 0.1  # of the third, which is due as the warm-up ends
+    came = sum(0.1 <= end_s - start_s < 0.4 for end_s in target.ends_s)
+    assert result.goodput == pytest.approx(came / 0.3)
+
+
+@pytest.mark.parametrize("arrivals", ["poisson", "constant", "fixed"])
+def test_all_requests_are_due_in_the_time_of_the_test(arrivals: Arrivals) -> None:
+    """The only one of a low rate was due at any time later, which was waited for."""
+    for rate in (0.01, 0.1, 1.0, 10.0, 97.0):
+        for seed in range(20):
+            times = due_times(rate, 1.0, arrivals, seed, clients=16)
+            assert len(times) >= 1
+            assert times.max() < 1
 
 
 def test_the_others_are_counted_by_status_and_have_no_part_in_the_latencies() -> None:
@@ -125,7 +171,7 @@ def test_the_share_of_a_class_is_what_was_asked_for() -> None:
 def result_of(latencies: list[float], status: list[str]) -> LoadResult:
     values = np.array(latencies)
     return LoadResult(
-        10.0, len(latencies) / 10, np.arange(len(latencies)) / 10, values * 0, values, status, 0
+        10.0, len(latencies) / 10, np.arange(len(latencies)) / 10, values * 0, values, status, {}, 0
     )
 
 

@@ -17,7 +17,7 @@ def found(capacity: float, first: float, failing: float = 1e9) -> tuple[float | 
     async def run(rate: float) -> LoadResult:
         latency = np.full(100, 0.01 if rate <= capacity else 1.0)
         status = ["OK"] * 90 + ["OK" if rate < failing else "RESOURCE_EXHAUSTED"] * 10
-        return LoadResult(rate, 1.0, np.arange(100) / 100, latency * 0, latency, status, 0)
+        return LoadResult(rate, 1.0, np.arange(100) / 100, latency * 0, latency, status, {}, 0)
 
     best, runs = asyncio.run(find_rate(run, first, Aim(p99_s=0.2)))
     return None if best is None else best.rate, len(runs)

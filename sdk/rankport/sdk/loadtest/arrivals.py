@@ -1,5 +1,7 @@
 """Due times and classes of requests: a plan made before the first one, so that no slow answer delays the next."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,18 +16,19 @@ def due_times(
 
     `clients` share the rate of constant arrivals, each from a random phase on.
     """
-    count = max(1, round(rate * duration_s))
-    if arrivals == "fixed":
-        return np.arange(count) / rate
     draw = np.random.default_rng(seed)
-    if arrivals == "constant":
-        turns = np.arange(-(-count // clients))[:, None]
-        return np.sort((turns + draw.random(clients)).ravel() * clients / rate)[:count]
-    times = np.empty(0)
-    while not len(times) or times[-1] < duration_s:
-        more = draw.exponential(1 / rate, max(16, int(rate * duration_s * 0.2) + 16))
-        times = np.concatenate([times, np.cumsum(more) + (times[-1] if len(times) else 0.0)])
-    return times[: max(1, int(np.searchsorted(times, duration_s)))]
+    if arrivals == "fixed":
+        times = np.arange(max(1, round(rate * duration_s))) / rate
+    elif arrivals == "constant":
+        turns = np.arange(math.ceil(rate * duration_s / clients))[:, None]
+        times = np.sort((turns + draw.random(clients)).ravel() * clients / rate)
+    else:
+        times = np.empty(0)
+        while not len(times) or times[-1] < duration_s:
+            more = draw.exponential(1 / rate, max(16, int(rate * duration_s * 0.2) + 16))
+            times = np.concatenate([times, np.cumsum(more) + (times[-1] if len(times) else 0.0)])
+    within = times[times < duration_s]
+    return within if len(within) else draw.random(1) * duration_s  # a test has one request at least
 
 
 def classes(count: int, usual: Priority, background_share: float, seed: int) -> list[Priority]:

@@ -38,7 +38,9 @@ class LoadResult:
     late_s: NDArray[np.float64]  # [requests] from due to sent, NaN where not sent
     latency_s: NDArray[np.float64]  # [requests] from due to the end, NaN where not sent
     status: Sequence[str]  # [requests] OK, a gRPC status, "HTTP 500" or NOT_SENT
-    items: int  # of those answered
+    # Answers that came in those seconds, by class; to requests of the warm-up too.
+    came: Mapping[Priority, int]
+    items: int  # of these answers
     # By status: what the first that ended so was told.
     reasons: Mapping[str, str] = field(default_factory=dict)
     priority: Sequence[Priority] = ()  # [requests] their classes; none: all are interactive
@@ -59,6 +61,7 @@ class LoadResult:
             late_s=self.late_s[kept],
             latency_s=self.latency_s[kept],
             status=[each for each, keep in zip(self.status, kept, strict=True) if keep],
+            came={name: self.came.get(name, 0)},
             items=0,
             priority=(name,) * int(kept.sum()),
         )
@@ -80,8 +83,8 @@ class LoadResult:
 
     @property
     def goodput(self) -> float:
-        """Answered requests a second."""
-        return float(self.answered.sum()) / self.duration_s
+        """Answers that came a second, while requests did: of a queue that grows no more than the server does."""
+        return sum(self.came.values()) / self.duration_s
 
     def percentile_s(self, percent: float) -> float:
         """Latency that so many percent of the answered requests kept; infinite if none was answered."""

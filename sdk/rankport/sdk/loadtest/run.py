@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -121,7 +122,7 @@ class _Load:
         reasons = {each: self._reasons[each] for each in dict.fromkeys(status) if each in self._reasons}
         if NOT_SENT in status:
             reasons[NOT_SENT] = f"{counted(self._max_open, 'request')} were open (--max-open)"
-        answered = (number for number, ended in enumerate(status, first) if ended == OK)
+        came = self._came_within(config.warm_up_s, config.warm_up_s + config.duration_s)
         return LoadResult(
             rate=rate,
             duration_s=config.duration_s,
@@ -129,7 +130,14 @@ class _Load:
             late_s=self._late_s[first:],
             latency_s=self._latency_s[first:],
             status=status,
-            items=sum(self._requests[number % len(self._requests)].items for number in answered),
+            came=Counter(self._priority[number] for number in came),
+            items=sum(self._requests[number % len(self._requests)].items for number in came),
             reasons=reasons,
             priority=self._priority[first:],
         )
+
+    def _came_within(self, begin_s: float, end_s: float) -> list[int]:
+        """Lists the requests whose answers came between two times."""
+        ends_s = self._due + self._latency_s  # NaN where not sent
+        within = np.flatnonzero((ends_s >= begin_s) & (ends_s < end_s)).tolist()
+        return [number for number in within if self._status[number] == OK]

@@ -245,7 +245,13 @@ def quantize_source(
         file, calibrate = Path(files.calibration), work_of(kind).calibrate
         assert calibrate is not None, kind.name
         watched = calibrate(source, draft, tokenizer, file, files.store, on_progress)
-        used = Calibration(requests=watched.requests, tokens=watched.tokens, sha256=file_sha256(file))
+        used = Calibration(
+            requests=watched.requests,
+            tokens=watched.tokens,
+            sha256=file_sha256(file),
+            cut=watched.cut,
+            passed_over=watched.passed_over,
+        )
     loud = find_loud(source.model, recipe.loud) if recipe.loud and work_of(kind).finds_loud else None
     facts = quantize(
         source.model,

@@ -88,6 +88,7 @@ def test_the_manifest_says_what_is_low_bit_and_what_is_not(int4: Bundle, request
     assert made.kept == ["label rows of the LM head"]
     assert made.calibration is not None
     assert made.calibration.requests == 6
+    assert made.calibration.passed_over == 6 * (10 - 8)
     assert made.calibration.sha256 == file_sha256(requests)
 
 

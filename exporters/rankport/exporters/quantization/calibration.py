@@ -15,6 +15,8 @@ class InputSums:
     hessians: dict[str, Tensor] = field(default_factory=dict)  # layer name -> [in, in]
     requests: int = 0
     tokens: int = 0
+    cut: int = 0  # prefixes and items whose text was cut to the limits
+    passed_over: int = 0  # items of the file that were not run
 
 
 def calibrate(model: nn.Module, run: Callable[[], None]) -> InputSums:

@@ -57,6 +57,10 @@ class Calibration(Strict):
     requests: Annotated[int, Field(gt=0)]
     tokens: Annotated[int, Field(gt=0)]
     sha256: Sha256  # of the file
+    cut: Annotated[int, Field(ge=0)] = 0  # prefixes and items whose text was cut to the bundle's limits
+    passed_over: Annotated[int, Field(ge=0)] = (
+        0  # items of the file that were not run: it holds more than are
+    )
 
 
 class Quantization(Strict):

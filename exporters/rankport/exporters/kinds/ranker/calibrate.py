@@ -1,7 +1,7 @@
 """Calibration of a ranker: what its linear layers see of real requests, run as it will serve them.
 
 Repeatable: the same checkpoint and file give the same sums, so that `verify` can make a low-bit model again and measure
-a bundle against it.
+a bundle against it. Another number of threads adds them up in another order: last bits of them, and of scales, differ.
 """
 
 from collections.abc import Sequence
@@ -42,8 +42,9 @@ def calibrate_ranker(
 
     Raises InvalidRequest: the file cannot be used; the message names the line.
     """
-    requests = read_requests(file)[:_MOST_REQUESTS]
-    runs = _token_runs(requests, draft, tokenizer, store)
+    every = read_requests(file)
+    requests = every[:_MOST_REQUESTS]
+    runs, cut = _token_runs(requests, draft, tokenizer, store)
     assert draft.labels is not None
     pooled = pooled_reference(source, draft.head, len(draft.labels.names))
     reference = RankerReference(source, readout_of(draft.labels), pooled)
@@ -54,15 +55,18 @@ def calibrate_ranker(
             reference.logits(prefix, items)
 
     calibration = calibrate(source.model, run)
-    calibration.requests = len(requests)
+    calibration.requests, calibration.cut = len(requests), cut
+    taken = sum(min(len(request.items), _MOST_ITEMS) for request in requests)
+    calibration.passed_over = sum(len(request.items) for request in every) - taken
     return calibration
 
 
 def _token_runs(
     requests: Sequence[RealRequest], draft: ManifestDraft, tokenizer: Tokenizer | None, store: StrPath | None
-) -> list[tuple[TokenRun, list[TokenRun]]]:
+) -> tuple[list[tuple[TokenRun, list[TokenRun]]], int]:
+    """Encodes each request; tells how many prefixes and items were cut to the limits."""
     prompt = PromptEncoder(draft, tokenizer)
-    runs = []
+    runs, cut = [], 0
     with ExitStack() as opened:
         tokens = None
         if store is not None:
@@ -75,6 +79,7 @@ def _token_runs(
                 prefix = prompt.encode_prefix(request.prefix, "truncate")
                 encoded = prompt.encode_items(items, "truncate", embedded, behind=prefix)
                 runs.append((prefix.run, list(encoded.runs)))
+                cut += prefix.truncated + len(encoded.truncated)
             except RankportError as error:
                 raise type(error)(f"{request.place}: {error}") from error
-    return runs
+    return runs, cut

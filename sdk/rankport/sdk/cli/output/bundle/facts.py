@@ -1,10 +1,13 @@
 """Facts of a bundle, as names and values: what its manifest says it is."""
 
+from collections.abc import Iterator
 from math import prod
 
+from rankport.protos.wording import counted
 from rankport.runtime.backends.layouts.kept import KeptState
 from rankport.runtime.bundle.description import class_read_out, read_out, shown_labels
 from rankport.runtime.bundle.manifest import (
+    Calibration,
     ClassHead,
     Manifest,
     WideFeature,
@@ -169,8 +172,17 @@ def _quantization(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("  full precision", _shortened(quantization.kept)))
     if quantization.calibration is not None:
         used = quantization.calibration
-        facts.append(("  calibrated on", f"{used.requests} requests, {used.tokens} tokens"))
+        facts.append(("  calibrated on", ", ".join(_calibration(used))))
     return facts
+
+
+def _calibration(used: Calibration) -> Iterator[str]:
+    yield f"{used.requests} requests"
+    yield f"{used.tokens} tokens"
+    if used.cut:
+        yield f"{counted(used.cut, 'text')} cut to the limits"
+    if used.passed_over:
+        yield f"{counted(used.passed_over, 'item')} of the file not run"
 
 
 def _shortened(names: list[str]) -> str:

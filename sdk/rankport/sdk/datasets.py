@@ -12,9 +12,10 @@ from rankport.protos.types import Side
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.datasets import DatasetDtype, DatasetFormat
+from rankport.runtime.jobs.datasets.part_maker import Target
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
-from rankport.runtime.jobs.datasets.windows import Target
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, spec_of
+from rankport.runtime.jobs.encode_job import spec_of
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources

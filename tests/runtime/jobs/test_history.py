@@ -2,7 +2,8 @@
 
 import pytest
 
-from rankport.runtime.jobs.encode_job import EncodeProgress, run_encode_job
+from rankport.runtime.jobs.encode_job import run_encode_job
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.runtime.jobs.history import JobHistory
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace

@@ -17,8 +17,9 @@ from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.groups import groups_of
+from rankport.runtime.jobs.datasets.part_maker import Target
 from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
-from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
+from rankport.runtime.jobs.datasets.windows import MakeEncoder
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.store.opening import open_store

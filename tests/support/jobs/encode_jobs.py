@@ -1,7 +1,7 @@
 """Rows for encode jobs, and what such a job stored and counted."""
 
 from rankport.runtime.jobs.config import EncodeJobConfig
-from rankport.runtime.jobs.encode_job import EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeReport
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace

@@ -2,7 +2,8 @@
 
 import sys
 
-from rankport.runtime.jobs.encode_job import EncodeJobConfig, EncodeProgress, namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_job import EncodeJobConfig, namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore

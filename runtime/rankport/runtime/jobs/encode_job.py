@@ -21,6 +21,7 @@ from rankport.protos.errors import PairingError, StoreError
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.jobs.rows.item_rows import ItemRow
@@ -31,38 +32,6 @@ from rankport.runtime.store.token_spec import TokenSpec
 
 _DELETE_BATCH = 1000
 _WINDOWS_AHEAD, _BATCHES_BEHIND = 1, 4
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeProgress:
-    """Rows so far."""
-
-    encoded: int
-    unchanged: int
-    bad_rows: int
-    deleted: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows that are done with."""
-        return self.encoded + self.unchanged + self.bad_rows + self.deleted
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeReport:
-    """Report of a job. Every row read is encoded, unchanged, deleted or bad."""
-
-    rows_read: int
-    encoded: int
-    unchanged: int
-    truncated: int  # of encoded and unchanged: the tokens are those of a cut text
-    bad_rows: int
-    first_bad_rows: tuple[BadRow, ...]
-    pruned: int
-    prune_refused: str  # why nothing was pruned although it was asked for, else ""
-    seconds: float
-    items_per_s: float  # encoded
-    deleted: int = 0  # rows that said so, whether their items were stored or not
 
 
 def namespace_of(

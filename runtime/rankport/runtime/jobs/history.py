@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.types import ModelDescription, Truncation
-from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from rankport.runtime.server.lifecycle.loader import Loader, NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
 from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.observing.open_files import OpenFiles
+from rankport.runtime.server.thread_switches import ThreadSwitches
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_S = 0.5
@@ -30,32 +30,6 @@ _HEALTH_PERIOD_S = 0.5
 # are told by gRPC that they were cancelled, and on a busy machine a moment is long.
 _QUIET_S, _LINGER_S = 0.25, 2.0
 _BATCH_S = 5.0  # past the grace, for the batch of a job
-
-
-class _Switches:
-    """Time after which threads of this process give way: the shortest of the servers that serve."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asked_s: list[float] = []
-        self._before_s = 0.0
-
-    def shorten(self, interval_s: float) -> None:
-        """Sets it for one server more."""
-        with self._lock:
-            if not self._asked_s:
-                self._before_s = sys.getswitchinterval()
-            self._asked_s.append(interval_s)
-            sys.setswitchinterval(min(self._asked_s))
-
-    def restore(self, interval_s: float) -> None:
-        """Sets it as it was before, once no server asks for it."""
-        with self._lock:
-            self._asked_s.remove(interval_s)
-            sys.setswitchinterval(min(self._asked_s, default=self._before_s))
-
-
-_SWITCHES = _Switches()
 
 
 class Server:
@@ -89,7 +63,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._grace_s, self._open_files = config.grace_s, OpenFiles()
-        self._switch_s: float | None = None
+        self._switches = ThreadSwitches(config.switch_interval_s)
         self._metrics_port: int | None = None
         self._responded = True
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
@@ -102,7 +76,7 @@ class Server:
         self._responded = False  # until there is a loop
         self._thread.start()
         self._bound.result()
-        self._switch_soon()
+        self._switches.shorten()
         return self
 
     @property
@@ -196,7 +170,7 @@ class Server:
         with suppress(RuntimeError):  # the loop is closed: it ended by itself
             self._loop.call_soon_threadsafe(self._stop_asked.set)
         self._thread.join()
-        self._switch_as_before()
+        self._switches.restore()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -206,16 +180,6 @@ class Server:
 
     def _respond(self) -> None:
         self._responded = True
-
-    def _switch_soon(self) -> None:
-        self._switch_s = self._core.config.switch_interval_s
-        if self._switch_s is not None:
-            _SWITCHES.shorten(self._switch_s)
-
-    def _switch_as_before(self) -> None:
-        asked_s, self._switch_s = self._switch_s, None
-        if asked_s is not None:
-            _SWITCHES.restore(asked_s)
 
     def _run(self) -> None:
         try:

@@ -19,7 +19,7 @@ from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, whose
-from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.opening import open_store

@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
-from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
 from support.effort import full_effort

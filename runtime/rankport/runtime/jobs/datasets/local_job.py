@@ -5,9 +5,9 @@ from contextlib import closing
 
 from rankport.runtime.jobs.batching import windows
 from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
+from rankport.runtime.jobs.datasets.part_maker import Line, PartMaker, Place, Rows, Target, line_of
 from rankport.runtime.jobs.datasets.tally import Tally
-from rankport.runtime.jobs.datasets.windows import Line, PartMaker, Place, Rows, Target, line_of
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.key_set import KeySet
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.item_rows import ItemRow

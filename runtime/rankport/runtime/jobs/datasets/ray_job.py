@@ -20,6 +20,7 @@ import numpy as np
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError, Unavailable
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
+from rankport.runtime.jobs.datasets.part_maker import Outcome, Target
 from rankport.runtime.jobs.datasets.ray_config import READER_CPUS, RayConfig
 from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import (
@@ -27,13 +28,11 @@ from rankport.runtime.jobs.datasets.windows import (
     Duplicates,
     EncodeWindows,
     MakeEncoder,
-    Outcome,
-    Target,
     hashed_ids,
     pieces_of,
     windows_of,
 )
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
 

@@ -25,9 +25,9 @@ from rankport.runtime.jobs.datasets.folder import (
 )
 from rankport.runtime.jobs.datasets.formats import files_in
 from rankport.runtime.jobs.datasets.part_files import write_durably
+from rankport.runtime.jobs.datasets.part_maker import Outcome, Target, file_of
 from rankport.runtime.jobs.datasets.parts import schema_of
-from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.store.durable_files import sync_names

@@ -16,7 +16,7 @@ from dataclasses import replace
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.jobs import EncodeTask, Job, JobBadRow, JobCounts, JobState
 from rankport.protos.types import ModelDescription
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.jobs.book import JobBook

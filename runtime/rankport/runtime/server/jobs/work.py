@@ -10,7 +10,8 @@ from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.jobs import EncodeTask
 from rankport.protos.types import ModelDescription
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rankport.protos.jobs import Job, JobState
 from rankport.protos.wording import counted
-from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.runtime.jobs.encode_report import EncodeProgress
 from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.encoding.encode import show_progress
 from rankport.sdk.cli.output.values import one_line

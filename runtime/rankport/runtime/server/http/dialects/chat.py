@@ -17,7 +17,8 @@ from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, refuse
-from rankport.runtime.server.http.writing import Token, WritingOptions, unless, write_texts
+from rankport.runtime.server.http.writing import Token, write_texts
+from rankport.runtime.server.http.writing_options import WritingOptions, unless
 
 
 @with_config(ITEM)

@@ -16,7 +16,8 @@ from rankport.runtime.server.http.forms import (
     prompt_value,
     refuse,
 )
-from rankport.runtime.server.http.writing import Token, WritingOptions, unless, write_texts
+from rankport.runtime.server.http.writing import Token, write_texts
+from rankport.runtime.server.http.writing_options import WritingOptions, unless
 
 
 class OpenAiCompletions(WritingOptions):

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.sdk.cli.output.writing import write_json, writing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rankport.protos.wording import counted
-from rankport.runtime.jobs.encode_job import EncodeReport
+from rankport.runtime.jobs.encode_report import EncodeReport
 from rankport.runtime.jobs.history import JobHistory
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.sdk.cli.output.report import svg

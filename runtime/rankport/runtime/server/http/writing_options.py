@@ -1,0 +1,96 @@
+"""Options of the dialects in which generators write: what they have in common, as `Sampling`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.generation import Sampling
+from rankport.runtime.server.http.forms import Form, OneOf, Texts, TokenIds, refuse
+
+MAX_TEXTS = 128  # of a prompt, OpenAI's own limit
+
+
+class StreamOptions(Form):
+    """Options of a stream."""
+
+    include_usage: bool = False
+
+
+class StructuredOutputs(OneOf):
+    """Form that the text must have: JSON by a schema, or a pattern."""
+
+    json_: Mapping[str, Any] | str | None = Field(None, alias="json")
+    regex: str | None = None
+
+
+class WritingOptions(Form):
+    """Options that both dialects have. What they do not say, the bundle says."""
+
+    model: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: str | Texts | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None  # names the end user for logs, and has no effect
+    n: int | None = None  # texts of each prompt
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    top_k: int | None = None  # this and the following are vLLM's
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop_token_ids: TokenIds | None = None
+    truncate_prompt_tokens: int | None = None  # -1: to what the model takes
+    structured_outputs: StructuredOutputs | None = None
+
+    @property
+    def texts(self) -> int:
+        """Counts the texts of each prompt. Raises `InvalidRequest` for a number that cannot be."""
+        if self.n is None:
+            return 1
+        if not 1 <= self.n <= MAX_TEXTS:
+            raise InvalidRequest(f"n is {self.n}: give a number from 1 to {MAX_TEXTS}")
+        return self.n
+
+    def sampling_as(
+        self, max_tokens: int | None, logprobs: bool, json_schema: Mapping[str, Any] | str | None
+    ) -> Sampling:
+        """Tells how to write, with what the dialects say each in its own words.
+
+        Raises `InvalidRequest` for what this server cannot do, or a value out of range.
+        """
+        for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
+            refuse(name, getattr(self, name) or None, "leave it out")
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options is given, and stream is not: set it to true")
+        form = self.structured_outputs
+        if form is not None and form.json_ is None and form.regex is None:
+            raise InvalidRequest(
+                "structured_outputs is given, and its form is null: give json or regex a value"
+            )
+        if form is not None and json_schema is not None:
+            raise InvalidRequest("structured_outputs and response_format are both given: give one of them")
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            stop_ids=tuple(self.stop_token_ids or ()),
+            logprobs=logprobs,
+            json_schema=json_schema if form is None else form.json_,
+            regex=None if form is None else form.regex,
+        )
+
+
+def unless(value: int | None, usual: int) -> int | None:
+    """Returns a value, or None for the usual one."""
+    return None if value == usual else value

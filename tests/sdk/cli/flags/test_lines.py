@@ -44,6 +44,24 @@ def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) ->
     assert list(lines) == ["two\n"]
 
 
+def test_standard_input_is_utf_8_as_files_are_whatever_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of Latin-1 had it read as other characters, and one of C as halves of them."""
+    for content, read in ((b"gr\xc3\xb6\xc3\x9fe\n", ["größe\n"]), (b"gr\xf6\xdfe\n", None)):
+        for locale in ({"encoding": "latin-1"}, {"encoding": "ascii", "errors": "surrogateescape"}):
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), **locale))
+            if read is None:
+                with pytest.raises(typer.BadParameter, match="--items - is not UTF-8"):
+                    lines_of("-", "--items")
+            else:
+                assert lines_of("-", "--items") == read
+
+
+def test_a_process_without_standard_input_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(OSError, match="is closed: give a file"):
+        lines_of("-", "--items")
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [("a\n", "a"), ("a\r\n", "a"), ("a", "a"), ("a\nb\n\n", "a\nb\n"), ("a\r", "a\r"), ("\n", "")],

@@ -1,10 +1,12 @@
 """Lines of a file, or of standard input, that a flag names, and JSON in them."""
 
+import errno
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -38,7 +40,7 @@ def text_of(path: str, option: str) -> str:
 def each_line(path: str, option: str) -> Iterator[str]:
     """Yields the lines as they come. Raises as `lines_of`."""
     try:
-        with nullcontext(sys.stdin) if path == "-" else Path(path).open(encoding="utf-8") as stream:
+        with _standard_input() if path == "-" else Path(path).open(encoding="utf-8") as stream:
             for number, line in enumerate(stream):
                 yield line.removeprefix(_BOM) if number == 0 else line
     except UnicodeDecodeError as error:
@@ -46,6 +48,15 @@ def each_line(path: str, option: str) -> Iterator[str]:
             f"{option} {path} is not UTF-8 ({error.reason} at byte {error.start}): convert it "
             "(iconv -f ENCODING -t UTF-8; ENCODING is UTF-16 for some editors and shells of Windows)"
         ) from error
+
+
+def _standard_input() -> nullcontext[TextIO]:
+    """Opens standard input as files are read, whatever the locale. Raises `OSError` in a process that has none."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "is closed: give a file, or - with something to read", "standard input")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    return nullcontext(sys.stdin)
 
 
 def holds_objects(lines: Iterable[str]) -> bool:

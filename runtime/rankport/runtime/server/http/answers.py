@@ -1,13 +1,13 @@
 """Answers on their way to a client, whole or as events, within the time that it may take to read them."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from starlette.types import Send
 
 from rankport.protos.errors import DeadlineExceeded
+from rankport.runtime.server.http.json_text import json_text
 
 JSON = "application/json"
 _EVENTS = "text/event-stream; charset=utf-8"
@@ -30,7 +30,7 @@ class Answer:
     @classmethod
     def of_json(cls, body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Answer":
         """Writes a body as JSON, of which numbers that are not finite are no part."""
-        return cls(_json_of(body).encode(), status, headers or {})
+        return cls(json_text(body).encode(), status, headers or {})
 
     def with_tensors(self, tensors: bytes, length: str, media_type: str) -> "Answer":
         """Puts tensors behind its JSON, whose length header `length` says."""
@@ -69,7 +69,7 @@ class EventStream:
 
         Raises `DeadlineExceeded` if the client reads nothing for too long.
         """
-        text = body if isinstance(body, str) else _json_of(body)
+        text = body if isinstance(body, str) else json_text(body)
         async with self._lock:
             if not self.begun:
                 said = {
@@ -96,10 +96,6 @@ class EventStream:
             raise DeadlineExceeded(
                 f"the client read nothing for {self._idle_s:g} s (stream_idle_s)"
             ) from None
-
-
-def _json_of(body: object) -> str:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -24,6 +24,7 @@ from rankport.runtime.server.http.bodies import HEADER_LENGTH, OCTETS, Bodies, B
 from rankport.runtime.server.http.call import Call, Reply, unless_gone
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.forms import has_field, read_form
+from rankport.runtime.server.http.json_text import about_bytes
 from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
 from rankport.runtime.server.observing.call import Call as SeenCall
 from rankport.runtime.server.security.guard import AUTHORIZATION
@@ -118,7 +119,7 @@ class Endpoint:
         if reply is None:
             await call.events.end()  # not before: an answer that is complete looks like a client that left
             return None
-        answer = Answer.of_json(reply.body, headers=reply.headers)
+        answer = await apart(about_bytes(reply.body), Answer.of_json, reply.body, headers=reply.headers)
         if reply.tensors is not None:
             answer = answer.with_tensors(reply.tensors, HEADER_LENGTH, OCTETS)
         self._core.limits.check_bytes(len(answer.content), "the answer")

@@ -30,7 +30,9 @@ class PlayedMachine(Machine):
         here: tuple[Gpu, ...] = (),
         cuda: bool = False,
         libraries: str = "",
+        architectures: str = "NONE CURRENT SM75 SM80 SM86 SM89 SM120 SM121",
     ) -> None:
+        self._architectures = architectures
         self._missing, self._broken, self._here, self._cuda = missing, broken, here, cuda
         self._libraries = libraries
 
@@ -44,6 +46,8 @@ class PlayedMachine(Machine):
             return "", f"{module} is not installed"
         if "preload" in expression:
             return self._libraries, ""
+        if "ComputeCapability" in expression:
+            return (self._architectures, "") if module == "tensorrt_rtx" else ("", f"{module} does not load")
         providers = ["CUDAExecutionProvider"] * self._cuda + ["CPUExecutionProvider"]
         return json.dumps(providers) if expression else "", ""
 
@@ -85,6 +89,13 @@ def test_a_machine_with_everything_does_everything_that_its_gpu_can() -> None:
         "it runs on sm75, sm80, sm86, sm89, sm120, sm121; here is sm90",
     )
     assert set(verdicts(diagnosed(here=(RTX_4090,), cuda=True)).values()) == {("", "")}
+
+
+def test_an_older_tensorrt_rtx_runs_on_the_gpus_that_it_names_alone() -> None:
+    newer = Gpu("NVIDIA GB10", "sm121", 119 * 2**30)
+    assert verdicts(diagnosed(here=(newer,), cuda=True))["tensorrt-rtx"] == ("", "")
+    older = diagnosed(here=(newer,), cuda=True, architectures="NONE CURRENT SM75 SM80 SM86 SM89 SM120")
+    assert verdicts(older)["tensorrt-rtx"] == ("", "it runs on sm75, sm80, sm86, sm89, sm120; here is sm121")
 
 
 def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:

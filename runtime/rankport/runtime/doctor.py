@@ -25,6 +25,7 @@ from rankport.runtime.backends.tensorrt.module import PACKAGES as TENSORRT_PACKA
 _TIMEOUT_S = 60
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _LEAST_OF_CUDA = 75  # from CUDA 13 on: Turing
+_ARCHITECTURES = "' '.join(module.ComputeCapability.__members__)"  # that the version of a module names
 
 PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("onnxruntime-gpu", "onnxruntime"), "runtime"),
@@ -197,8 +198,9 @@ def _lacking_libraries(machine: Machine) -> str:
 def _tensorrt(
     machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...], no_gpu: str
 ) -> TargetDiagnosis:
-    known = CAPABILITIES[module].targets
-    _, problem = machine.evaluate(module)
+    listed = CAPABILITIES[module].targets
+    named, problem = machine.evaluate(module, _ARCHITECTURES if listed else "''")
+    known = tuple(target for target in listed if problem or target.upper() in named.split())
     lacking = _missing(have, _RUNTIME)
     unable = problem or lacking
     build = unable or ("" if known or here else f"it builds for the GPU at hand alone: {no_gpu}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rankport.exporters.kinds.ranker.proof.modes import MODES
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
@@ -131,6 +132,30 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     with pytest.raises(BundleError, match=r"no plan of score\.onnx"):
         tensorrt_prefix_backend(mix_bundle)
     assert closed == ["graph", "memory"]
+
+
+def test_a_backend_that_finds_no_page_locked_memory_leaves_nothing(
+    mix_bundle: Bundle, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = list[str]()
+
+    class Unlocked(HostMemory):
+        def staging(self, nbytes: int) -> NDArray[np.uint8]:
+            raise BackendError("CUDA: cudaHostAlloc failed: out of memory")
+
+        def close(self) -> None:
+            closed.append("memory")
+
+    monkeypatch.setattr(ProfiledGraph, "close", lambda graph: closed.append("graph"))
+    monkeypatch.setattr(
+        tensorrt_backends, "load_graph", lambda *given, **_: ProfiledGraph(*given[:2], ProfileLimits(), [])
+    )
+    monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: Unlocked())
+    with pytest.raises(BackendError, match="cudaHostAlloc"):
+        tensorrt_prefix_backend(mix_bundle)
+    with pytest.raises(BackendError, match="cudaHostAlloc"):
+        tensorrt_text_backend(encoder_bundle, "encode")
+    assert closed == ["graph", "graph", "memory", "graph", "memory"]
 
 
 def test_memory_of_the_prefix_cache_is_taken_before_a_plan_is_loaded(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
+from rankport.runtime.backends.ort.half_floats import HalfFloatCast
 from rankport.runtime.backends.tensorrt import backends as tensorrt_backends
 from rankport.runtime.backends.trial import unlisted
 from rankport.runtime.backends.trial.comparison import Difference, difference
@@ -103,6 +104,7 @@ def test_only_a_config_that_allows_it_has_plans_tried(
         config = EngineConfig(device="tensorrt", allow_unsupported_gpu=allowed, prefix_cache_bytes=2**20)
         load_prefix_plans(sample, config, 3, lambda: sample)
         load_text_plans(sample, "encode", config, 3, lambda: None)
+    assert all(isinstance(how.pop("cast"), HalfFloatCast) for how in loads[::2])
     kv = {"kv_bytes": 5 * 2**18}
     assert loads[:2] == [{"device": 3, **kv}, {"device": 3}]
     (on_unlisted_prefix, on_unlisted_text) = (how.pop("on_unlisted_gpu") for how in loads[2:])

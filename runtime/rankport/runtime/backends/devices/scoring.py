@@ -27,7 +27,7 @@ from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
 from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
-from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
+from rankport.runtime.backends.layouts.layout import Cast, EmbeddingsForm, HostArray, cast_by_numpy
 from rankport.runtime.backends.layouts.rectangle import ASKED
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
@@ -61,8 +61,9 @@ class DevicePrefixBackend:
         table: DeviceTable | None = None,
         *,
         recordings: Recordings | None = None,
+        cast: Cast = cast_by_numpy,
     ) -> None:
-        """Loads nothing. Runs may name rows of `table`, if there is one.
+        """Loads nothing. Runs may name rows of `table`, if there is one; `cast` is of embeddings to the graphs' type.
 
         `recordings` number the passes of the graphs, where others run them too.
         """
@@ -75,7 +76,7 @@ class DevicePrefixBackend:
         self._labels = manifest.shape.vocab_size if manifest.labels is None else len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
         dtype, first_row = np.dtype(embeddings_dtype(manifest)), 0 if table is None else table.rows
-        form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
+        form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row, cast)
         score = next(graph for graph in manifest.graphs if graph.role in ("score", "decode"))
         self._lay_out = layout_of(score, form)
         self._kv = KVLayout(KeptTensor.of(prefix), KeptState.of(prefix))

@@ -5,7 +5,7 @@ one form, in `padded`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.layouts.sizes import PassSizes
 
 Array = NDArray[np.generic]
+Cast = Callable[[Array, Array], None]
+"""Writes an array into another one of its shape and of another type."""
 _FLOAT32 = np.dtype(np.float32)
+
+
+def cast_by_numpy(source: Array, target: Array) -> None:
+    """Casts within a kind of numbers. Implements `Cast`."""
+    np.copyto(target, source, casting="same_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class HostArray:
     parts: tuple[Array, ...]
     dtype: np.dtype[np.generic]
     filling: float = 0
+    cast: Cast = cast_by_numpy  # of parts of another type
 
     @classmethod
     def padded(cls, shape: tuple[int, ...], corner: Array, filling: float = 0) -> "HostArray":
@@ -40,14 +48,22 @@ class HostArray:
     def write(self, target: Array) -> None:
         """Fills an array of the shape."""
         if len(self.parts) > 1:
-            count = sum(len(part) for part in self.parts)
-            np.concatenate(self.parts, out=target[:count], casting="same_kind")
+            count = 0
+            for part in self.parts:
+                self._write_part(part, target[count : count + len(part)])
+                count += len(part)
             target[count:] = self.filling
             return
         (corner,) = self.parts
         if target.shape != corner.shape:
             target[...] = self.filling
-        target[tuple(slice(size) for size in corner.shape)] = corner
+        self._write_part(corner, target[tuple(slice(size) for size in corner.shape)])
+
+    def _write_part(self, part: Array, target: Array) -> None:
+        if part.dtype == target.dtype:
+            target[...] = part
+        else:
+            self.cast(part, target)
 
     def array(self) -> Array:
         """Returns the array itself, copied only where it is padded, in parts, or of another type."""
@@ -83,8 +99,9 @@ class EmbeddingsForm:
     hidden: int
     dtype: "np.dtype[np.floating]" = _FLOAT32
     first_row: int = 0  # of those that are sent, in the input: rows of a device's table lie before
+    cast: Cast = cast_by_numpy  # of those that come in another type
 
     def input(self, blocks: Sequence[Array], count: int) -> HostArray:
         """Makes the `embeddings` of a pass, `count` rows. A graph reads a row even for text: there is always one."""
         parts = tuple(blocks) or (np.zeros((1, self.hidden), self.dtype),)
-        return HostArray((count, self.hidden), parts, self.dtype)
+        return HostArray((count, self.hidden), parts, self.dtype, cast=self.cast)

@@ -29,6 +29,7 @@ from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
 from rankport.runtime.backends.ort.bound_graph import UNDISTURBED, BoundGraph
 from rankport.runtime.backends.ort.cuda_errors import lacks_memory, reason_of
+from rankport.runtime.backends.ort.half_floats import HalfFloatCast
 from rankport.runtime.backends.ort.session import threads_of_a_pass
 from rankport.runtime.backends.set_contract import StoredRows
 from rankport.runtime.bundle.bundle import Bundle
@@ -54,7 +55,8 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory, config)
         table = token_table(bundle.manifest, config, memory)
-        backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+        graphs = ScoringGraphs(prefix, score)
+        backend = DevicePrefixBackend(bundle.manifest, graphs, memory, table, cast=HalfFloatCast())
         backend.hold(
             config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes(config)
         )
@@ -101,7 +103,8 @@ def cuda_marked_backend(
 ) -> DeviceMarkedBackend:
     """Loads a graph of texts that are read at markers on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        return DeviceMarkedBackend(bundle, role, _load(bundle, role, memory, config), memory)
+        graph = _load(bundle, role, memory, config)
+        return DeviceMarkedBackend(bundle, role, graph, memory, cast=HalfFloatCast())
 
 
 def cuda_set_backend(

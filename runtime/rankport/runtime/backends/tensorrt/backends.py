@@ -1,13 +1,14 @@
 """Bundle on TensorRT: its plans on one stream, behind the device backends. Builds nothing."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from rankport.runtime.backends.contract import PrefixBackend, TextBackend
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.layouts.layout import Cast, cast_by_numpy
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.in_parts import BackendInParts
 from rankport.runtime.backends.tensorrt.loading import load_graph
@@ -23,8 +24,9 @@ def tensorrt_prefix_backend(
     device: int = 0,
     kv_bytes: int = 0,
     on_unlisted_gpu: Callable[[PrefixBackend], None] | None = None,
+    cast: Cast = cast_by_numpy,
 ) -> PrefixBackend:
-    """Loads a ranker on one GPU, where `kv_bytes` are taken for KV of prefixes.
+    """Loads a ranker on one GPU, where `kv_bytes` are taken for KV of prefixes; `cast` is of embeddings.
 
     `on_unlisted_gpu` compares its numbers where TensorRT does not list the GPU.
 
@@ -35,9 +37,9 @@ def tensorrt_prefix_backend(
     """
     shares_file = bundle.graph("prefix").file == bundle.graph("score").file
     roles: list[Role] = ["prefix"] if shares_file else ["prefix", "score"]
-    memory, graphs = _load_graphs(bundle, roles, device, on_unlisted_gpu is not None, kv_bytes)
-    first, last = graphs[0], graphs[-1]
-    backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(first, last), memory)
+    with _loaded_graphs(bundle, roles, device, on_unlisted_gpu is not None, kv_bytes) as (memory, graphs):
+        first, last = graphs[0], graphs[-1]
+        backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(first, last), memory, cast=cast)
     in_parts = BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
     return _compared(in_parts, graphs, on_unlisted_gpu)
 
@@ -50,14 +52,14 @@ def tensorrt_text_backend(
     on_unlisted_gpu: Callable[[TextBackend], None] | None = None,
 ) -> TextBackend:
     """Loads a graph of texts on one GPU. Otherwise as `tensorrt_prefix_backend`, errors too."""
-    memory, (graph,) = _load_graphs(bundle, [role], device, on_unlisted_gpu is not None)
-    backend = DeviceTextBackend(
-        bundle,
-        role,
-        graph,
-        memory,
-        lambda sizes: any(profile.misfit(sizes) is None for profile in graph.profiles),
-    )
+    with _loaded_graphs(bundle, [role], device, on_unlisted_gpu is not None) as (memory, (graph,)):
+        backend = DeviceTextBackend(
+            bundle,
+            role,
+            graph,
+            memory,
+            lambda sizes: any(profile.misfit(sizes) is None for profile in graph.profiles),
+        )
     return _compared(backend, [graph], on_unlisted_gpu)
 
 
@@ -75,9 +77,11 @@ def _compared(
     return backend
 
 
-def _load_graphs(
+@contextmanager
+def _loaded_graphs(
     bundle: Bundle, roles: Sequence[Role], device: int, allow_unsupported_gpu: bool, kv_bytes: int = 0
-) -> tuple[CudaMemory, list[TensorRtGraph]]:
+) -> Iterator[tuple[CudaMemory, list[TensorRtGraph]]]:
+    """Loads what a backend is made of in the block, which owns it from then on; closed if that fails."""
     with ExitStack() as opened:
         memory = CudaMemory(device)
         opened.callback(memory.close)
@@ -90,5 +94,5 @@ def _load_graphs(
             )
             opened.callback(graph.close)
             graphs.append(graph)
+        yield memory, graphs
         opened.pop_all()
-    return memory, graphs

@@ -18,10 +18,10 @@ from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.table import KINDS, open_bundle, rules_of
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.loading import loaded_models
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from support import word_bag
+from support.servers.loaded_models import loaded_models
 from support.word_bag.row import WORD_BAG_EXPORT
 from support.word_bag.runtime import WORD_BAG
 from support.word_bag.work import expected_row

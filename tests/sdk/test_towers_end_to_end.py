@@ -14,11 +14,11 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.warming import warm
-from rankport.runtime.server.loading import loaded_models
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client, Towers, encode
 from support.cli import rankport
 from support.servers.deterministic_models import DeterministicRanker
+from support.servers.loaded_models import loaded_models
 
 ONE = EngineConfig(threads=1)
 ITEMS = ["nurse", "data engineer", "chief cook"]

@@ -15,9 +15,9 @@ import numpy as np
 
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.loading import loaded_models
 from rankport.runtime.server.server import Server
 from stock_clients.recorder import recording
+from support.servers.loaded_models import loaded_models
 
 QUERY = "registered nurse in intensive care"
 TEXTS = [

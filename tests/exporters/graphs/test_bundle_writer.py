@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rankport.exporters.graphs.bundle_writer import BundleStaging, replace_bundle, write_bundle
+from rankport.exporters.graphs.bundle_writer import BundleStaging, replace_bundle
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.manifest import Parity
 from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 from support.file_limits import files_of_at_most
+from support.written_bundles import write_bundle
 
 PARITY = Parity(
     backend="onnxruntime-cpu", precision="fp32", max_abs_tolerance=1e-4, min_kendall_tau=0.999, modes=[]

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from rankport.exporters.graphs import bundle_writer
-from rankport.exporters.graphs.bundle_writer import BundleStaging, write_bundle
+from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.staging_folder import locked_by_another, scratch_folder, sibling
 from rankport.protos.errors import InvalidRequest
 from support.bundle_samples import RANKER_FILES, ranker_draft
+from support.written_bundles import write_bundle
 
 _STAGE = """
 import sys

@@ -8,7 +8,6 @@ import tokenizers
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.prompt_file import (
-    default_prompt,
     load_prompt_file,
     tokenization_difference,
     validate_prompt,
@@ -16,6 +15,7 @@ from rankport.runtime.prompt.prompt_file import (
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.bundle_samples import tokenizer_json
 
+PLAIN = Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
 EXAMPLE = """
 labels = ["yes", "no"]
 
@@ -69,11 +69,6 @@ def test_labels_and_prefix_may_be_left_out(tmp_path: Path) -> None:
     loaded = load_prompt_file(written(tmp_path, "[[item]]\nitem = true\n"))
     assert loaded.labels is None
     assert loaded.prompt == Prompt(prefix=[], item=[Segment(item=True)])
-
-
-def test_the_default_is_one_field_and_the_bare_item() -> None:
-    assert default_prompt().fields == ("prefix",)
-    assert default_prompt().item == [Segment(item=True)]
 
 
 ITEM = "[[item]]\nitem = true\n"
@@ -155,7 +150,7 @@ def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
 
 def test_a_prompt_of_known_tokens_is_valid(tmp_path: Path, tokenizer: Tokenizer) -> None:
     validate_prompt(load_prompt_file(written(tmp_path, EXAMPLE)).prompt, tokenizer)
-    validate_prompt(default_prompt(), None)
+    validate_prompt(PLAIN, None)
 
 
 def test_an_unknown_special_token_is_refused_with_near_matches(tokenizer: Tokenizer) -> None:
@@ -188,7 +183,7 @@ def test_the_rate_of_different_tokenization_is_counted(tokenizer: Tokenizer) -> 
         ("blue", "boots"),
     ]
     # Joined, "redgreen" is a word of its own and "blueboots" none; after a space nothing changes.
-    assert tokenization_difference(default_prompt(), tokenizer, requests) == (4, 2)
+    assert tokenization_difference(PLAIN, tokenizer, requests) == (4, 2)
 
 
 def test_special_tokens_part_the_joined_text(tokenizer: Tokenizer) -> None:
@@ -198,4 +193,4 @@ def test_special_tokens_part_the_joined_text(tokenizer: Tokenizer) -> None:
 
 
 def test_no_request_is_no_difference(tokenizer: Tokenizer) -> None:
-    assert tokenization_difference(default_prompt(), tokenizer, []) == (0, 0)
+    assert tokenization_difference(PLAIN, tokenizer, []) == (0, 0)

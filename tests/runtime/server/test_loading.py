@@ -14,9 +14,10 @@ from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.loading import ModelLoader, loaded_models
+from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.settings.checks import checks
 from rankport.runtime.store.opening import open_store
+from support.servers.loaded_models import loaded_models
 from support.sets.rankers import set_config, set_model
 
 ONE = EngineConfig(threads=1)

@@ -5,7 +5,7 @@ Owns the directory's life and the manifest's header and file list; what the grap
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -139,26 +139,6 @@ class BundleStaging:
             shutil.rmtree(self.path)
         os.close(self._lock)
         self._lock = None
-
-
-def write_bundle(
-    out: str | os.PathLike[str],
-    draft: ManifestDraft,
-    files: Mapping[str, Path | bytes],
-    *,
-    overwrite: bool = False,
-) -> Bundle:
-    """Writes a whole bundle at once: `files` by their path in the bundle, as files to copy or as bytes.
-
-    Raises:
-        BundleError: the draft contradicts itself or the files; nothing is left behind.
-        InvalidRequest: `out` is taken.
-    """
-    with BundleStaging(out, overwrite=overwrite) as staging:
-        for name, content in files.items():
-            staging.add(name, content)
-        staging.finalize(draft)
-        return staging.publish()
 
 
 def _manifest(draft: ManifestDraft, files: list[FileEntry]) -> Manifest:

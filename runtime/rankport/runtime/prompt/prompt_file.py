@@ -33,11 +33,6 @@ class PromptFile:
     labels: list[str] | None  # label words; None leaves them to the export's options
 
 
-def default_prompt() -> Prompt:
-    """Makes a prompt of one field, `prefix`, and the bare item."""
-    return Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
-
-
 def load_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
     """Reads a prompt file.
 

@@ -163,23 +163,6 @@ class _Opened:
         return self.loader.load(self.bundle)
 
 
-@contextmanager
-def loaded_models(
-    bundles: Sequence[str],
-    store: str | os.PathLike[str] | None,
-    config: EngineConfig,
-    kinds: Sequence[Kind] = KINDS,
-    *,
-    frozen: bool = False,
-) -> Iterator[Mapping[str, Model]]:
-    """Opens the models of `bundles` by name, until the end of the block. Raises as `ModelLoader.load_all`.
-
-    All models that take tokens read the one `store`, `frozen` without a lock.
-    """
-    with ModelLoader.opened(store, config, kinds, frozen=frozen) as loader:
-        yield loader.load_all(bundles)
-
-
 def _settle() -> None:
     gc.collect()
     gc.freeze()

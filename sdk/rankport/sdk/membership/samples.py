@@ -37,10 +37,6 @@ class Samples:
     rows: Floats | None = None  # [samples, dim] embeddings, where they were given
     left_out: int = 0  # users with too few texts
 
-    def of_user(self, place: int) -> Whole:
-        """Finds the samples of a user."""
-        return np.flatnonzero(self.owners == place)
-
 
 def read_texts(path: StrPath, columns: UserColumns) -> Samples:
     """Reads a file of users and texts. Raises as `ItemsFile.open`, and `InvalidRequest` for a row without either."""

@@ -164,8 +164,9 @@ def test_a_finished_folder_is_not_written_over(
 def test_rows_that_exist_are_grounded_anew(
     checkpoint: Path, pairs: Path, tokens: Path, tmp_path: Path
 ) -> None:
-    short = GroundingOptions(epochs=0, init="mean")
-    ground(checkpoint, pairs, tmp_path / "mean", add=tokens, options=short)
+    short = GroundingOptions(epochs=0, init="mean", max_text_tokens=1)
+    cut = ground(checkpoint, pairs, tmp_path / "mean", add=tokens, options=short)
+    assert cut.figures["texts_cut"] == len(pairs.read_text().splitlines())  # all have two words
     report = ground(tmp_path / "mean", pairs, tmp_path / "grounded", options=OPTIONS)  # told by their names
     assert report.figures["first_new"] == len(checkpoints.WORDS)
     assert report.figures["added"] == 0

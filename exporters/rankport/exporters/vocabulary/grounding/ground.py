@@ -190,6 +190,7 @@ def _figures(
         "new_tokens": vocabulary.rows.count,
         "added": len(vocabulary.added),
         "pairs": {"train": len(split.train), "held_out": len(split.held_out)},
+        "texts_cut": sum(pair.cut for pair in (*split.train, *split.held_out)),
         "tokens_without_a_training_pair": vocabulary.rows.count - len(seen),
         "epochs": progress.epoch,
         "best_epoch": progress.best.epoch,

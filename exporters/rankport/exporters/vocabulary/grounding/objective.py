@@ -24,6 +24,7 @@ class EncodedPair:
 
     text: tuple[int, ...]
     tokens: tuple[int, ...]  # new rows
+    cut: bool = False  # its text was longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ def encode_pairs(
         if not text.ids:
             raise InvalidRequest(f"--pairs: pair {number} has text {pair.text!r}, which has no tokens")
         ids = tuple(_new_id(token, number, tokenizer, rows) for token in pair.tokens)
-        encoded.append(EncodedPair(tuple(text.ids[:max_text_tokens]), ids))
+        kept = tuple(text.ids[:max_text_tokens])
+        encoded.append(EncodedPair(kept, ids, len(kept) < len(text.ids)))
     return encoded
 
 

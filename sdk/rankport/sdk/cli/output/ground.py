@@ -28,6 +28,10 @@ def print_report(console: Console, report: GroundReport) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if figures["texts_cut"]:
+        most = figures["identity"]["max_text_tokens"]
+        texts = counted(figures["texts_cut"], "text")
+        console.print(f"{texts} cut to {most} tokens: --max-text-tokens takes more", style="yellow")
     if figures["tokens_without_a_training_pair"]:
         lacking = counted(figures["tokens_without_a_training_pair"], "token")
         console.print(

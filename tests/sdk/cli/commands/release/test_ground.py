@@ -27,6 +27,7 @@ def test_a_vocabulary_is_extended_grounded_and_audited(tmp_path: Path) -> None:
     assert (figures["first_new"], figures["new_tokens"], figures["added"]) == (36, 12, 12)
     likelihood = figures["held_out_log_likelihood"]["text_to_tokens"]
     assert likelihood["after"] > likelihood["before"]
+    assert figures["texts_cut"] == 0
     assert figures == json.loads((tmp_path / "out" / "ground.json").read_text())
     audited = rankport(
         "audit", "tokens", tmp_path / "out", "--json", "-"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, reads_otherwise, writes_otherwise
 from rankport.exporters.export import export
 from rankport.protos.errors import CheckpointError, ParityError
-from support import checkpoints
+from support import checkpoints, text_tokenizers
 from support.reading import pair_encoders
 
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
@@ -74,6 +74,42 @@ def test_a_token_that_the_file_lacks_is_named_and_saving_anew_adds_it(tmp_path: 
     assert "1 such token in all" in said
     transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
     assert reads_otherwise(tmp_path / "tokenizer.json") is None
+
+
+@pytest.mark.parametrize(
+    ("split", "text"),
+    [
+        (text_tokenizers.QWEN_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|"), "2024"),
+        (text_tokenizers.QWEN_SPLIT.replace(r"\p{L}+", r"[\p{L}\p{M}]+"), "สั"),
+    ],
+)
+def test_splits_of_digits_and_of_marks_are_compared(split: str, text: str, tmp_path: Path) -> None:
+    """A file with splits of its own (Qwen 3.5's of marks) under a class that builds Qwen 2's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]
+    by_split = pre_tokenizers.Split(Regex(split), "isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_split, to_bytes])  # type: ignore[assignment]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        [text] * 9, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    said = reads_otherwise(tmp_path / "tokenizer.json")
+    assert said is not None
+    assert f"transformers' Qwen2Tokenizer reads {text!r} as" in said
+
+
+def test_of_a_class_that_reads_words_in_boxes_alone_the_file_counts(tmp_path: Path) -> None:
+    """LayoutLMv3's refuses a text, with which its export broke."""
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    saved = text_tokenizers.saved("byte-level", special=special)
+    (tmp_path / "tokenizer.json").write_text(saved)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LayoutLMv3Tokenizer"}')
+    assert reads_otherwise(tmp_path / "tokenizer.json") is None
+    expected = Tokenizer.from_str(saved).encode("red shoes").ids
+    assert own_tokenizer(tmp_path / "tokenizer.json")("red shoes")["input_ids"] == expected
 
 
 def spaces_taken_away(folder: Path) -> Path:

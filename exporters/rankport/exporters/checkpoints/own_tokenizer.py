@@ -1,6 +1,8 @@
 """The tokenizer of a checkpoint folder as its owner loads it: by transformers."""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import transformers
 
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.checkpoints.telling_texts import read_otherwise, shortened, telling_texts
 from rankport.protos.errors import CheckpointError
 from rankport.protos.wording import counted
 from rankport.runtime.prompt.tokenizer import without_dropout
@@ -45,14 +48,30 @@ def own_tokenizer(file: Path) -> Any:
 
 
 def _loaded(file: Path) -> Any:
-    if (file.parent / "tokenizer_config.json").is_file():
-        return transformers.AutoTokenizer.from_pretrained(
-            file.parent,
-            local_files_only=True,
-            trust_remote_code=False,  # unsaid, transformers asks whoever is at the terminal
-            config=_unknown_config(file.parent),
-        )
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
+    if not (file.parent / "tokenizer_config.json").is_file():
+        return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
+    own = transformers.AutoTokenizer.from_pretrained(
+        file.parent,
+        local_files_only=True,
+        trust_remote_code=False,  # unsaid, transformers asks whoever is at the terminal
+        config=_unknown_config(file.parent),
+    )
+    # What reads words in boxes alone (LayoutLMv3's) says nothing of a text: the file does, with the config's tokens.
+    return own if _takes_text(own) else transformers.PreTrainedTokenizerFast.from_pretrained(file.parent)
+
+
+def _takes_text(own: Any) -> bool:
+    try:
+        own("a")
+    except Exception:  # the classes raise whatever they like
+        return False
+    return True
+
+
+def ids_by(own: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Encodes texts by a tokenizer of transformers, nothing added. [texts] of [tokens]"""
+    made = own(list(texts), add_special_tokens=False, return_attention_mask=False)
+    return [list(map(int, ids)) for ids in made["input_ids"]]
 
 
 def reads_otherwise(file: Path) -> str | None:
@@ -65,15 +84,15 @@ def reads_otherwise(file: Path) -> str | None:
         own, alone = own_tokenizer(file), without_dropout(tokenizers.Tokenizer.from_file(str(file)))
         alone.no_padding()
         alone.no_truncation()
-        for text in _TEXTS:
-            ours = alone.encode(text, add_special_tokens=False)
-            theirs = own(text, add_special_tokens=False)["input_ids"]
-            if ours.ids != theirs:
-                read = f"{text!r} as {own.convert_ids_to_tokens(theirs)}"
-                return (
-                    f"tokenizer: transformers' {type(own).__name__} reads {read}, and tokenizer.json, which the bundle "
-                    f"has, as {ours.tokens}: {REBUILT}"
-                )
+        readers = partial(_ids, alone), partial(ids_by, own)
+        if wrong := read_otherwise([*_TEXTS, *telling_texts()], *readers):
+            text = shortened(wrong[0], *readers)
+            (theirs,) = ids_by(own, [text])
+            return (
+                f"tokenizer: transformers' {type(own).__name__} reads {text!r} as "
+                f"{own.convert_ids_to_tokens(theirs)}, and tokenizer.json, which the bundle has, as "
+                f"{alone.encode(text, add_special_tokens=False).tokens}: {REBUILT}"
+            )
         if unlisted := unlisted_tokens(own, alone):
             return (
                 f"tokenizer: transformers reads {unlisted[0]!r} as one token, which tokenizer_config.json or "
@@ -82,6 +101,10 @@ def reads_otherwise(file: Path) -> str | None:
                 "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
             )
     return None
+
+
+def _ids(alone: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [read.ids for read in alone.encode_batch(texts, add_special_tokens=False)]
 
 
 def unlisted_tokens(own: Any, alone: tokenizers.Tokenizer) -> list[str]:

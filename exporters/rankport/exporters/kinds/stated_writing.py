@@ -105,7 +105,7 @@ def drawn(fields: Mapping[str, object]) -> dict[str, object]:
         "temperature": value_or(fields, "temperature", 1.0),
         "top_p": value_or(fields, "top_p", 1.0),
         "min_p": value_or(fields, "min_p", 0.0),
-        "top_k": fields.get("top_k", _TOP_K_OF_TRANSFORMERS) or 0,
+        "top_k": value_or(fields, "top_k", _TOP_K_OF_TRANSFORMERS),
     }
 
 

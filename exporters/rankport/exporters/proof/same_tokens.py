@@ -3,18 +3,18 @@
 Owns the comparison and its texts. Frames and prompts are a kind's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer, unlisted_tokens
+from rankport.exporters.checkpoints.own_tokenizer import ids_by, own_tokenizer, unlisted_tokens
+from rankport.exporters.checkpoints.telling_texts import Encode, read_otherwise, shortened, telling_texts
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.prompt.tokenizer import Tokenizer, without_dropout
-
-Encode = Callable[[Sequence[str]], list[list[int]]]
 
 TEXTS = (
     "engineer",
@@ -48,26 +48,26 @@ def tokenizer_differences(bundle: Bundle, source: Checkpoint) -> list[str]:
     tokenizer, own = Tokenizer.from_file(bundle.file(name)), Tokenizer.from_file(file)
     special = own.special_tokens()  # by their text alone no request gets one
     texts = [text for text in (*TEXTS, *_drawn(own)) if not any(name in text for name in special)]
-    texts += _unlisted(file)
-    expected = owner_encode(file)(texts)
-    actual = [ids.tolist() for ids in tokenizer.encode_batch(texts)]
-    wrong = [place for place, ids in enumerate(expected) if ids != actual[place]]
+    texts += [*_unlisted(file), *telling_texts(without=special)]
+    encode = owner_encode(file)
+    wrong = read_otherwise(texts, partial(_encode, tokenizer), encode)
     if not wrong:
         return []
-    first = min(wrong, key=lambda place: len(texts[place]))
+    text = shortened(min(wrong, key=len), partial(_encode, tokenizer), encode)
     return [
         f"tokenizer: {len(wrong)} of {len(texts)} texts get other ids than by the checkpoint's own tokenizer: "
-        f"{texts[first]!r} is {actual[first]}, there {expected[first]}"
+        f"{text!r} is {_encode(tokenizer, [text])[0]}, there {encode([text])[0]}"
     ]
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in tokenizer.encode_batch(texts)]
 
 
 def owner_encode(file: Path) -> Encode:
     """Loads the tokenizer as its owner does: by transformers where the folder says how, else from the file alone."""
     if (file.parent / "tokenizer_config.json").is_file():
-        loaded = own_tokenizer(file)
-        return lambda texts: [
-            list(map(int, ids)) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]
-        ]
+        return partial(ids_by, own_tokenizer(file))
     inner = without_dropout(tokenizers.Tokenizer.from_file(str(file)))
     inner.no_padding()
     inner.no_truncation()

@@ -42,6 +42,14 @@ def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) 
     assert stated_generation(source, None) == Generation(stop_ids=[6])
 
 
+def test_a_count_that_is_null_is_that_of_transformers(source: Checkpoint) -> None:
+    """`generate` puts its own default, 50, in the place of null; 0 says all tokens."""
+    for said, top_k in ((None, 50), (0, 0)):
+        fields = {"eos_token_id": 6, "do_sample": True, "top_k": said}
+        (source.path / "generation_config.json").write_text(json.dumps(fields))
+        assert stated_generation(source, None) == Generation(stop_ids=[6], temperature=1.0, top_k=top_k)
+
+
 def test_another_way_of_writing_is_refused_by_its_file(source: Checkpoint) -> None:
     say(source, {"num_beams": 3})
     with pytest.raises(CheckpointError, match=r"^config\.json: num_beams is 3, a way of writing"):

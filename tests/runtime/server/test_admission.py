@@ -58,6 +58,8 @@ def test_a_drain_refuses_new_work_and_waits_for_open_calls() -> None:
         assert not await admission.drain(0.001)
         with pytest.raises(Unavailable, match="stopping"):
             admission.enter(0)
+        # Of a stream that read it before: it was refused, and a client that goes on elsewhere had its answer.
+        admission.enter(0, streamed=True)
         asyncio.get_running_loop().call_soon(admission.closed)
         assert await admission.drain(10)
         assert not await admission.quiet(quiet_s=10, timeout_s=0.001)

@@ -86,23 +86,23 @@ class Admission:
         return self._refusals.copy()
 
     @contextmanager
-    def admitted(self, nbytes: int) -> Iterator[None]:
-        """Wraps the work of a request of so many bytes.
+    def admitted(self, nbytes: int, *, streamed: bool = False) -> Iterator[None]:
+        """Wraps the work of a request of so many bytes; of one `streamed`, which was read before, behind a stop too.
 
         Raises:
             Unavailable: the server is stopping.
             QuotaExceeded: the caller had what it may have.
             Overloaded: as many requests, or bytes of them, are pending as may be; one alone always may.
         """
-        self.enter(nbytes)
+        self.enter(nbytes, streamed=streamed)
         try:
             yield
         finally:
             self.leave(nbytes)
 
-    def enter(self, nbytes: int) -> None:
+    def enter(self, nbytes: int, *, streamed: bool = False) -> None:
         """Admits work as `admitted` does; `leave` follows."""
-        self.check(nbytes)
+        self.check(nbytes, streamed=streamed)
         if (call := current_call()) is not None:
             call.nbytes += nbytes
             if call.quota is not None:
@@ -111,9 +111,10 @@ class Admission:
         self._pending += 1
         self._pending_bytes += nbytes
 
-    def check(self, nbytes: int = 0) -> None:
+    def check(self, nbytes: int = 0, *, streamed: bool = False) -> None:
         """Raises as `admitted` where work of so many bytes would not be admitted now; nothing is noted of it."""
-        self.check_running()
+        if not streamed:
+            self.check_running()
         if (call := current_call()) is not None and call.quota is not None:
             call.quota.check()
         self._check_room(nbytes)

@@ -4,17 +4,20 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import count
 from typing import Any
 
 import grpc
 import pytest
 
+from rankport.protos.errors import Unavailable
 from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from rankport.sdk import Client, ScoreCall
 from support.servers.serving import Serving, serving
 from support.servers.statuses import refusal
 from support.servers.supervised import eventually
@@ -131,6 +134,29 @@ def test_a_stop_ends_idle_streams_at_once_and_answers_what_was_read(stack: ExitS
     assert wire.stream_results(next(busy.answers))[0].id == "id"
     assert refusal(lambda: next(busy.answers)).name == "Unavailable"
     stopping.join()
+
+
+def test_a_stop_refuses_no_message_of_a_stream_of_scores_that_was_read(stack: ExitStack) -> None:
+    """Its work may not have begun: of eight streams nearly each had one that was answered by a refusal."""
+    served = served_with(stack, grace_s=3600)
+    ends: list[str] = []
+
+    def ask() -> None:
+        with Client(served.address, "ranker", retry=False) as client, suppress(Unavailable):
+            ends.extend(
+                "answer" if answer.result else str(answer.error)
+                for answer in client.score_stream(ScoreCall(str(number), "q", ["a"]) for number in count())
+            )
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        assert served.ranker.worker.arrived.acquire(timeout=10)
+    served.server.stop()
+    for thread in threads:
+        thread.join()
+    assert set(ends) == {"answer"}
 
 
 def unread_stream(stack: ExitStack, served: Serving) -> Any:

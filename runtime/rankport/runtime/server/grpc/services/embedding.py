@@ -114,7 +114,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         with messages.working(), ExitStack() as work:
 
             async def enter() -> None:
-                work.enter_context(self._core.admission.admitted(chunk.nbytes))
+                work.enter_context(self._core.admission.admitted(chunk.nbytes, streamed=True))
 
             await _patiently(enter)
             self._core.admission.charge(len(chunk.texts))

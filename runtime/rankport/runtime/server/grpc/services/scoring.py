@@ -83,7 +83,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             try:
                 left_s = _sooner(context.time_remaining(), message.timeout_s)
                 nbytes, items = checked_size(self._core, message)
-                with self._core.admission.admitted(nbytes):
+                with self._core.admission.admitted(nbytes, streamed=True):
                     self._core.admission.charge(items)
                     key = message.id or request_id(context)
                     response = await self._score(message.request, nbytes, key, left_s)

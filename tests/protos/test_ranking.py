@@ -47,6 +47,32 @@ class FixedScores(Ranks):
         return result(SCORES)
 
 
+@pytest.mark.parametrize(
+    ("read_out", "logits", "order"),
+    [
+        (
+            "softmax over yes, no: yes",
+            [[40, 0], [NAN, NAN], [60, 0], [60, -1], [60, 0], [0, 0]],
+            [3, 2, 4, 0, 5, 1],
+        ),
+        ("sigmoid of yes", [[40], [NAN], [60], [61], [60], [0]], [3, 2, 4, 0, 5, 1]),
+        # Two labels that exclude each other, of which one is sure; and two that do not.
+        ("softmax over no, yes: yes", [[0, 30], [0, 20], [9, 40]], [2, 0, 1]),
+        ("sigmoid of yes", [[30, 0], [40, 39], [20, 0]], [1, 0, 2]),
+        # Weighed with features, it may be: no label's logits give these scores.
+        ("sigmoid of yes", [[0.5], [0.7]], [0, 1]),
+    ],
+)
+def test_probabilities_that_float32_rounds_to_one_are_in_the_order_of_their_logits(
+    read_out: str, logits: list[list[float]], order: list[int]
+) -> None:
+    array = np.array(logits, np.float32)
+    scores = np.where(np.isnan(array[:, 0]), NAN, np.where(array.max(axis=1) == 0, 0.5, 1)).astype(np.float32)
+    given = replace(result([0.0]), scores=scores, logits=array, score_kind="probability", read_out=read_out)
+    given = replace(given, status=(ItemStatus.OK,) * len(scores), messages=("",) * len(scores))
+    assert Ranking.of(given).indices.tolist() == order
+
+
 def test_the_best_come_first_ties_as_given_and_items_without_a_score_last() -> None:
     ranking = Ranking.of(result(SCORES), ITEMS)
     assert ranking.indices.tolist() == [2, 0, 3, 4, 1]

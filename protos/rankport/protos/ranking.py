@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_flag, checked_items, checked_top_k
 from rankport.protos.features import FeatureColumns
+from rankport.protos.scores import unrounded
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import (
     Brief,
@@ -31,7 +32,10 @@ from rankport.protos.types import (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking(Brief):
-    """Items of one request, best first: equal scores in the order of the request, items without a score last.
+    """Items of one request, best first, those without a score last.
+
+    Probabilities that float32 rounds to one number are in the order of what they are made of; equal scores are in the
+    order of the request.
 
     The arrays are parallel, and `usage` is of the whole request, also where `top_k` cut the ranking.
     """
@@ -53,11 +57,10 @@ class Ranking(Brief):
         cls, result: ScoreResult, items: Sequence[Item] | None = None, top_k: int | None = None
     ) -> "Ranking":
         """Sorts a result, and keeps the first `top_k`. `items` are those of the request, in its order."""
-        # NaN sorts last, and a stable sort keeps the request's order among equals.
-        order = np.argsort(-result.scores, kind="stable")[:top_k]
+        order = best_first(result)[:top_k]
         places = order.tolist()
         return cls(
-            indices=order.astype(np.int64, copy=False),
+            indices=order,
             scores=result.scores[order],
             logits=result.logits[order],
             status=tuple(result.status[place] for place in places),
@@ -177,6 +180,16 @@ class WeighingRanks(Ranks):
             prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
         )
         return Ranking.of(result, given if shown else None, top_k)
+
+
+def best_first(result: ScoreResult) -> NDArray[np.int64]:
+    """Sorts the places of items by falling scores, as `Ranking` has them. [items]"""
+    # NaN sorts last, and a stable sort keeps the request's order among equals.
+    order = np.argsort(-result.scores, kind="stable")
+    falling = result.scores[order]
+    if (falling[1:] == falling[:-1]).any() and (values := unrounded(result)) is not None:
+        order = np.lexsort((-values, -result.scores))
+    return order.astype(np.int64, copy=False)
 
 
 def item_name(item: Item) -> str:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from rankport.protos.ranking import Ranking
+from rankport.protos.scores import Transform
 from rankport.protos.types import ItemStatus, Usage
 from rankport.runtime.bundle.manifest import Labels, Score
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
-from rankport.runtime.kinds.scores import Transform
 from rankport.runtime.prompt.encoded import EncodedItems
 from rankport.runtime.tokens import TokenRun, TokenRuns
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.classes import ClassifyResult
+from rankport.protos.scores import label_probabilities
 from rankport.protos.types import ScoreResult, Usage
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.score_answer import ScoredItems
-from rankport.runtime.kinds.scores import label_probabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.scores import label_scores
 from rankport.protos.types import ItemStatus, ScoreResult, Usage
 from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.manifest import Labels, Manifest, Score
-from rankport.runtime.kinds.scores import label_scores
 from rankport.runtime.prompt.encoded import EMPTY, EncodedItems
 
 

@@ -10,8 +10,8 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from rankport.exporters.kinds.labels import score_checks
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
 from rankport.protos.errors import CheckpointError, ParityError
+from rankport.protos.scores import Transform, label_scores
 from rankport.runtime.bundle.manifest import Labels, Score
-from rankport.runtime.kinds.scores import Transform, label_scores
 from support import checkpoints
 
 YES, NO = 4, 5

@@ -1,11 +1,13 @@
 """Forms of scores: from 0 to 1, or as logits, exact also where a probability rounds to 1."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from rankport.protos.scores import Transform, label_scores
 from rankport.protos.types import ItemStatus, ScoreResult, Usage
-from rankport.runtime.kinds.scores import Transform, label_scores
-from rankport.runtime.server.http.scoring import best_first, kind_as, scores_as
+from rankport.runtime.server.http.scoring import kind_as, ranked, scores_as
 
 LOGITS = np.array([[3.0, -1.0, 0.5], [30.0, -30.0, 0.0], [-40.0, 20.0, 1.0]], np.float32)
 
@@ -19,7 +21,7 @@ def result(transform: Transform, positive: int, kind: str, logits: np.ndarray = 
         usage=Usage(0, 0, 0, 0.0, 0.0, 0.0),
         fingerprint="f",
         score_kind=kind,
-        read_out="",
+        read_out=f"{transform} of {positive}",
     )
 
 
@@ -57,4 +59,6 @@ def test_cosines_stay_as_they_are() -> None:
 def test_the_best_come_first_equals_in_order_and_what_has_no_score_not_at_all(
     top_n: int | None, order: list[int]
 ) -> None:
-    assert best_first(np.array([1.0, 2.0, np.nan, 2.0]), top_n) == order
+    scores = np.array([1.0, 2.0, np.nan, 2.0], np.float32)
+    given = replace(result("none", 0, "logit"), scores=scores, logits=scores[:, None])
+    assert ranked(given, top_n) == order

@@ -15,8 +15,8 @@ from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.proof.compare import Logits
 from rankport.protos.errors import ParityError
+from rankport.protos.scores import label_scores
 from rankport.runtime.bundle.manifest import Labels, Score
-from rankport.runtime.kinds.scores import label_scores
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _ROUNDING = 1e-5

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.scores import label_probabilities
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.kinds.scores import label_probabilities
 
 Values = NDArray[np.float32]
 

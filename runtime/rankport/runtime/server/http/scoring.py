@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.messages.wire import ScoreQuery
+from rankport.protos.ranking import best_first
+from rankport.protos.scores import label_probabilities, unrounded
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Truncation
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import ScoringModel
-from rankport.runtime.kinds.scores import label_probabilities, label_scores, rank_values
 from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call
 from rankport.runtime.server.models.models import Served
@@ -138,22 +139,20 @@ def raw_scores(result: ScoreResult) -> NDArray[np.floating]:
     """
     if result.score_kind != "probability":
         return result.scores
-    for positive in range(result.logits.shape[1]):
-        for transform in ("softmax", "sigmoid"):
-            if np.array_equal(label_scores(result.logits, positive, transform), result.scores):
-                return rank_values(result.logits, positive, transform)
+    if (values := unrounded(result)) is not None:
+        return values
     likely = np.clip(result.scores.astype(np.float64), 1 - _SURE, _SURE)
     odds: NDArray[np.float64] = np.log(likely / (1 - likely))
     return odds
 
 
-def best_first(scores: NDArray[np.floating], top_n: int | None) -> list[int]:
-    """Sorts places by falling scores, equal ones in the order of the request, and keeps `top_n`; 0 and None: all.
+def ranked(result: ScoreResult, top_n: int | None) -> list[int]:
+    """Lists the places of items best first, and keeps `top_n`; 0 and None: all.
 
     Items without a score, which a server left out under pressure, are not among them.
     """
-    order = np.argsort(-scores, kind="stable")[: top_n or None]
-    places: list[int] = order[~np.isnan(scores[order])].tolist()
+    order = best_first(result)[: top_n or None]
+    places: list[int] = order[~np.isnan(result.scores[order])].tolist()
     return places
 
 

@@ -7,8 +7,8 @@ import torch
 
 from rankport.exporters.proof.compare import Logits
 from rankport.protos.errors import ParityError
+from rankport.protos.scores import label_probabilities
 from rankport.runtime.bundle.manifest import ClassHead
-from rankport.runtime.kinds.scores import label_probabilities
 
 _ROUNDING = 1e-5
 """Largest difference of a probability in fp32 from torch's in fp64."""

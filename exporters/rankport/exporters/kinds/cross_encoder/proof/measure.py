@@ -31,8 +31,8 @@ from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.exporters.proof.source_words import compared_with
+from rankport.protos.scores import rank_values
 from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity
-from rankport.runtime.kinds.scores import rank_values
 from rankport.runtime.prompt.pair_prompts import pair_reader
 
 

@@ -10,8 +10,8 @@ from rankport.exporters.kinds.texts.pairs.samples import SampledTexts
 from rankport.exporters.proof.compare import Logits, RankValues, compare
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.protos.errors import ParityError
+from rankport.protos.scores import label_scores
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
-from rankport.runtime.kinds.scores import label_scores
 
 MODE = "sentence_transformers"
 _ROUNDING = 1e-4

@@ -37,11 +37,11 @@ from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.exporters.proof.source_words import compared_with
 from rankport.protos.errors import ParityError
+from rankport.protos.scores import rank_values
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.kinds.scores import rank_values
 from rankport.runtime.store.opening import open_store
 
 

@@ -24,10 +24,10 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.scores import rank_values
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, ModeParity
-from rankport.runtime.kinds.scores import rank_values
 from rankport.runtime.kinds.two_tower.rules import role_of
 from rankport.runtime.kinds.two_tower.scorers import GraphScorer
 from rankport.runtime.kinds.two_tower.towers import Towers

@@ -20,7 +20,7 @@ from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.encoding import encode_texts
 from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, Texts, refuse
-from rankport.runtime.server.http.scoring import Scored, best_first, score_texts
+from rankport.runtime.server.http.scoring import Scored, ranked, score_texts
 
 EmbeddingType = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
 InputType = Literal["search_document", "search_query", "classification", "clustering", "image"]
@@ -120,7 +120,7 @@ async def _rerank(call: Call, form: CohereRerank) -> Reply:
             "relevance_score": float(scores[index]),
             **({"document": {"text": form.documents[index]}} if form.return_documents else {}),
         }
-        for index in best_first(scores, form.top_n)
+        for index in ranked(scored.result, form.top_n)
     ]
     said = {"model": scored.model.name, "score_kind": scored.result.score_kind}
     return Reply({"id": str(uuid4()), "results": results, "meta": _meta(scored), **said}, scored.headers())

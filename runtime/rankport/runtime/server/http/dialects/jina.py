@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, TopN, refuse
-from rankport.runtime.server.http.scoring import best_first, kind_as, score_texts, scores_as
+from rankport.runtime.server.http.scoring import kind_as, ranked, score_texts, scores_as
 from rankport.runtime.server.http.vllm_options import VllmOptions
 
 
@@ -45,7 +45,7 @@ async def _rerank(call: Call, form: JinaRerank) -> Reply:
             "relevance_score": float(scores[index]),
             **({"document": {"text": texts[index]}} if shown else {}),
         }
-        for index in best_first(scores, form.top_n)
+        for index in ranked(scored.result, form.top_n)
     ]
     body = {
         "id": form.request_id or f"rerank-{uuid4().hex}",

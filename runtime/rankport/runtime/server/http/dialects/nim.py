@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest, RankportError, http_status
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form
-from rankport.runtime.server.http.scoring import best_first, score_texts, scores_as
+from rankport.runtime.server.http.scoring import ranked, score_texts, scores_as
 
 
 @with_config(ITEM)
@@ -35,7 +35,7 @@ async def _rank(call: Call, form: NimRanking) -> Reply:
     with call.scorer(_model(call, form.model)) as served:
         scored = await score_texts(call, served, form.query["text"], texts, truncation)
     scores = scores_as(scored.result, normalized=False)
-    rankings = [{"index": index, "logit": float(scores[index])} for index in best_first(scores, None)]
+    rankings = [{"index": index, "logit": float(scores[index])} for index in ranked(scored.result, None)]
     body = {"rankings": rankings, "model": scored.model.name, "usage": scored.usage}
     return Reply(body, scored.headers(normalized=False))
 

@@ -7,10 +7,10 @@ import numpy as np
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.wire import ScoreQuery
+from rankport.protos.scores import label_probabilities
 from rankport.protos.types import ModelDescription
 from rankport.protos.wording import listed, repeated
 from rankport.runtime.kinds.kind import ScoringModel
-from rankport.runtime.kinds.scores import label_probabilities
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, refuse

@@ -22,8 +22,8 @@ from rankport.runtime.server.http.encoding import encode_texts
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, TopN, refuse
 from rankport.runtime.server.http.scoring import (
     all_scored,
-    best_first,
     own_headers,
+    ranked,
     score_texts,
     scores_as,
 )
@@ -78,7 +78,7 @@ async def _rerank(call: Call, form: TeiRerank) -> Reply:
             "score": float(scores[index]),
             **({"text": form.texts[index]} if form.return_text else {}),
         }
-        for index in best_first(scores, form.top_n)
+        for index in ranked(scored.result, form.top_n)
     ]
     return Reply(body, scored.headers(not form.raw_scores))
 
@@ -95,8 +95,8 @@ async def _predict(call: Call, form: TeiPredict) -> Reply:
             raise InvalidRequest(f"inputs[{index}]: {result.messages[index]}")
     values = result.logits if form.raw_scores else result.probabilities
     answers = [
-        [{"score": float(row[column]), "label": result.labels[column]} for column in best_first(row, None)]
-        for row in values
+        [{"score": float(row[column]), "label": result.labels[column]} for column in order]
+        for row, order in zip(values, np.argsort(-values, axis=1, kind="stable").tolist(), strict=True)
     ]
     usage = result.usage
     read = usage.prefix_tokens_cached + usage.prefix_tokens_computed + usage.item_tokens

@@ -11,7 +11,7 @@ from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.encoding import SIDES, embedded, encode_texts
 from rankport.runtime.server.http.forms import Form, Texts, TopN
-from rankport.runtime.server.http.scoring import best_first, score_texts
+from rankport.runtime.server.http.scoring import ranked, score_texts
 
 
 class VoyageOptions(Form):
@@ -50,7 +50,7 @@ async def _rerank(call: Call, form: VoyageRerank) -> Reply:
             "relevance_score": float(scores[index]),
             **({"document": form.documents[index]} if form.return_documents else {}),
         }
-        for index in best_first(scores, form.top_k)
+        for index in ranked(scored.result, form.top_k)
     ]
     said = {"model": scored.model.name, "score_kind": scored.result.score_kind, "usage": scored.usage}
     return Reply({"object": "list", "data": data, **said}, scored.headers())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rankport.runtime.kinds.scores import Transform, label_scores, rank_values
+from rankport.protos.scores import Transform, label_scores, rank_values
 
 LOGITS = np.array([[1.0, -2.0, 0.5], [3.0, 3.0, -1.0], [-4.0, 0.0, 2.0]], np.float32)
 

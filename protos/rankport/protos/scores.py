@@ -1,6 +1,6 @@
 """Scores of a ranker: formulas that take label logits to one number an item.
 
-Which of them a bundle asks for, its manifest says, and `bundle.description` in words.
+Which of them a bundle asks for, its manifest says; of a result they are found again by what they give.
 """
 
 from typing import Literal, TypeVar
@@ -8,7 +8,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.types import ScoreResult
+
 Transform = Literal["softmax", "sigmoid", "log-odds", "none", "with-end"]
+_OF_PROBABILITIES: tuple[Transform, ...] = ("softmax", "sigmoid")
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
@@ -53,6 +56,22 @@ def rank_values(logits: NDArray[np.float32], positive: int, transform: Transform
     if transform in ("softmax", "log-odds"):
         return values - _log_sum_exp(np.delete(exact, positive, axis=1))
     return values
+
+
+def unrounded(result: ScoreResult) -> NDArray[np.float64] | None:
+    """Computes `rank_values` of probabilities, of which float32 rounds those near 1 to 1. [items]
+
+    None of other scores, and where not one label's logits give these, as with features that were weighed.
+    """
+    transform = next((name for name in _OF_PROBABILITIES if result.read_out.startswith(f"{name} ")), None)
+    if result.score_kind != "probability" or transform is None:
+        return None
+    labels = [
+        label
+        for label in range(result.logits.shape[1])
+        if np.array_equal(label_scores(result.logits, label, transform), result.scores, equal_nan=True)
+    ]
+    return rank_values(result.logits, labels[0], transform) if len(labels) == 1 else None
 
 
 def _log_sum_exp(logits: NDArray[FloatT]) -> NDArray[FloatT]:

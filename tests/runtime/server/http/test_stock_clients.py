@@ -24,8 +24,8 @@ def read_rerank(body: Any, reply: Any) -> None:
         read_results({**body, "top_n": body["top_k"]}, {"results": reply["data"]})
         return
     if "texts" in body:
-        places = sorted(entry["index"] for entry in reply)  # whose scores all round to 1
-        assert places == list(range(body.get("top_n") or len(body["texts"])))
+        # All scores round to 1, and are ranked by their logits.
+        assert [entry["index"] for entry in reply] == best_of(body["texts"])[: body.get("top_n") or None]
         return
     assert reply["model"] == "ranker"
     assert reply["usage"]["total_tokens"] > 0
@@ -33,12 +33,14 @@ def read_rerank(body: Any, reply: Any) -> None:
 
 
 def read_results(body: Any, reply: Any) -> None:
-    documents = body["documents"]
-    best = sorted(range(len(documents)), key=lambda index: -value(documents[index]))
-    results = reply["results"]
-    assert [entry["index"] for entry in results] == best[: body.get("top_n") or None]
+    documents, results = body["documents"], reply["results"]
+    assert [entry["index"] for entry in results] == best_of(documents)[: body.get("top_n") or None]
     for entry in results:
         assert entry["relevance_score"] == value(body["query"]) + value(documents[entry["index"]])
+
+
+def best_of(texts: list[str]) -> list[int]:
+    return sorted(range(len(texts)), key=lambda index: -value(texts[index]))
 
 
 def read_rankings(body: Any, reply: Any) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine
 from rankport.runtime.backends.layouts.row_slots import RowSlots
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 from rankport.runtime.kinds.set_ranker.id_keys import IdKeys, key_file_bytes
 from rankport.runtime.kinds.set_ranker.tables import RowTable, row_file_bytes
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from examples.esco.baselines import Bm25, words
 from examples.towers.cranfield import Collection
-from rankport.runtime.bundle.wide import WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature
 
 NAMES = ("bm25", "title_bm25", "words")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rankport.exporters.own_towers import export_towers, verify_towers
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.wide import WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.two_tower.towers import Towers
 from support.checkpoints import VOCABULARY, tiny_tokenizer

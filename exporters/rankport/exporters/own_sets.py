@@ -35,7 +35,7 @@ from rankport.protos.wording import type_told
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import LayerKV, Manifest, Score
 from rankport.runtime.bundle.manifest_json import explain
-from rankport.runtime.bundle.sets import SetSchema
+from rankport.runtime.bundle.sections.sets import SetSchema
 from rankport.runtime.kinds.table import open_bundle
 
 Rows = Tensor | NDArray[np.floating]

@@ -29,7 +29,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import type_told
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Score
-from rankport.runtime.bundle.wide import WideFeature, repeated_name
+from rankport.runtime.bundle.sections.wide import WideFeature, repeated_name
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.kinds.two_tower.rules import SHARED
 

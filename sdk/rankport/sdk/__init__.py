@@ -63,7 +63,7 @@ _HOMES = {
         "Usage",
     ),
     "rankport.protos.versions": ("ModelAlias", "ModelVersion", "ModelVersions"),
-    "rankport.runtime.bundle.wide": ("WideFeature",),
+    "rankport.runtime.bundle.sections.wide": ("WideFeature",),
     "rankport.runtime.config": ("EngineConfig",),
     "rankport.runtime.kinds.classifying": ("Classifier",),
     "rankport.runtime.kinds.generator.generator": ("Generator",),

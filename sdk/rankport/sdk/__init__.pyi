@@ -51,7 +51,7 @@ from rankport.protos.types import Usage as Usage
 from rankport.protos.versions import ModelAlias as ModelAlias
 from rankport.protos.versions import ModelVersion as ModelVersion
 from rankport.protos.versions import ModelVersions as ModelVersions
-from rankport.runtime.bundle.wide import WideFeature as WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature as WideFeature
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.classifying import Classifier as Classifier
 from rankport.runtime.kinds.generator.generator import Generator as Generator

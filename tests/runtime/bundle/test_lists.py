@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rankport.runtime.bundle.lists import ListSegment, ListTemplate
+from rankport.runtime.bundle.sections.lists import ListSegment, ListTemplate
 from support.lists.drafts import NUMBERED, alone_lists, lists_of
 
 ITEM_PART: list[dict[str, Any]] = [{"item": True}, {"mark": "item"}]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankport.protos.columns import ItemColumns
-from rankport.runtime.bundle.lists import Marker
+from rankport.runtime.bundle.sections.lists import Marker
 from rankport.runtime.prompt.list_prompt import ListPrompt
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.tokenizer import Tokenizer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixKV, Started
 from rankport.runtime.backends.set_contract import FeatureRows, History
-from rankport.runtime.bundle.sets import SetMask
+from rankport.runtime.bundle.sections.sets import SetMask
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
 

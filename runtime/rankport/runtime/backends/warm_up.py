@@ -21,7 +21,7 @@ from rankport.runtime.backends.set_contract import FeatureRows, History, SetBack
 from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.bundle.sets import IdFeature, SetFeature, Sets
+from rankport.runtime.bundle.sections.sets import IdFeature, SetFeature, Sets
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRun, TokenRuns
 

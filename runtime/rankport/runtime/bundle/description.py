@@ -5,7 +5,7 @@ from typing import Any
 
 from rankport.protos.types import FeatureDescription, ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
-from rankport.runtime.bundle.sets import IdFeature, IdTable, SetFeature, SetSchema
+from rankport.runtime.bundle.sections.sets import IdFeature, IdTable, SetFeature, SetSchema
 
 LIKELIHOODS = {
     "with-end": "log-probability of the item as the whole text behind the prefix",

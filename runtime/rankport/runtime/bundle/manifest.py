@@ -9,34 +9,34 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rankport.runtime.bundle.embedding import Activation as Activation
-from rankport.runtime.bundle.embedding import ClassHead as ClassHead
-from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
-from rankport.runtime.bundle.embedding import Embedding as Embedding
-from rankport.runtime.bundle.embedding import Pooling as Pooling
-from rankport.runtime.bundle.generation import Decoding as Decoding
-from rankport.runtime.bundle.generation import Generation as Generation
-from rankport.runtime.bundle.lists import Lists as Lists
-from rankport.runtime.bundle.measurements import Agreement as Agreement
-from rankport.runtime.bundle.measurements import BatchIndependence as BatchIndependence
-from rankport.runtime.bundle.measurements import ModeParity as ModeParity
-from rankport.runtime.bundle.measurements import OrderDependence as OrderDependence
-from rankport.runtime.bundle.measurements import Parity as Parity
-from rankport.runtime.bundle.measurements import Quality as Quality
-from rankport.runtime.bundle.measurements import TokenizationReport as TokenizationReport
-from rankport.runtime.bundle.provenance import Adapter as Adapter
-from rankport.runtime.bundle.provenance import Calibration as Calibration
-from rankport.runtime.bundle.provenance import Quantization as Quantization
-from rankport.runtime.bundle.provenance import QuantizedPart as QuantizedPart
-from rankport.runtime.bundle.provenance import Source as Source
-from rankport.runtime.bundle.segments import Prompt as Prompt
-from rankport.runtime.bundle.segments import Segment as Segment
-from rankport.runtime.bundle.sets import Sets as Sets
+from rankport.runtime.bundle.sections.embedding import Activation as Activation
+from rankport.runtime.bundle.sections.embedding import ClassHead as ClassHead
+from rankport.runtime.bundle.sections.embedding import DenseLayer as DenseLayer
+from rankport.runtime.bundle.sections.embedding import Embedding as Embedding
+from rankport.runtime.bundle.sections.embedding import Pooling as Pooling
+from rankport.runtime.bundle.sections.generation import Decoding as Decoding
+from rankport.runtime.bundle.sections.generation import Generation as Generation
+from rankport.runtime.bundle.sections.lists import Lists as Lists
+from rankport.runtime.bundle.sections.measurements import Agreement as Agreement
+from rankport.runtime.bundle.sections.measurements import BatchIndependence as BatchIndependence
+from rankport.runtime.bundle.sections.measurements import ModeParity as ModeParity
+from rankport.runtime.bundle.sections.measurements import OrderDependence as OrderDependence
+from rankport.runtime.bundle.sections.measurements import Parity as Parity
+from rankport.runtime.bundle.sections.measurements import Quality as Quality
+from rankport.runtime.bundle.sections.measurements import TokenizationReport as TokenizationReport
+from rankport.runtime.bundle.sections.provenance import Adapter as Adapter
+from rankport.runtime.bundle.sections.provenance import Calibration as Calibration
+from rankport.runtime.bundle.sections.provenance import Quantization as Quantization
+from rankport.runtime.bundle.sections.provenance import QuantizedPart as QuantizedPart
+from rankport.runtime.bundle.sections.provenance import Source as Source
+from rankport.runtime.bundle.sections.segments import Prompt as Prompt
+from rankport.runtime.bundle.sections.segments import Segment as Segment
+from rankport.runtime.bundle.sections.sets import Sets as Sets
+from rankport.runtime.bundle.sections.tagging import Crf as Crf
+from rankport.runtime.bundle.sections.tagging import Tagging as Tagging
+from rankport.runtime.bundle.sections.wide import WideFeature as WideFeature
 from rankport.runtime.bundle.strict import Sha256
 from rankport.runtime.bundle.strict import Strict as Strict
-from rankport.runtime.bundle.tagging import Crf as Crf
-from rankport.runtime.bundle.tagging import Tagging as Tagging
-from rankport.runtime.bundle.wide import WideFeature as WideFeature
 
 FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.bundle.lists import Lists, ListSegment
+from rankport.runtime.bundle.sections.lists import Lists, ListSegment
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]

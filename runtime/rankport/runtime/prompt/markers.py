@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.bundle.lists import Lists, Marker
+from rankport.runtime.bundle.sections.lists import Lists, Marker
 
 
 @dataclass(frozen=True, slots=True)

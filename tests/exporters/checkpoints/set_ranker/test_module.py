@@ -15,7 +15,7 @@ from rankport.exporters.checkpoints.set_ranker.attention import Past, Peers, Rel
 from rankport.exporters.checkpoints.set_ranker.inputs import hashed, look_up
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 from support.sets.rankers import set_checkpoint, set_config, set_model
 from support.sets.requests import NOW, candidates, history, times
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rankport.exporters.checkpoints.set_ranker.inputs import hashed
 from rankport.exporters.checkpoints.set_ranker.table_dumps import rows_of, sorted_keys, table_dumps
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 from support.sets.dumps import COLLECTION, dumped
 
 WIDTH = 4

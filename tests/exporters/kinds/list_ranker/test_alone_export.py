@@ -19,7 +19,7 @@ from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.lists import ListSegment
+from rankport.runtime.bundle.sections.lists import ListSegment
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.scorer import Scorer
 from support.lists.alone import RECIPE, decoder_checkpoint

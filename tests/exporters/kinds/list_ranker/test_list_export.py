@@ -18,7 +18,7 @@ from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.lists import Marker
+from rankport.runtime.bundle.sections.lists import Marker
 from support.lists.rankers import body, checkpoint, jina_checkpoint
 
 SLIDING = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.kinds.set_ranker.id_rows import gather_ids
 from rankport.exporters.kinds.set_ranker.rows import rounded_rows
-from rankport.runtime.bundle.sets import RowType, SetSchema
+from rankport.runtime.bundle.sections.sets import RowType, SetSchema
 
 ROWS, WIDTH = 9, 3
 IDS = [{"source": "id", "name": name, "table": "item"} for name in ("seen", "liked")]

@@ -14,7 +14,7 @@ from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.sets import RowType
+from rankport.runtime.bundle.sections.sets import RowType
 from support.sets.rankers import set_checkpoint, set_config, set_model
 from support.sets.requests import HEADS
 

@@ -8,7 +8,7 @@ from rankport.runtime.backends.layouts.resident_rows import ResidentRows, block_
 from rankport.runtime.backends.layouts.sets import scales_input, table_input
 from rankport.runtime.backends.ort.sets import HostBlock
 from rankport.runtime.backends.set_contract import FeatureRows, RowCounts
-from rankport.runtime.bundle.sets import Sets
+from rankport.runtime.bundle.sections.sets import Sets
 
 WIDTH = 4
 ROWS = {"movie": 100, "user": 1000, "word": 10_000}

@@ -8,7 +8,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.sets import SetColumns
 from rankport.runtime.backends.mapped_files import MappedFiles
-from rankport.runtime.bundle.sets import ContentFeature, ScalarFeature, SetMask, SetSchema
+from rankport.runtime.bundle.sections.sets import ContentFeature, ScalarFeature, SetMask, SetSchema
 from rankport.runtime.kinds.set_ranker.gather import Gatherer
 from rankport.runtime.kinds.set_ranker.tables import RowTables
 from rankport.runtime.store.hot_tokens import HotTokens

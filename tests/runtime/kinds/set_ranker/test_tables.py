@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 from rankport.runtime.kinds.set_ranker.id_keys import key_file_bytes, splitmix64
 from rankport.runtime.kinds.set_ranker.tables import RowTable, row_file_bytes
 from support.sets.private_memory import private_bytes

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.exporters.checkpoints.own_form import OwnConfig
-from rankport.runtime.bundle.lists import Join, ListReadOut, ListTemplate, check_joined
 from rankport.runtime.bundle.manifest import DenseLayer
+from rankport.runtime.bundle.sections.lists import Join, ListReadOut, ListTemplate, check_joined
 
 MODEL_TYPE: Final = "rankport-list-ranker"
 ARCHITECTURE: Final = "RankportListRanker"

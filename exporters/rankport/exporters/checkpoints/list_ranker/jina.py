@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.lists import ListSegment, ListTemplate
 from rankport.runtime.bundle.manifest import DenseLayer
 from rankport.runtime.bundle.manifest_json import explain
+from rankport.runtime.bundle.sections.lists import ListSegment, ListTemplate
 
 ARCHITECTURE: Final = "JinaForRanking"
 FIELD: Final = "query"

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.exporters.checkpoints.own_form import OwnConfig
-from rankport.runtime.bundle.sets import SetSchema
+from rankport.runtime.bundle.sections.sets import SetSchema
 from rankport.runtime.bundle.strict import Sha256, Strict
 
 MODEL_TYPE: Final = "rankport-set-ranker"

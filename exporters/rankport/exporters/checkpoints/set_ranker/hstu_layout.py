@@ -18,7 +18,7 @@ from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.checkpoints.set_ranker.table_dumps import TableDump, rows_of, sorted_keys, table_dumps
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 
 Order = Literal["kinds", "heads"]
 """Rows of UVQK: all of U, then V, Q, K; or U, V, Q, K of each head in turn."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rankport.protos.arguments import number_array
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.sets import IdTable, IdType
+from rankport.runtime.bundle.sections.sets import IdTable, IdType
 
 OwnersIds = ArrayLike | Mapping[int, int]
 """The id of each row, from the first on; or the row of each id."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from rankport.runtime.bundle.sets import IdFeature, IdTable, ScalarFeature, SetFeature, SetSchema
+from rankport.runtime.bundle.sections.sets import IdFeature, IdTable, ScalarFeature, SetFeature, SetSchema
 
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _BITS = 2**64

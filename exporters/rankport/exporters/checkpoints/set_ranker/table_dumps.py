@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.sets import IdTable
 from rankport.runtime.kinds.set_ranker.tables import hashed_rows
 
 FOLDER: Final = "dynamicemb_module"

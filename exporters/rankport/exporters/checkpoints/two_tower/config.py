@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.exporters.checkpoints.own_form import OwnConfig
+from rankport.runtime.bundle.sections.wide import WideFeature, repeated_name
 from rankport.runtime.bundle.strict import Strict
-from rankport.runtime.bundle.wide import WideFeature, repeated_name
 
 MODEL_TYPE: Final = "rankport-two-tower"
 ARCHITECTURE: Final = "RankportTwoTower"

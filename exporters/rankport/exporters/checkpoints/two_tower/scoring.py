@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.two_tower.config import Head, Interaction
 from rankport.exporters.checkpoints.two_tower.towers import ACTIVATIONS
-from rankport.runtime.bundle.wide import WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature
 
 _LEAST_NORM = 1e-12
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from rankport.exporters.kinds.decoders.shared_prefix import SharedPrefix
-from rankport.runtime.bundle.embedding import Pooling
+from rankport.runtime.bundle.sections.embedding import Pooling
 
 _DIVISORS: Mapping[Pooling, Callable[[Tensor], Tensor]] = MappingProxyType(
     {

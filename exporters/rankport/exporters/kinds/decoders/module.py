@@ -27,7 +27,7 @@ from rankport.exporters.kinds.decoders.shared_prefix import (
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.embedding import Pooling
+from rankport.runtime.bundle.sections.embedding import Pooling
 
 Inputs = dict[str, Tensor]
 """Tokens as the model's forward takes them: `input_ids` [1, tokens] or `inputs_embeds` [1, tokens, hidden]."""

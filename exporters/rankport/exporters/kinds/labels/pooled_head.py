@@ -10,8 +10,8 @@ from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderF
 from rankport.exporters.checkpoints.states import states_width
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
-from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import ClassHead, Embedding, Pooling
+from rankport.runtime.bundle.sections.embedding import AVERAGES
 
 PREFIX_POOLINGS: Mapping[tuple[Pooling, ...], str] = MappingProxyType(
     {("last-k",): "at its last token", **{(pooling,): f"by {pooling}" for pooling in AVERAGES}}

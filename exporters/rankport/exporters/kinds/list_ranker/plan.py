@@ -14,8 +14,8 @@ from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, tokenizer_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.lists import Lists, ListTemplate
 from rankport.runtime.bundle.manifest import Labels, Limits, ModelShape, Prompt, Score, Segment
+from rankport.runtime.bundle.sections.lists import Lists, ListTemplate
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _DEFAULT_TOKENS = 4096

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.lists import ListSegment, ListTemplate, Marker
+from rankport.runtime.bundle.sections.lists import ListSegment, ListTemplate, Marker
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 

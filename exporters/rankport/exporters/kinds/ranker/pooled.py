@@ -16,8 +16,8 @@ from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.folder_prompt import require_lower_case
 from rankport.exporters.options.presets import BARE
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import ClassHead, Embedding
+from rankport.runtime.bundle.sections.embedding import AVERAGES
 
 
 def pooled_labels(source: Checkpoint, options: RankerOptions) -> tuple[tuple[str, ...], ClassHead] | None:

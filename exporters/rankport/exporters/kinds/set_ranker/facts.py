@@ -15,7 +15,7 @@ from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.kinds.set_ranker.rows import table_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import LayerKV, Score
-from rankport.runtime.bundle.sets import IdTable, SetSchema
+from rankport.runtime.bundle.sections.sets import IdTable, SetSchema
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from rankport.runtime.backends.layouts.sets import (
     state_names,
 )
 from rankport.runtime.bundle.manifest import Precision, Target
-from rankport.runtime.bundle.sets import RowType
+from rankport.runtime.bundle.sections.sets import RowType
 
 LOGITS = "logits"
 _EVENTS, _PAST, _CANDIDATES = 5, 7, 3  # of the trace

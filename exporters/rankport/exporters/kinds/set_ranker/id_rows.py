@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from rankport.runtime.backends.layouts.sets import scales_input, table_input
-from rankport.runtime.bundle.sets import IdFeature, RowType, SetFeature, SetSchema
+from rankport.runtime.bundle.sections.sets import IdFeature, RowType, SetFeature, SetSchema
 
 _TYPES: dict[RowType, ir.DataType] = {
     "float32": ir.DataType.FLOAT,

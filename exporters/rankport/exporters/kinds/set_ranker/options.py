@@ -6,7 +6,7 @@ from typing import get_args
 from rankport.exporters.options.options import ExportOptions, require_choice
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
-from rankport.runtime.bundle.sets import RowType
+from rankport.runtime.bundle.sections.sets import RowType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from rankport.exporters.kinds.set_ranker.rows import check_rows, rounded_rows
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.runtime.bundle.manifest import Labels, Limits, ModelShape, Pairing, Prompt, Segment
-from rankport.runtime.bundle.sets import Sets, TableFile
+from rankport.runtime.bundle.sections.sets import Sets, TableFile
 from rankport.runtime.kinds.set_ranker.id_keys import key_file_bytes
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.sets import RowType
+from rankport.runtime.bundle.sections.sets import RowType
 from rankport.runtime.kinds.set_ranker.tables import row_file_bytes
 
 _INT8_MOST = 127

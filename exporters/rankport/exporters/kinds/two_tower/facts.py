@@ -11,7 +11,7 @@ from rankport.exporters.checkpoints.two_tower.scoring import WideInput
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Score
-from rankport.runtime.bundle.wide import WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rankport.runtime.backends.layouts.row_slots import ZEROS, RowSlots
 from rankport.runtime.backends.layouts.sets import scales_input, table_input
 from rankport.runtime.backends.set_contract import FeatureRows, Places, RowCounts, StoredRows
 from rankport.runtime.bundle.manifest import DType
-from rankport.runtime.bundle.sets import IdFeature, RowType, Sets
+from rankport.runtime.bundle.sections.sets import IdFeature, RowType, Sets
 
 BlockT = TypeVar("BlockT", bound=TokenTable)
 Side = Literal["event", "candidate"]

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.bundle.lists import Lists
+from rankport.runtime.bundle.sections.lists import Lists
 
 _LEAST_NORM = 1e-8
 

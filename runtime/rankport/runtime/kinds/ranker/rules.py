@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from rankport.protos.wording import counted
-from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
+from rankport.runtime.bundle.sections.embedding import AVERAGES
 
 NAME = "ranker"
 

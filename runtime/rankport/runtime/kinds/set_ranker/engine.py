@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixPieces, RecordingCounts, Started
 from rankport.runtime.backends.set_contract import FeatureRows, History, RowCounts, SetBackend
-from rankport.runtime.bundle.sets import SetMask
+from rankport.runtime.bundle.sections.sets import SetMask
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.kinds.set_ranker.combining import Heads

@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.sets import SetColumn, SetColumns
 from rankport.protos.wording import amiss
 from rankport.runtime.backends.set_contract import FeatureRows
-from rankport.runtime.bundle.sets import (
+from rankport.runtime.bundle.sections.sets import (
     ContentFeature,
     DenseFeature,
     IdFeature,

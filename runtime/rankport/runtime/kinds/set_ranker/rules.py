@@ -20,7 +20,7 @@ from rankport.runtime.backends.layouts.sets import (
 )
 from rankport.runtime.bundle.manifest import DType, GraphSpec, Manifest, Precision, Role, TensorSpec
 from rankport.runtime.bundle.manifest_rules import ManifestRules
-from rankport.runtime.bundle.sets import IdFeature, SetFeature, Sets
+from rankport.runtime.bundle.sections.sets import IdFeature, SetFeature, Sets
 
 NAME = "set-ranker"
 _STATES: Mapping[Precision, DType] = MappingProxyType(

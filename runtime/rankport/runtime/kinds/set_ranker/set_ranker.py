@@ -22,7 +22,7 @@ from rankport.runtime.backends.layouts.sets import gathers_rows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.bundle.sets import SetSchema
+from rankport.runtime.bundle.sections.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig, in_one_instance
 from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import Capability, ModelCounts

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.bundle.tagging import Scheme
+from rankport.runtime.bundle.sections.tagging import Scheme
 
 Part = Literal["first", "inner", "last", "single"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.bundle.tagging import Crf
+from rankport.runtime.bundle.sections.tagging import Crf
 from rankport.runtime.kinds.tagger.labels import OUTSIDE, LabelScheme
 
 

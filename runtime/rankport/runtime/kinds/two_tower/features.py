@@ -9,7 +9,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.types import Features
 from rankport.protos.wording import amiss, counted, listed, repeated
-from rankport.runtime.bundle.wide import WideFeature
+from rankport.runtime.bundle.sections.wide import WideFeature
 
 
 def ordered_features(

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import GraphSpec, Manifest, Role, TensorSpec
 from rankport.runtime.bundle.manifest_rules import ManifestRules
-from rankport.runtime.bundle.wide import repeated_name
+from rankport.runtime.bundle.sections.wide import repeated_name
 
 NAME = "two-tower"
 SCORE: Role = "score"

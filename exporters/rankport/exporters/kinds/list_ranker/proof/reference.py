@@ -20,8 +20,8 @@ from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
 from rankport.exporters.proof.compare import Logits
 from rankport.protos.types import Item, Truncation
-from rankport.runtime.bundle.lists import ListSegment
 from rankport.runtime.bundle.manifest import Limits
+from rankport.runtime.bundle.sections.lists import ListSegment
 
 Piece = str | Tensor
 """A text, token ids [tokens], or embedding tokens [tokens, hidden]."""

@@ -5,8 +5,8 @@ from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.exporters.kinds.list_ranker.plan import score_of
 from rankport.exporters.kinds.list_ranker.template import read_part
 from rankport.protos.errors import ParityError
-from rankport.runtime.bundle.lists import ListTemplate
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.sections.lists import ListTemplate
 
 
 def require_stated(manifest: Manifest, form: ListRankerConfig, source: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.kinds.set_ranker.proof.samples import Columns, SetSample
 from rankport.protos.sets import SetQuery
-from rankport.runtime.bundle.sets import MaskPolicy
+from rankport.runtime.bundle.sections.sets import MaskPolicy
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 
 Logits = NDArray[np.float32]

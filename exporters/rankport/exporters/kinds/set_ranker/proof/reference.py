@@ -12,7 +12,7 @@ from rankport.exporters.kinds.set_ranker.facts import AnySets, SetFacts, facts_o
 from rankport.exporters.kinds.set_ranker.proof.samples import Columns, SetSample
 from rankport.exporters.kinds.set_ranker.rows import rounded_rows, table_of
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.bundle.sets import SetFeature
+from rankport.runtime.bundle.sections.sets import SetFeature
 
 Logits = NDArray[np.float32]  # [candidates, heads]
 _CLEAR = 0.02

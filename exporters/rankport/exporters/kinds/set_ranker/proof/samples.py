@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.proof.windows import LONGEST
-from rankport.runtime.bundle.sets import IdFeature, IdTable, ScalarFeature, SetFeature, SetSchema
+from rankport.runtime.bundle.sections.sets import IdFeature, IdTable, ScalarFeature, SetFeature, SetSchema
 
 Columns = Mapping[str, NDArray[np.generic]]
 Keys = Mapping[str, NDArray[np.int64]]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from rankport.runtime.bundle.description import set_read_out
-from rankport.runtime.bundle.lists import ListSegment
 from rankport.runtime.bundle.manifest import Generation, Lists, Score, Sets
-from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.bundle.sections.lists import ListSegment
+from rankport.runtime.bundle.sections.sets import IdTable
 
 
 def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:

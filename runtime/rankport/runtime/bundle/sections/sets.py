@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.protos.wording import repeated
+from rankport.runtime.bundle.sections.wide import WideFeature
 from rankport.runtime.bundle.strict import Strict
-from rankport.runtime.bundle.wide import WideFeature
 
 Count = Annotated[int, Field(gt=0)]
 FeatureName = Annotated[str, Field(pattern=r"^\S(.{0,126}\S)?$")]

@@ -31,7 +31,11 @@ class HalfFloatCast:
     def __call__(self, source: Array, target: Array) -> None:
         """Rounds to the nearest, ties to even, as numpy does, which casts few numbers, and other types."""
         types = source.dtype, target.dtype
-        if types != (np.float32, np.float16) or source.size < _LEAST_SIZE or not target.flags.c_contiguous:
+        if (
+            types != (np.dtype(np.float32), np.dtype(np.float16))
+            or source.size < _LEAST_SIZE
+            or not target.flags.c_contiguous
+        ):
             cast_by_numpy(source, target)
             return
         given: NDArray[np.float32] = np.ascontiguousarray(source, np.float32).reshape(-1)

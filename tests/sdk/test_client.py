@@ -221,6 +221,17 @@ def test_metadata_over_the_limit_of_grpc_are_not_called_an_overload(served: Serv
         client.score("q", ["x"])
 
 
+def test_compression_is_refused_as_what_it_is(served: Serving) -> None:
+    options = [("grpc.default_compression_algorithm", grpc.Compression.Gzip)]
+    with (
+        Client(served.address, options=options) as client,
+        pytest.raises(
+            errors.InvalidRequest, match=r"takes no compressed messages: leave that out of options"
+        ),
+    ):
+        client.score("q", ["a"])
+
+
 def test_channel_options_override_the_defaults(served: Serving) -> None:
     options = [("grpc.max_send_message_length", 100)]
     with (

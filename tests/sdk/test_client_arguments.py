@@ -30,6 +30,9 @@ CLIENTS: list[Callable[..., Any]] = [Client, AsyncClient]
         ({"token": b"t"}, "token is of type bytes"),
         ({"token": "a\nb"}, "token has characters that a header does not take"),
         ({"tls": True, "credentials": object()}, "tls and credentials are given"),
+        ({"options": "abc"}, "options are 'abc'; give pairs of a name and a value"),
+        ({"options": [("a",)]}, r"options are \[\('a',\)\]; give pairs"),
+        ({"options": [(1, 2)]}, r"options are \[\(1, 2\)\]; give pairs"),
     ],
 )
 def test_a_client_is_not_made_of_it(make: Callable[..., Any], argument: dict[str, Any], says: str) -> None:

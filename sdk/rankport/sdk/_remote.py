@@ -117,6 +117,10 @@ def _told_by(
             )
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
+        case grpc.StatusCode.UNIMPLEMENTED if details.startswith("Compression algorithm"):
+            return InvalidRequest(
+                f"{details} {address} takes no compressed messages: leave that out of options"
+            )
         case grpc.StatusCode.UNIMPLEMENTED:
             details = (
                 f"{address} answered UNIMPLEMENTED: the call is of another port of the server (models are loaded and "

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Self
@@ -95,7 +96,8 @@ class Target:
     def options(self, more: ChannelOptions, *, secure: bool) -> ChannelOptions:
         """Makes the channel options, overridden by `more`.
 
-        Raises InvalidRequest for addresses of several hosts behind TLS, unless `more` names their certificates' host.
+        Raises InvalidRequest for what is no pairs of a name and a value, and for addresses of several hosts behind TLS,
+        unless `more` names their certificates' host.
         """
         options = dict(_OPTIONS) | {"grpc.service_config": json.dumps(_IN_TURN if self.several else {})}
         if self.uri != self.told or "," in self.uri:
@@ -103,13 +105,21 @@ class Target:
             options["grpc.enable_http_proxy"] = 0
         if self.uri != self.told and secure:
             options["grpc.ssl_target_name_override"] = self.name
-        options |= dict(more)
+        options |= _pairs(more)
         if options.get("grpc.ssl_target_name_override", "") is None:
             raise InvalidRequest(
                 f"addresses {self.told} are of several hosts, and TLS checks one name: give "
                 'options=[("grpc.ssl_target_name_override", NAME)]'
             )
         return list(options.items())
+
+
+def _pairs(options: ChannelOptions) -> dict[str, Any]:
+    with suppress(TypeError, ValueError):
+        pairs = dict(options)
+        if all(isinstance(name, str) for name in pairs):
+            return pairs
+    raise InvalidRequest(f"options are {options!r:.200}; give pairs of a name and a value")
 
 
 def is_this_machine(host: str) -> bool:

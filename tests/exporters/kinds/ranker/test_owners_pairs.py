@@ -121,10 +121,14 @@ def test_a_template_with_the_document_before_the_query_is_read_as_sentence_trans
     assert (len(prompt.prefix), prompt.fields, prompt.item_fields) == (1, ("query",), ("query",))
     export(folder, tmp_path / "out")
     with Ranker.load(tmp_path / "out") as ranker:
+        described = ranker.describe()
         ours = ranker.score({"query": QUERY}, ITEMS).scores
         other = ranker.score({"query": "another one"}, ITEMS).scores
     assert np.abs(ours - owners_scores(folder)).max() < 1e-5
     assert np.abs(ours - other).max() > 1e-4
+    # Items have the positions that what all requests share leaves.
+    shared = len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("Is it?\n<Document>").ids)
+    assert (described.max_prefix_tokens, described.max_item_tokens) == (shared, 512 - shared)
 
 
 def test_another_prompt_in_the_bundle_fails_the_proof(

@@ -27,6 +27,8 @@ from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Pooling, Precision, Target
+from rankport.runtime.prompt.compiled import CompiledPrompt
+from rankport.runtime.prompt.joined.groups import Group
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _DEFAULT_TOKENS = 1024
@@ -99,7 +101,8 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     )
     facts = survey(module)
     facts.require_recurrent(options.targets, grouped=options.attention == "grouped")
-    limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
+    stated = _pair_limit(source, options) or pair_limit_of(source)
+    limits = _limits(facts, options, stated, _whole_prefix(prompt))
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
@@ -130,15 +133,28 @@ def _pooling(head: ClassHead | None) -> Pooling:
     return "last-k" if head is None or head.pooling is None else head.pooling
 
 
-def _limits(facts: Survey, options: RankerOptions, stated: int | None) -> Limits:
+def _whole_prefix(prompt: ResolvedPrompt) -> int | None:
+    """Counts the tokens of a prefix that all requests share, their fields being in the items; None of any other."""
+    fields = prompt.prompt.item_fields
+    if not fields or fields != prompt.prompt.fields or prompt.tokenizer is None:
+        return None
+    pieces = CompiledPrompt.of(prompt.prompt, prompt.tokenizer).prefix
+    return sum(len(piece) for piece in pieces if not isinstance(piece, Group))
+
+
+def _limits(facts: Survey, options: RankerOptions, stated: int | None, whole_prefix: int | None) -> Limits:
     """Chooses limits within the checkpoint's positions and `stated` limit of a pair.
+
+    A `whole_prefix` leaves the rest to items, which have the request's fields with them.
 
     Raises CheckpointError if those asked for exceed what the model can, InvalidRequest if they exceed what is stated.
     """
     known = (facts.bound, facts.max_positions, stated, 2 * _DEFAULT_TOKENS)
     total = min(limit for limit in known if limit is not None)
     prefix, item = options.max_prefix_tokens, options.max_item_tokens
-    if prefix is None:
+    if prefix is None and whole_prefix is not None:
+        prefix, item = whole_prefix, item or max(1, total - whole_prefix)
+    elif prefix is None:
         prefix = min(_DEFAULT_TOKENS, max(total - item, 0) if item is not None else total // 2)
     if item is None:
         item = max(1, min(_DEFAULT_TOKENS, total - prefix))

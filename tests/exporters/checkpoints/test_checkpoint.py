@@ -96,7 +96,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a method of quantization that is not said": (
         lambda c: edit_config(c, quantization_config={}),
-        r"\(there are: compressed-tensors, gptq, awq, fp8, bitsandbytes, mxfp4, modelopt, torchao\)",
+        r"\(there are: compressed-tensors, gptq, awq, auto-round, fp8, bitsandbytes, mxfp4, modelopt, torchao\)",
     ),
     "truncated weights": (
         lambda c: (c / "model.safetensors").write_bytes(b"12345"),

@@ -10,6 +10,7 @@ from rankport.exporters.checkpoints.forms.fill import head_left, is_decoders, lo
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
 from rankport.exporters.checkpoints.forms.quantized import (
+    auto_round,
     awq,
     bitsandbytes,
     compressed_tensors,
@@ -42,6 +43,7 @@ FORMS: tuple[Form, ...] = (
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load, quantized=True),
     Form("gptq", gptq.matches, gptq.load, quantized=True),
     Form("awq", awq.matches, awq.load, quantized=True),
+    Form("auto-round", auto_round.matches, auto_round.load, quantized=True),
     Form("fp8", fine_grained_fp8.matches, fine_grained_fp8.load, quantized=True),
     Form("bitsandbytes", bitsandbytes.matches, bitsandbytes.load, quantized=True),
     Form("mxfp4", mxfp4.matches, mxfp4.load, quantized=True),

@@ -30,7 +30,17 @@ _WEIGHTLESS = (
     "ADAPTION_PROMPT",
     "CPT",
 )
-_READ_IN_FULL = (None, "bitsandbytes", "mxfp4", "gptq", "awq", "compressed-tensors", "modelopt", "torchao")
+_READ_IN_FULL = (
+    None,
+    "bitsandbytes",
+    "mxfp4",
+    "gptq",
+    "awq",
+    "auto-round",
+    "compressed-tensors",
+    "modelopt",
+    "torchao",
+)
 """Methods of a base that is read as the full precision that its codes stand for: what an adapter was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
 _LABELS = frozenset({"id2label", "label2id", "num_labels", "vocab_size"})

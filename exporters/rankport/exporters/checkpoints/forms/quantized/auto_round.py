@@ -1,0 +1,85 @@
+"""AutoRound checkpoints of whole numbers: words as GPTQ's or AWQ's, under a config of their own.
+
+`packing_format` tells the layout: `auto_round:auto_gptq` is GPTQ's with zero points less one, `auto_round` and
+`auto_round:gptqmodel` have them as they are, `auto_round:auto_awq` is AWQ's `gemm` (auto_round/inference/backend.py and
+auto_round_extension/torch, 0.16). Owns the reading of the config; the layouts are `gptq`'s and `awq`'s.
+"""
+
+import dataclasses
+from typing import Any
+
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized import awq, gptq
+from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, packed_layers
+from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
+from rankport.protos.errors import CheckpointError
+
+METHOD = "auto-round"
+_FIELD = "quantization_config"
+_GPTQ = {"auto_round:auto_gptq": "gptq", "auto_round": "gptq_v2", "auto_round:gptqmodel": "gptq_v2"}
+"""Layout -> GPTQ's name of how its zero points are stored."""
+_AWQ = "auto_round:auto_awq"
+_FULL_BITS = 16
+_SCHEME = ("bits", "group_size", "sym", "data_type")
+# What would change what the model answers, and is not done here.
+_ABSENT = ("rotation_config", "static_kv_dtype", "static_attention_dtype", "super_bits", "super_group_size")
+_READ = (*_SCHEME, *_ABSENT, "packing_format", "act_bits", "extra_config")
+
+
+def matches(folder: CheckpointFolder) -> bool:
+    """Goes by `quantization_config.quant_method`."""
+    return folder.quantization_method == METHOD
+
+
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
+    """Raises CheckpointError naming the tensor or field at fault."""
+    stated = _stated_as_others(folder.raw[_FIELD])
+    packed_layers(folder, f"config.json says quant_method {METHOD!r}")
+    written = dataclasses.replace(folder, raw=folder.raw | {_FIELD: stated})
+    loaded = awq.load(written, head) if awq.matches(written) else gptq.load(written, head)
+    assert loaded.quantization is not None
+    return dataclasses.replace(loaded, quantization=dataclasses.replace(loaded.quantization, method=METHOD))
+
+
+def _stated_as_others(raw: dict[str, Any]) -> dict[str, Any]:
+    """Says what the config says as GPTQ's or AWQ's would. Raises CheckpointError naming the field and its value."""
+    refuse_slips(raw, _READ)
+    for key in _ABSENT:
+        _require(not raw.get(key), key, raw.get(key), "null")
+    _require(raw.get("data_type", "int") == "int", "data_type", raw.get("data_type"), "'int'")
+    inputs = raw.get("act_bits")
+    _require(inputs is None or _is_full(inputs), "act_bits", inputs, "16 or more")
+    _require_one_scheme(raw)
+    layout, sym = raw.get("packing_format"), stated_bool(raw, "sym", True)
+    own = {key: raw[key] for key in ("bits", "group_size") if key in raw}
+    if layout == _AWQ:
+        return own | {"quant_method": awq.METHOD, "zero_point": not sym}
+    known = ", ".join((*_GPTQ, _AWQ))
+    _require(isinstance(layout, str) and layout in _GPTQ, "packing_format", layout, known)
+    return own | {"quant_method": gptq.METHOD, "sym": sym, "checkpoint_format": _GPTQ[str(layout)]}
+
+
+def _require_one_scheme(raw: dict[str, Any]) -> None:
+    """Requires layers of `extra_config` to be as all others, or in full precision, as the tensors tell."""
+    others = raw.get("extra_config") or {}
+    _require(isinstance(others, dict), "extra_config", others, "an object")
+    for name, stated in others.items():
+        _require(isinstance(stated, dict), f"extra_config.{name}", stated, "an object")
+        if _is_full(stated.get("bits")):
+            continue
+        for key in _SCHEME:
+            same = stated.get(key, raw.get(key)) == raw.get(key)
+            _require(
+                same, f"extra_config.{name}.{key}", stated.get(key), f"{raw.get(key)!r}, as of all layers"
+            )
+
+
+def _is_full(bits: object) -> bool:
+    return isinstance(bits, int) and bits >= _FULL_BITS
+
+
+def _require(holds: bool, key: str, value: object, expected: str) -> None:
+    if not holds:
+        raise CheckpointError(
+            f"config.json: {_FIELD}.{key} is {value!r:.80}, supported is {expected}: {FULL_PRECISION}"
+        )

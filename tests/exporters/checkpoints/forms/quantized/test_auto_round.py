@@ -1,0 +1,103 @@
+"""AutoRound checkpoints are those of GPTQ and AWQ under a config of their own; what is not one is named."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.quantization.linear import QuantizedLinear
+from rankport.protos.errors import CheckpointError
+from support import checkpoints
+from support.forms.gptq_checkpoints import Gptq, dequantized
+from support.forms.gptq_checkpoints import gptq as write_gptq
+from support.forms.quantized_checkpoints import read_tensors, rewrite_quantization
+
+AUTOAWQ = Path(checkpoints.__file__).parent / "forms" / "awq_autoawq" / "asymmetric"
+LAYER = "model.layers.0.mlp.down_proj"
+
+
+def stated(layout: str, **fields: Any) -> dict[str, Any]:
+    """Makes a config as AutoRound 0.16 writes it."""
+    said = {
+        "bits": 4,
+        "group_size": 32,
+        "sym": True,
+        "data_type": "int",
+        "iters": 200,
+        "low_gpu_mem_usage": True,
+    }
+    said |= {"autoround_version": "0.16.1", "block_name_to_quantize": "model.layers"}
+    return said | {"quant_method": "auto-round", "packing_format": layout} | fields
+
+
+def rewritten(folder: Path, fields: dict[str, Any]) -> Path:
+    def replace(old: dict[str, Any]) -> None:
+        old.clear()
+        old.update(fields)
+
+    rewrite_quantization(folder, replace)
+    return folder
+
+
+def weight_of(folder: Path) -> torch.Tensor:
+    layer = load_checkpoint(folder).model.get_submodule(LAYER)
+    assert isinstance(layer, QuantizedLinear)
+    return layer.quantized.dequantized()
+
+
+@pytest.mark.parametrize(
+    ("layout", "how"),
+    [
+        ("auto_round:auto_gptq", Gptq()),
+        ("auto_round:auto_gptq", Gptq(bits=8, sym=False)),
+        ("auto_round:gptqmodel", Gptq(sym=False, checkpoint_format="gptq_v2")),
+        ("auto_round", Gptq(sym=False, checkpoint_format="gptq_v2")),
+    ],
+)
+def test_words_of_gptq_have_the_zero_points_that_the_layout_says(
+    layout: str, how: Gptq, tmp_path: Path
+) -> None:
+    folder = write_gptq(tmp_path / "c", how, num_hidden_layers=1)
+    expected = dequantized(read_tensors(folder), LAYER, how.bits, how.checkpoint_format)
+    rewritten(folder, stated(layout, bits=how.bits, sym=how.sym, extra_config={"lm_head": {"bits": 16}}))
+    torch.testing.assert_close(weight_of(folder), expected, rtol=0, atol=0)
+    facts = load_checkpoint(folder).quantization
+    assert facts is not None
+    assert facts.method == "auto-round"
+
+
+def test_words_of_awq_are_read_as_autoawqs(tmp_path: Path) -> None:
+    expected = weight_of(AUTOAWQ)
+    folder = shutil.copytree(AUTOAWQ, tmp_path / "c", ignore=shutil.ignore_patterns("reference*"))
+    rewritten(folder, stated("auto_round:auto_awq", sym=False))
+    assert torch.equal(weight_of(folder), expected)
+
+
+FIELDS: dict[str, tuple[dict[str, Any], str]] = {
+    "another layout": (
+        {"packing_format": "auto_round:fp8_static"},
+        "packing_format is 'auto_round:fp8_static'",
+    ),
+    "none": ({"packing_format": None}, "packing_format is None, supported is auto_round:auto_gptq"),
+    "floats": ({"data_type": "mx_fp"}, "data_type is 'mx_fp', supported is 'int'"),
+    "inputs": ({"act_bits": 8}, "act_bits is 8, supported is 16 or more"),
+    "bits": ({"bits": 2}, "bits is 2, supported is 4"),
+    "a rotation": ({"rotation_config": {"algorithm": "hadamard"}}, "rotation_config is"),
+    "a layer of others": (
+        {"extra_config": {LAYER: {"bits": 8}}},
+        rf"extra_config\.{LAYER}\.bits is 8, supported is 4, as of all layers",
+    ),
+    "a slip": ({"data_types": "int"}, "is 'data_type' meant"),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_config_that_cannot_be_served_is_refused_by_its_field(field: str, tmp_path: Path) -> None:
+    change, message = FIELDS[field]
+    folder = shutil.copytree(AUTOAWQ, tmp_path / "c", ignore=shutil.ignore_patterns("reference*"))
+    rewritten(folder, stated("auto_round:auto_awq", sym=False) | change)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)

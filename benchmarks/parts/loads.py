@@ -123,6 +123,7 @@ def joined(parts: Sequence[LoadResult]) -> LoadResult:
         status=[status for part in parts for status in part.status],
         came=sum((Counter(part.came) for part in parts), Counter[Priority]()),
         items=sum(part.items for part in parts),
+        unscored=sum(part.unscored for part in parts),
         reasons={name: reason for part in parts for name, reason in part.reasons.items()},
     )
 

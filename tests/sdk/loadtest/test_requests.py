@@ -9,7 +9,15 @@ from rankport.protos.messages import set_wire, wire
 from rankport.protos.sets import SetQuery
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.sdk.loadtest.requests import ENCODE, RANK, SCORE, drawn_requests, read_bodies, read_requests
+from rankport.sdk.loadtest.requests import (
+    ENCODE,
+    RANK,
+    SCORE,
+    drawn_requests,
+    read_bodies,
+    read_requests,
+    scored_items,
+)
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -29,6 +37,19 @@ def test_lines_become_messages(tmp_path: Path) -> None:
     expected = wire.score_request("jobs", {"query": "näh"}, ["a", Key("k")], "truncate", "skip")
     assert score.body == expected.SerializeToString()
     assert pb.EncodeRequest.FromString(encode.body).model == "jobs"
+
+
+def test_items_that_have_a_score_are_counted_in_the_reply() -> None:
+    (request,) = drawn_requests(["q"], list("abcdef"), 6, keys=True, model="", seed=0, count=1)
+    known = (
+        pb.ITEM_STATUS_NOT_FOUND,
+        pb.ITEM_STATUS_FAILED,
+        pb.ITEM_STATUS_SKIPPED,
+        pb.ITEM_STATUS_TRUNCATED,
+    )
+    outcomes = [pb.ItemOutcome(index=place, status=status) for place, status in enumerate(known)]
+    assert scored_items(request, pb.ScoreResponse(outcomes=outcomes).SerializeToString()) == 3
+    assert scored_items(request, b"") == 6  # over HTTP
 
 
 def test_a_line_that_ranks_a_set_is_the_message_of_the_client(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import Priority
+from rankport.sdk.cli.output.loadtest.words import warnings
 from rankport.sdk.loadtest.arrivals import classes, due_times
 from rankport.sdk.loadtest.config import Arrivals, LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
@@ -178,6 +180,13 @@ def result_of(latencies: list[float], status: list[str]) -> LoadResult:
 def test_percentiles_are_latencies_that_were_measured() -> None:
     result = result_of([*(float(number) for number in range(1, 101)), 1e9], ["OK"] * 100 + ["UNAVAILABLE"])
     assert [result.percentile_s(percent) for percent in (50, 99, 100)] == [51, 100, 100]
+
+
+def test_items_without_a_score_are_no_work_and_said() -> None:
+    """Keys that are not stored, and items that a server left out under pressure, were counted as scored."""
+    assert warnings(result_of([0.1] * 4, ["OK"] * 4)) == []
+    told = warnings(replace(result_of([0.1] * 4, ["OK"] * 4), items=60, unscored=20))
+    assert [each[:43] for each in told] == ["25.00% of the items in the answers have no "]
 
 
 def test_without_an_answer_there_is_no_latency() -> None:

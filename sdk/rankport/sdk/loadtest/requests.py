@@ -17,10 +17,12 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages import set_wire, wire
 from rankport.protos.sets import SetQuery, rank_arguments
 from rankport.protos.types import Key
+from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import keys_amiss
 
 SCORE, ENCODE = "/rankport.v1.Scoring/Score", "/rankport.v1.Embedding/Encode"
 RANK = "/rankport.v1.SetRanking/Rank"
+_UNSCORED = {pb.ITEM_STATUS_NOT_FOUND, pb.ITEM_STATUS_FAILED, pb.ITEM_STATUS_SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,14 @@ class LoadRequest:
     body: bytes
     items: int
     model: str = ""  # that it names
+
+
+def scored_items(request: LoadRequest, reply: bytes) -> int:
+    """Counts the items of an answered request that have a score; all, where the reply does not tell."""
+    if request.method != SCORE or not reply:
+        return request.items
+    outcomes = pb.ScoreResponse.FromString(reply).outcomes
+    return request.items - sum(outcome.status in _UNSCORED for outcome in outcomes)
 
 
 def read_requests(path: Path, model: str = "") -> list[LoadRequest]:

@@ -40,7 +40,8 @@ class LoadResult:
     status: Sequence[str]  # [requests] OK, a gRPC status, "HTTP 500" or NOT_SENT
     # Answers that came in those seconds, by class; to requests of the warm-up too.
     came: Mapping[Priority, int]
-    items: int  # of these answers
+    items: int  # of these answers, that have a score
+    unscored: int = 0  # the others of them: not stored, failed, or left out by the server
     # By status: what the first that ended so was told.
     reasons: Mapping[str, str] = field(default_factory=dict)
     priority: Sequence[Priority] = ()  # [requests] their classes; none: all are interactive
@@ -103,6 +104,7 @@ class LoadResult:
             "rate": self.rate,
             "duration_s": self.duration_s,
             "items_per_s": round(self.items / self.duration_s, 1),
+            "unscored_items_per_s": round(self.unscored / self.duration_s, 1),
             **self._ends(),
             "by_priority": {name: self.of_class(name)._ends() for name in self.classes},
             "reasons": dict(self.reasons),

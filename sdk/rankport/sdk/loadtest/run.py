@@ -14,7 +14,7 @@ from rankport.protos.priorities import Priority
 from rankport.protos.wording import counted
 from rankport.sdk.loadtest.arrivals import classes, due_times
 from rankport.sdk.loadtest.config import LoadConfig
-from rankport.sdk.loadtest.requests import LoadRequest
+from rankport.sdk.loadtest.requests import LoadRequest, scored_items
 from rankport.sdk.loadtest.result import MOST_REASON, NOT_SENT, OK, Ended, LoadResult
 
 _LEAD_S = 0.05  # from the plan to its first request
@@ -75,6 +75,7 @@ class _Load:
         self._late_s = np.full(len(due), np.nan)
         self._latency_s = np.full(len(due), np.nan)
         self._status = [NOT_SENT] * len(due)
+        self._scored = np.zeros(len(due), np.int64)
         self._reasons: dict[str, str] = {}
         self._sent = self._ended = self._failed = 0
         self._start_s = time.perf_counter() + _LEAD_S
@@ -104,7 +105,9 @@ class _Load:
         self._latency_s[number] = time.perf_counter() - due_s
         self._status[number] = ended.status
         self._ended += 1
-        if ended.status != OK:
+        if ended.status == OK:
+            self._scored[number] = scored_items(request, ended.reply)
+        else:
             self._failed += 1
             self._reasons.setdefault(ended.status, ended.reason[:MOST_REASON])
 
@@ -123,6 +126,7 @@ class _Load:
         if NOT_SENT in status:
             reasons[NOT_SENT] = f"{counted(self._max_open, 'request')} were open (--max-open)"
         came = self._came_within(config.warm_up_s, config.warm_up_s + config.duration_s)
+        scored = int(self._scored[came].sum())
         return LoadResult(
             rate=rate,
             duration_s=config.duration_s,
@@ -131,7 +135,8 @@ class _Load:
             latency_s=self._latency_s[first:],
             status=status,
             came=Counter(self._priority[number] for number in came),
-            items=sum(self._requests[number % len(self._requests)].items for number in came),
+            items=scored,
+            unscored=sum(self._requests[number % len(self._requests)].items for number in came) - scored,
             reasons=reasons,
             priority=self._priority[first:],
         )

@@ -44,7 +44,9 @@ def test_a_rate_is_measured_and_written(served: Serving, requests: Path, tmp_pat
     assert "0.00% failed" in done.output
     assert "ended: 10 OK" in done.output
     best = json.loads(figures.read_text())["best"]
-    assert (best["by_status"], best["requests"], best["items_per_s"]) == ({"OK": 10}, 10, 150.0)
+    assert (best["by_status"], best["requests"]) == ({"OK": 10}, 10)
+    assert best["items_per_s"] <= 150.0  # of the answers that came in time
+    assert best["unscored_items_per_s"] == 0
     assert 0 < best["latency_ms"]["p50"] <= best["latency_ms"]["max"]
     text = page.read_text(encoding="utf-8")
     assert "Latency over time" in text
@@ -109,7 +111,7 @@ def test_requests_are_drawn_from_files(served: Serving, tmp_path: Path) -> None:
     drawn = ("--prefixes", tmp_path / "p.txt", "--items", tmp_path / "i.txt", "--per-request", 4, "--keys")
     done = run("--server", served.address, *drawn, *QUICK, "--json", "-")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["best"]["items_per_s"] == 400.0
+    assert json.loads(done.stdout)["requests"].startswith("1,000 requests in turn, 4 items and")
 
 
 def test_a_search_says_the_rate_that_keeps_and_what_each_that_was_tried_did(

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from rankport.sdk.cli.output.loadtest.plots import plots
 from rankport.sdk.cli.output.loadtest.words import (
-    lateness,
     rate_in_words,
     reasons_in_words,
     rows_in_words,
     statuses_in_words,
     time_in_words,
+    warnings,
 )
 from rankport.sdk.cli.output.report.style import STYLE
 from rankport.sdk.loadtest.config import Aim
@@ -23,14 +23,14 @@ def page(
     verdict: str, facts: Mapping[str, str], shown: LoadResult, runs: Sequence[LoadResult], aim: Aim | None
 ) -> str:
     """Makes the page as one self-contained HTML text; `shown` is the rate whose requests are drawn."""
-    warning, bad = lateness(shown), shown.failed_share > _MOST_FAILED
+    bad = shown.failed_share > _MOST_FAILED
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
         f"<title>Load test of {html.escape(facts['target'])}</title><style>{STYLE}</style>",
         f"<h1>Load test of {html.escape(facts['target'])}</h1>",
         f"<div class='verdict{' bad' if bad else ''}'>{html.escape(verdict)}</div>",
-        f"<div class='verdict bad'>Warning: {html.escape(warning)}</div>" if warning else "",
+        *(f"<div class='verdict bad'>Warning: {html.escape(warning)}</div>" for warning in warnings(shown)),
         "<p>Latencies count from the moment a request was due, whether or not those before it were answered.</p>",
         "<dl>"
         + "".join(f"<dt>{html.escape(name)}<dd>{html.escape(value)}" for name, value in facts.items())

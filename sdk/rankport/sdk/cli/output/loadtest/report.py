@@ -13,12 +13,12 @@ from rankport.sdk.cli.output.consoles import plain_console
 from rankport.sdk.cli.output.loadtest.page import page
 from rankport.sdk.cli.output.loadtest.words import (
     classes_in_words,
-    lateness,
     rate_in_words,
     reasons_in_words,
     rows_in_words,
     statuses_in_words,
     time_in_words,
+    warnings,
 )
 from rankport.sdk.cli.output.run_facts import RunFacts
 from rankport.sdk.cli.output.writing import write_file, write_json
@@ -130,7 +130,7 @@ def _print(report: LoadReport, console: Console) -> None:
     console.print(f"ended: {statuses_in_words(shown)}", soft_wrap=True, highlight=False)
     for reason in reasons_in_words(shown):
         console.print(reason, style="dim", soft_wrap=True, highlight=False, markup=False)
-    if (warning := lateness(shown)) is not None:
+    for warning in warnings(shown):
         console.print(f"warning: {warning}", style="bold yellow", soft_wrap=True, highlight=False)
 
 

@@ -54,6 +54,23 @@ def reasons_in_words(result: LoadResult) -> list[str]:
     return [f"{status}, for one: {reason}" for status, reason in result.reasons.items() if reason]
 
 
+def warnings(result: LoadResult) -> list[str]:
+    """Lists what keeps the figures from being those of the server, or of its work."""
+    told = (lateness(result), lacking(result))
+    return [each for each in told if each is not None]
+
+
+def lacking(result: LoadResult) -> str | None:
+    """Warns where items had no score, which is less work."""
+    if not result.unscored:
+        return None
+    share = result.unscored / (result.items + result.unscored)
+    return (
+        f"{share:.2%} of the items in the answers have no score (their keys are not stored, they failed, or the server "
+        "left them out under pressure): the latencies are of less work"
+    )
+
+
 def lateness(result: LoadResult) -> str | None:
     """Warns where this machine, not the server, may have been slow."""
     late_s = result.late_p99_s

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Real
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.module_hash import module_sha256
+from rankport.exporters.checkpoints.module_checkpoint import module_checkpoint
 from rankport.exporters.checkpoints.set_ranker.id_keys import OwnersIds
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel, SetsModule
 from rankport.exporters.export import run_export
@@ -134,21 +133,9 @@ def _source(
     own = OwnSets(module.eval(), facts, tables, ids).eval()
     _check_state(own)
     _check_logits(own)
-    dtype = next((weight.dtype for weight in module.parameters()), torch.float32)
-    return Checkpoint(
-        path=Path(type(module).__name__),
-        model=own,
-        head="sets",
-        architecture=type(module).__name__,
-        model_type="module",
-        dtype=str(dtype).removeprefix("torch."),
-        parameters=sum(weight.numel() for weight in own.parameters()),
-        sha256=module_sha256(own, type(module).__qualname__),
-        tokenizer_file=None,
-        vocab_size=max((len(rows) for rows in tables.values()), default=1),
-        hidden_size=facts.hidden_size,
-        quantization=None,
-        notes=(),
+    vocab_size = max((len(rows) for rows in tables.values()), default=1)
+    return module_checkpoint(
+        module, own, own, head="sets", vocab_size=vocab_size, hidden_size=facts.hidden_size
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.module_hash import module_sha256
+from rankport.exporters.checkpoints.module_checkpoint import module_checkpoint
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.export import run_export
 from rankport.exporters.kinds.table import options_of
@@ -135,22 +135,14 @@ def _source(
         )
     towers = OwnTowers(module, facts).eval()
     _check_shapes(towers)
-    return Checkpoint(
-        path=Path(type(module).__name__),
-        model=towers,
+    return module_checkpoint(
+        module,
+        towers,
+        module,
         head="towers",
-        architecture=type(module).__name__,
-        model_type="module",
-        dtype=str(next((weight.dtype for weight in module.parameters()), torch.float32)).removeprefix(
-            "torch."
-        ),
-        parameters=sum(weight.numel() for weight in module.parameters()),
-        sha256=module_sha256(module, type(module).__qualname__, file),
-        tokenizer_file=file,
         vocab_size=vocabulary,
         hidden_size=facts.width,
-        quantization=None,
-        notes=(),
+        tokenizer_file=file,
     )
 
 

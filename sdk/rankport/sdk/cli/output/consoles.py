@@ -20,6 +20,12 @@ class _PlainConsole(Console):
             yield segment if text == segment.text else Segment(text, segment.style)
 
 
+def tell_failures(console: Console, failures: Iterable[str]) -> None:
+    """Tells why something counts as failed, a line each."""
+    for failure in failures:
+        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
+
+
 def plain_console(*, stderr: bool = False, file: IO[str] | None = None, soft_wrap: bool = False) -> Console:
     """Makes a console to which brackets and colons are no markup: paths, tokens and messages have them."""
     return _PlainConsole(stderr=stderr, file=file, soft_wrap=soft_wrap, markup=False, emoji=False)

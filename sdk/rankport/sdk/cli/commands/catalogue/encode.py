@@ -229,10 +229,10 @@ def _counted(count: Callable[[], int | None]) -> int | None:
 
 def _end(failure: str) -> None:
     """Exits with 1 where the job counts as failed."""
-    from rankport.sdk.cli.output.consoles import plain_console
+    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
 
     if failure:
-        plain_console(stderr=True).print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
+        tell_failures(plain_console(stderr=True), [failure])
         raise typer.Exit(1)
 
 

@@ -64,7 +64,7 @@ def tokens(
 
     Reads the embedding tables where they lie in the safetensors; builds no model.
     """
-    from rankport.sdk.cli.output.consoles import plain_console
+    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
 
     limits = filled(CollapseLimits, given)
     from rankport.exporters.vocabulary.audit import audit_tokens
@@ -88,8 +88,7 @@ def tokens(
     write_json(json_file, report.as_json())
     write_audit_html(html_file, report)
     write_plots(plots, report)
-    for failure in report.failures:
-        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
+    tell_failures(console, report.failures)
     if not report.passed:
         raise typer.Exit(1)
     console.print("passed", style="bold green")
@@ -142,7 +141,7 @@ def membership(
     Exit codes: 0 measured, and not above --max-auc if that is given; 1 above it, or a file is missing, or the bundle
     failed; 2 what was asked is wrong, such as a user in both files.
     """
-    from rankport.sdk.cli.output.consoles import plain_console
+    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
     from rankport.sdk.cli.output.membership.report import print_membership, write_membership
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.membership.audit import audit_membership
@@ -163,8 +162,7 @@ def membership(
         )
     print_membership(console, report)
     write_membership(report, json_file, html_file)
-    for failure in report.failures:
-        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, highlight=False)
+    tell_failures(console, report.failures)
     if not report.passed:
         raise typer.Exit(1)
     if report.config.max_auc is not None:

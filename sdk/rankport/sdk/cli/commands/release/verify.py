@@ -20,7 +20,7 @@ def verify(
 ) -> None:
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rankport.sdk.cli.output.bundle.manifest import print_measured, print_parity, print_run
-    from rankport.sdk.cli.output.consoles import plain_console
+    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.report.page import write_html
     from rankport.sdk.cli.output.report.report import ProofReport
@@ -40,8 +40,7 @@ def verify(
     figures = None if agreement is None else agreement.figures
     print_measured(console, report.manifest.kind, first.drift, first.quality, figures)
     print_run(console, report.run)
-    for failure in verdict.failures:
-        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
+    tell_failures(console, verdict.failures)
     write_json(json_file, {"bundle": str(bundle), **report.as_json()})
     write_html(html_file, report)
     if verdict.failures:

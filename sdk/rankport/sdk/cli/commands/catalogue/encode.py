@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, Literal
@@ -94,24 +95,7 @@ def encode(
     rows, the bundle or the store failed, or a file is not there or refused; 2 what was asked is wrong, such as a column
     that is not there, or a file that is damaged.
     """
-    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-    from rankport.runtime.jobs.history import JobHistory
-    from rankport.runtime.jobs.rows.sources import ItemSources
-    from rankport.runtime.kinds.table import load_encoder
-    from rankport.runtime.store.opening import open_store
-    from rankport.sdk.cli.output.consoles import plain_console
-    from rankport.sdk.cli.output.encoding.encode import (
-        both,
-        failure_of,
-        print_report,
-        refuse_item_file,
-        show_progress,
-        write_bad_rows,
-        write_report,
-    )
-    from rankport.sdk.cli.output.encoding.encode_page import write_page
-    from rankport.sdk.cli.output.run_facts import RunFacts
-    from rankport.sdk.offline import of_side
+    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
 
     if (store is None) == (dataset is None):
         raise typer.BadParameter("give either --store or --dataset")
@@ -119,59 +103,95 @@ def encode(
         raise typer.BadParameter(
             f"{', '.join(told)} of a Ray cluster: give --engine ray too, or leave it out"
         )
-    console = plain_console(stderr=True)
-    device: Device = given["device"]
+    given |= {"device_id": device_id, "side": side, "token_dtype": token_dtype}
+    outputs = _Outputs(bad_rows, json_file, html, max_bad_rows)
     if dataset is not None:
         if publish != "now" or html is not None:
             raise typer.BadParameter("--publish and --html go with --store")
-        chosen = {"side": side, "token_dtype": token_dtype, "part_format": dataset_format}
-        options = {**given, "device_id": device_id, **chosen}
-        failure = _to_dataset(bundle, items, dataset, engine, options, bad_rows, json_file, max_bad_rows)
-        _end(failure)
-        return
-    assert store is not None, "it is given"
-    if dataset_format is not None:
-        raise typer.BadParameter("--dataset-format goes with --dataset")
-    if engine != "local":
-        raise typer.BadParameter("--engine ray goes with --dataset; a store has one writer")
+        given["part_format"] = dataset_format
+        failure = _to_dataset(bundle, items, dataset, engine, given, outputs)
+    else:
+        assert store is not None, "it is given"
+        if dataset_format is not None:
+            raise typer.BadParameter("--dataset-format goes with --dataset")
+        if engine != "local":
+            raise typer.BadParameter("--engine ray goes with --dataset; a store has one writer")
+        failure = _to_store(bundle, items, store, publish, given, outputs)
+    if failure:
+        tell_failures(plain_console(stderr=True), [failure])
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Files beside the tokens, and when the job counts as failed."""
+
+    bad_rows: Path | None
+    json_file: Path | None
+    html: Path | None
+    max_bad_rows: int | None
+
+
+def _to_store(
+    bundle: Path,
+    items: list[str],
+    store: str,
+    publish: Literal["now", "when-complete"],
+    given: dict[str, Any],
+    outputs: _Outputs,
+) -> str:
+    """Fills a store, tells what became of it, and returns why it counts as failed, if it does."""
+    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+    from rankport.runtime.jobs.history import JobHistory
+    from rankport.runtime.jobs.rows.sources import ItemSources
+    from rankport.runtime.kinds.table import load_encoder
+    from rankport.runtime.store.opening import open_store
+    from rankport.sdk.cli.output.consoles import plain_console
+    from rankport.sdk.cli.output.encoding import encode as told
+    from rankport.sdk.cli.output.encoding.encode_page import write_page
+    from rankport.sdk.cli.output.run_facts import RunFacts
+    from rankport.sdk.offline import of_side
+
+    console = plain_console(stderr=True)
+    device: Device = given["device"]
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
     sources = ItemSources.open(items, filled(FileColumns, given))
-    refuse_item_file("--json", json_file, sources.names)
-    refuse_item_file("--html", html, sources.names)
+    told.refuse_item_file("--json", outputs.json_file, sources.names)
+    told.refuse_item_file("--html", outputs.html, sources.names)
     with (
-        load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
-        nullcontext(of_side(encoder, side)) as source,
-        write_bad_rows(bad_rows, sources.names) as on_bad_row,
+        load_encoder(bundle, engine_config(device, device_ids=(given["device_id"],))) as encoder,
+        nullcontext(of_side(encoder, given["side"])) as source,
+        told.write_bad_rows(outputs.bad_rows, sources.names) as on_bad_row,
         open_store(store, create=True) as tokens,
         _continuable(),
     ):
-        namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
-        with show_progress(console, sources.count()) as on_progress:
+        namespace = namespace_of(tokens, source, given["token_dtype"], hidden=publish == "when-complete")
+        with told.show_progress(console, sources.count()) as on_progress:
             history, rows = JobHistory(), sources.rows()
             report = run_encode_job(
                 history.watched(source),
                 namespace,
                 rows,
                 config,
-                on_progress=both(history.take_progress, on_progress),
-                on_bad_row=both(history.take_bad_row, on_bad_row),
+                on_progress=told.both(history.take_progress, on_progress),
+                on_bad_row=told.both(history.take_bad_row, on_bad_row),
                 owns=sources.owns,
                 strays=lambda: rows.strays,
             )
         stored = len(namespace)
-        failure = failure_of(report, max_bad_rows)
+        failure = told.failure_of(report, outputs.max_bad_rows)
         if publish == "when-complete" and not failure:
             tokens.publish(source.fingerprint)
         hidden = source.fingerprint in tokens.filling()
-    print_report(console, report, stored)
+    told.print_report(console, report, stored)
     if hidden:
         console.print(
             f"not published yet: `rankport store publish {source.fingerprint} --store {quote(str(store))}`",
             soft_wrap=True,
         )
-    write_report(json_file, report, stored, source.fingerprint, failure)
-    write_page(html, report, history, stored, failure, RunFacts.of_this())
-    _end(failure)
+    told.write_report(outputs.json_file, report, stored, source.fingerprint, failure)
+    write_page(outputs.html, report, history, stored, failure, RunFacts.of_this())
+    return failure
 
 
 def _to_dataset(
@@ -179,43 +199,34 @@ def _to_dataset(
     items: list[str],
     folder: Path,
     engine: Literal["local", "ray"],
-    options: dict[str, Any],
-    bad_rows: Path | None,
-    json_file: Path | None,
-    max_bad_rows: int | None,
+    given: dict[str, Any],
+    outputs: _Outputs,
 ) -> str:
     """Makes a dataset, tells what became of it, and returns why it counts as failed, if it does."""
     from rankport.runtime.bundle.fingerprint import side_fingerprint
     from rankport.runtime.jobs.rows.sources import ItemSources
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.consoles import plain_console
-    from rankport.sdk.cli.output.encoding.encode import (
-        failure_of,
-        print_report,
-        refuse_item_file,
-        show_progress,
-        write_bad_rows,
-        write_report,
-    )
+    from rankport.sdk.cli.output.encoding import encode as told
     from rankport.sdk.datasets import encode_dataset
 
     console = plain_console(stderr=True)
-    known = {name: value for name, value in options.items() if value is not None}
-    sources = ItemSources.find(items, filled(FileColumns, options))
-    refuse_item_file("--json", json_file, sources.names)
+    known = {name: value for name, value in given.items() if value is not None}
+    sources = ItemSources.find(items, filled(FileColumns, given))
+    told.refuse_item_file("--json", outputs.json_file, sources.names)
     with (
-        write_bad_rows(bad_rows, sources.names) as on_bad_row,
+        told.write_bad_rows(outputs.bad_rows, sources.names) as on_bad_row,
         _continuable(),
-        show_progress(console, _counted(sources.count)) as on_progress,
+        told.show_progress(console, _counted(sources.count)) as on_progress,
     ):
         report = encode_dataset(
             bundle, items, folder, engine=engine, on_progress=on_progress, on_bad_row=on_bad_row, **known
         )
     stored = report.encoded + report.unchanged
-    encoder = side_fingerprint(open_bundle(bundle).manifest.fingerprint, options["side"] or "item")
-    failure = failure_of(report, max_bad_rows)
-    print_report(console, report, stored)
-    write_report(json_file, report, stored, encoder, failure)
+    encoder = side_fingerprint(open_bundle(bundle).manifest.fingerprint, given["side"] or "item")
+    failure = told.failure_of(report, outputs.max_bad_rows)
+    told.print_report(console, report, stored)
+    told.write_report(outputs.json_file, report, stored, encoder, failure)
     return failure
 
 
@@ -225,15 +236,6 @@ def _counted(count: Callable[[], int | None]) -> int | None:
         return count()
     except RankportError:
         return None
-
-
-def _end(failure: str) -> None:
-    """Exits with 1 where the job counts as failed."""
-    from rankport.sdk.cli.output.consoles import plain_console, tell_failures
-
-    if failure:
-        tell_failures(plain_console(stderr=True), [failure])
-        raise typer.Exit(1)
 
 
 @contextmanager

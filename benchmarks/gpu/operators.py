@@ -10,6 +10,7 @@ which have what the host does between kernels. A rehearsal on a CPU takes fp32, 
 in place of the profiler.
 """
 
+import itertools
 import time
 from collections import Counter
 from typing import Any
@@ -29,6 +30,8 @@ from benchmarks.gpu.single.nodes import attention_cases, row_cases
 _COPIED = {"cuda": 2**30, "cpu": 2**24}
 _ROUNDS = 5
 _TOY_SCALE = 100  # part of the tokens that a rehearsal takes
+_KINDS = (("text", "mix", "rows", "chains"), ("experts",))
+"""What a layer is made of, in all types, before what few models have."""
 
 
 def run(case: Case, dtype: torch.dtype, sizes: Sizes, copy_rate: float) -> dict[str, Any]:
@@ -132,18 +135,25 @@ def main() -> None:
     figures, sizes = part.figures, Sizes(part.device, 1 if part.on_gpu else _TOY_SCALE)
     copy_rate = copy_tb_per_s(_COPIED[part.device], part.device)
     figures.add("copy_tb_per_s", copy_rate)
-    for dtype in (torch.float16, torch.bfloat16) if part.on_gpu else (torch.float32,):
-        for kind in ("text", "mix", "rows", "chains", "experts"):
+    types = (torch.float16, torch.bfloat16) if part.on_gpu else (torch.float32,)
+    for kinds in _KINDS:
+        for dtype, kind in itertools.product(types, kinds):
             made = {"rows": row_cases, "chains": chains, "experts": expert_cases}.get(kind)
+            if not part.enough(1, f"{_words(dtype)} {kind}"):
+                continue
             cases = attention_cases(dtype, kind, sizes) if made is None else made(dtype, sizes)
             for name, case in cases.items():
-                title = f"{str(dtype).removeprefix('torch.')} {name}"
+                title = f"{_words(dtype)} {name}"
                 if not part.enough(1, title):
                     continue
                 try:
                     figures.add(title, run(case, dtype, sizes, copy_rate))
                 except Exception as error:  # told; the others are still measured
                     figures.add(title, f"{type(error).__name__}: {str(error)[:400]}")
+
+
+def _words(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

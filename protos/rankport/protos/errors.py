@@ -89,6 +89,9 @@ class Unavailable(RankportError, ConnectionError):
 class BackendError(RankportError, RuntimeError):
     """Failure of a pass on the device."""
 
+    wants_memory = False
+    """True where the device had too little: what is kept there for later may give way. Said in this process alone."""
+
 
 class UnsupportedGpu(BackendError):
     """GPU that a library does not list: it may run there or not, and nobody asked to try."""

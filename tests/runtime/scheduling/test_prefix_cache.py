@@ -268,6 +268,11 @@ class CacheUnderUse(RuleBasedStateMachine):
         if chunk.size:
             self.cache.insert(lease, chunk, SpelledKV(chunk))
 
+    @rule()
+    def give_way(self) -> None:
+        before = self.cache.stats().bytes
+        assert self.cache.give_way() == (self.cache.stats().bytes < before)
+
     @rule(lease=consumes(leases))
     def release(self, lease: Lease) -> None:
         self.cache.release(lease)

@@ -120,21 +120,19 @@ class PrefixCache:
     def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
         """Adds the KV of the `tokens` right after the lease, which covers them from now on."""
         assert kv.length == tokens.size > 0, (kv.length, tokens.size)
-        self._computed += tokens.size
-        if lease.private:
-            self._keep_private(lease, kv)
-            return
-        node, known = self._walk(lease.node, tokens)  # a request of the same pass may have brought a part
+        # A request of the same pass may have brought a part.
+        node, known = (lease.node, 0) if lease.private else self._walk(lease.node, tokens)
         if self._split_kv is None and known < tokens.size:
             node, known = lease.node, 0
+        if 0 < known < tokens.size:
+            assert self._split_kv is not None
+            _, kv = self._split_kv(kv, known)  # may raise: the lease is where it was
+        self._computed += tokens.size
         if known:
             self._move(lease, node, known)
         if known == tokens.size:
             return
-        if known:
-            assert self._split_kv is not None
-            _, kv = self._split_kv(kv, known)
-        if self._make_room(kv.nbytes):
+        if not lease.private and self._make_room(kv.nbytes):
             self._move(lease, self._add_leaf(node, tokens[known:], kv), kv.length)
         else:
             self._keep_private(lease, kv)
@@ -147,6 +145,12 @@ class PrefixCache:
         self._live_leases -= 1
         lease.private.clear()
         self._make_room(0)
+
+    def give_way(self) -> bool:
+        """Drops half of what it stores, the least recently used first, as far as nothing is leased; says if it did."""
+        before = self._bytes
+        self._drop_down_to(before // 2)
+        return self._bytes < before
 
     def stats(self) -> CacheStats:
         """Takes a snapshot of the counters; any thread may."""
@@ -179,9 +183,7 @@ class PrefixCache:
             lengths = Counter(child.tokens.size for child in node.children.values())
             assert self._split_kv is not None or node.lengths == lengths
             assert node.kv.length == node.tokens.size > 0
-            assert node.parent is self._root or rank[node] < rank[node.parent], (
-                "a parent is older than its child"
-            )
+            assert node.parent is self._root or rank[node] < rank[node.parent], "a parent is the older one"
         assert self._bytes == sum(node.kv.nbytes for node in nodes)
         assert self._live_leases == self._root.leases + sum(node.leases for node in nodes)
 
@@ -250,10 +252,12 @@ class PrefixCache:
             self._order.move_to_end(used)
 
     def _make_room(self, nbytes: int) -> bool:
-        """Drops least recently used leaves without a lease until `nbytes` more fit; False if they cannot."""
-        if nbytes > self._budget_bytes:
-            return False
-        while self._bytes + nbytes > self._budget_bytes:
+        """Makes `nbytes` more fit; False if they cannot."""
+        return nbytes <= self._budget_bytes and self._drop_down_to(self._budget_bytes - nbytes)
+
+    def _drop_down_to(self, most_bytes: int) -> bool:
+        """Drops least recently used leaves without a lease until so many bytes are left; False if more are."""
+        while self._bytes > most_bytes:
             victim = next((node for node in self._order if not node.leases and not node.children), None)
             if victim is None:
                 return False
@@ -276,11 +280,8 @@ class PrefixCache:
 def common_length(a: Tokens, b: Tokens) -> int:
     """Counts the leading tokens that are equal."""
     shorter = min(a.size, b.size)
-    if not shorter:
-        return 0
-    different = a[:shorter] != b[:shorter]
-    first = int(different.argmax())
-    return first if different[first] else shorter
+    first = (a[:shorter] != b[:shorter]).tobytes().find(1)
+    return shorter if first < 0 else first
 
 
 def _upwards(node: _Node) -> Iterator[_Node]:

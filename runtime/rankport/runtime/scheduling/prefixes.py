@@ -4,6 +4,7 @@ Owns the part of a pass's plan that is prefill, whatever a prefix is made of and
 worker's thread.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.instances.pool import Instances
@@ -30,6 +32,8 @@ from rankport.runtime.scheduling.prefix_cache import Lease, Tokens
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part
 from rankport.runtime.tokens import EMBEDDED, TokenRun
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -54,6 +58,7 @@ class TokenPrefixRequest(PrefixRequest):
 
 RequestT = TypeVar("RequestT", bound=PrefixRequest)
 TokenRequestT = TypeVar("TokenRequestT", bound=TokenPrefixRequest)
+ReturnT = TypeVar("ReturnT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,9 @@ class Cache(Protocol):
     def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
         """See `PrefixCache.insert`."""
 
+    def give_way(self) -> bool:
+        """See `PrefixCache.give_way`."""
+
     def release(self, lease: Lease) -> None:
         """See `PrefixCache.release`."""
 
@@ -119,10 +127,12 @@ class Prefixes(Generic[RequestT]):
             return False
         lease = self._leases.get(request)
         if lease is None:
-            lease = self._leases[request] = self._cache.match(request.key)
+            lease = self._leases[request] = self.with_room(partial(self._cache.match, request.key))
             request.to_compute -= lease.length
         elif lease.length < request.key.size:
-            self._cache.extend(lease, request.key[lease.length :])
+            self.with_room(partial(self._cache.extend, lease, request.key[lease.length :]))
+        if not self._computing:
+            return True
         rest = self._next(request)[: self._limits.max_tokens]
         alike = (
             tokens for other, tokens in self._computing.items() if self._leases[other].branch == lease.branch
@@ -145,6 +155,16 @@ class Prefixes(Generic[RequestT]):
             work.append(PrefixWork(self._next(request), lease.length, lease.branch, request.large))
         takes = plan_prefill(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens))
         return taking_part(requests, takes, takes, self._compute, prefill_size(takes))
+
+    def with_room(self, call: Callable[[], ReturnT]) -> ReturnT:
+        """Makes a call that changes nothing where it fails: again while it wants memory that unused KV can give."""
+        while True:
+            try:
+                return call()
+            except BackendError as error:
+                if not error.wants_memory or not self._cache.give_way():
+                    raise
+                _log.warning("KV of prefixes that no request uses gives way: %s", error)
 
     def retire(self, request: RequestT) -> None:
         """Returns the lease, if there is one."""
@@ -181,7 +201,7 @@ class Prefixes(Generic[RequestT]):
         ]
         call = self._prefill(parts)
         if not self._instances.side_by_side:
-            self._store(parts, call())
+            self._store(parts, self.with_room(call))
             return None
         future = self._instances.submit(call)
         self._computing.update((part.request, part.key) for part in parts)
@@ -201,7 +221,7 @@ class Prefixes(Generic[RequestT]):
     def _store(self, parts: Sequence[Part[RequestT]], kvs: PrefixPieces) -> None:
         check_count("prefill", len(kvs), len(parts))
         for part, kv in zip(parts, kvs, strict=True):
-            self._cache.insert(self._leases[part.request], part.key, kv)
+            self.with_room(partial(self._cache.insert, self._leases[part.request], part.key, kv))
             self._computing.pop(part.request, None)
             part.request.prefix_tokens_computed += kv.length
 

@@ -24,8 +24,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
 def test_too_little_memory_is_told_with_its_reason_and_the_option_to_lower(driver: CudaDriver) -> None:
     memory = CudaMemory()
     driver.failing = {"cudaMallocAsync": Errors.cudaErrorMemoryAllocation}
-    with pytest.raises(BackendError, match="cudaMallocAsync failed: cudaErrorMemoryAllocation"):
+    with pytest.raises(BackendError, match="cudaMallocAsync failed: cudaErrorMemoryAllocation") as refused:
         memory.allocate(10)
+    assert refused.value.wants_memory
     with pytest.raises(BackendError, match=r"no 1.0 GiB for the prefix cache: lower --prefix-cache-bytes"):
         memory.reserve(2**30)
     driver.failing = {}

@@ -1,5 +1,8 @@
 """Every request of the engine is answered whatever fails, and only the guilty one fails."""
 
+import math
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,7 @@ from rankport.protos.errors import (
     LimitExceeded,
     Unavailable,
 )
-from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
 from rankport.runtime.scheduling.counts import Queue
 from rankport.runtime.scheduling.prefix_cache import PrefixCache
 from support.engines import (
@@ -22,7 +25,7 @@ from support.engines import (
     running,
     scored,
 )
-from support.reference_backend import ReferenceBackend, submit, token_run
+from support.reference_backend import KV_BYTES, ReferenceBackend, submit, token_run
 
 
 def test_only_the_guilty_request_of_a_pass_fails() -> None:
@@ -127,3 +130,40 @@ def test_requests_without_items_or_tokens_are_refused() -> None:
             submit(engine, token_run(1), [])
         with pytest.raises(InvalidRequest, match="item 1 has no tokens"):
             submit(engine, token_run(1), [token_run(1), token_run()])
+
+
+@pytest.mark.parametrize("what", ["prefill", "score", "split"])
+def test_kv_that_no_request_uses_gives_way_to_a_pass_that_finds_no_memory(what: str) -> None:
+    """Memory lies in parts, say: the cache has less than its budget, and nothing large fits."""
+
+    class Tight(ReferenceBackend):
+        most_bytes: float = math.inf
+
+        def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
+            self.check("split")
+            return super().split(kv, length)
+
+        def check(self, kind: str) -> None:
+            if kind == what and engine.cache_stats().bytes > self.most_bytes:
+                error = BackendError("no memory left")
+                error.wants_memory = True
+                raise error
+
+    backend = Tight(before_pass=lambda kind, _: backend.check(kind))
+    with running(backend) as engine:
+        for first in range(1, 9):
+            scored(submit(engine, token_run(first, 2, 3, 4), ITEMS))
+        backend.most_bytes = 20 * KV_BYTES
+        prefix = token_run(5, 2, 3, 9)  # begins as one that is kept
+        result = scored(submit(engine, prefix, ITEMS))
+        np.testing.assert_allclose(result.logits, expected(backend, prefix, ITEMS), atol=1e-6)
+        kept = engine.cache_stats()
+        assert 0 < kept.bytes <= 20 * KV_BYTES
+        assert kept.evictions < 8, "the latest are kept"
+        backend.most_bytes = -1
+        # With nothing left that could be split, nothing is.
+        with nullcontext() if what == "split" else pytest.raises(BackendError, match="no memory left"):
+            scored(submit(engine, token_run(5, 2, 6), ITEMS))
+        backend.most_bytes = math.inf
+        result = scored(submit(engine, prefix, ITEMS))
+        np.testing.assert_allclose(result.logits, expected(backend, prefix, ITEMS), atol=1e-6)

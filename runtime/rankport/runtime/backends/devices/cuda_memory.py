@@ -50,7 +50,11 @@ class CudaMemory:
     def allocate(self, nbytes: int) -> Buffer:
         """See `DeviceMemory.allocate`. Gives back first what was dropped by then."""
         self._free_dropped()
-        pointer = int(self._cuda.call("cudaMallocAsync", max(nbytes, 1), self._cuda.handle))
+        try:
+            pointer = int(self._cuda.call("cudaMallocAsync", max(nbytes, 1), self._cuda.handle))
+        except BackendError as error:
+            error.wants_memory = True
+            raise
         return Buffer(pointer, nbytes, self._drop)
 
     def reserve(self, nbytes: int) -> None:

@@ -54,7 +54,7 @@ class DeviceMemory(Protocol):
         """Bytes moved so far."""
 
     def allocate(self, nbytes: int) -> Buffer:
-        """Raises BackendError when the device has no more."""
+        """Raises BackendError, one that `wants_memory`, when the device has no more."""
 
     def staging(self, nbytes: int) -> NDArray[np.uint8]:
         """Allocates host memory that copies to and from the device fastest. [nbytes]"""

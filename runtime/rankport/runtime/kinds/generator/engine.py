@@ -246,7 +246,8 @@ class _GenerationWork:
     def _sequence(self, request: TextRequest) -> SequenceKV:
         if request.sequence is None:
             lease = self._prefixes.lease(request)
-            request.sequence = on_device("beginning a text", self._backend.begin, lease.pieces())
+            begin = partial(on_device, "beginning a text", self._backend.begin, lease.pieces())
+            request.sequence = self._prefixes.with_room(begin)
             self._prefixes.retire(request)
         return request.sequence
 

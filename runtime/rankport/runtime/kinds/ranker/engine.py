@@ -230,4 +230,6 @@ class _ScoringWork:
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
         start = partial(on_device, "score", self._backend.start, batch)
+        if not self._instances.side_by_side:  # else the call is made in another thread than the cache's
+            start = partial(self._prefixes.with_room, start)
         return partial(self._pace.timed, start, len(batch.runs.ids))

@@ -51,6 +51,10 @@ class HistoryStates:
         """See `PrefixCache.insert`."""
         self._cache_of[lease].insert(lease, tokens, kv)
 
+    def give_way(self) -> bool:
+        """See `PrefixCache.give_way`."""
+        return self._cache.give_way()
+
     def release(self, lease: Lease) -> None:
         """See `PrefixCache.release`."""
         self._cache_of.pop(lease).release(lease)

@@ -54,6 +54,12 @@ def length_ratio(members: Samples, others: Samples) -> float | None:
     return ours / max(theirs, 1.0)
 
 
+def shared_texts(members: Samples, others: Samples) -> int:
+    """Counts texts of non-members that are, letter by letter, a text of a member too; 0 where there are no texts."""
+    ours = set(members.texts or ())
+    return sum(text in ours for text in others.texts or ())
+
+
 def _of_user(texts: Sequence[str]) -> list[float]:
     lengths = np.array([len(text) for text in texts], np.float64)
     words = [text.lower().split() for text in texts]

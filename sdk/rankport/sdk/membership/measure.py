@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from rankport.protos.wording import be, counted
 from rankport.sdk.membership.attacks import Learn, classifier, threshold
 from rankport.sdk.membership.config import MembershipConfig
-from rankport.sdk.membership.control import control_features, control_names, length_ratio
+from rankport.sdk.membership.control import (
+    control_features,
+    control_names,
+    length_ratio,
+    shared_texts,
+)
 from rankport.sdk.membership.features import GROUPS, NAMES, References, user_features
 from rankport.sdk.membership.null import Attempt, Null, Tell, null_rounds
 from rankport.sdk.membership.report import Attack, Feature, MembershipReport, Side, Subject
@@ -140,6 +145,17 @@ def _notes(audited: Audited, control: RocFigures) -> tuple[str, ...]:
                 f"{counted(audited.config.min_texts, 'text')} {be(side.left_out)} left "
                 "out: one text has no distance to another of its user"
             )
+        if side.repeats:
+            notes.append(
+                f"{counted(side.repeats, 'text')} of {side.source} {be(side.repeats)} left out: the same user has "
+                f"{'it' if side.repeats == 1 else 'them'} once more"
+            )
+    shared = shared_texts(members, others)
+    if shared:
+        notes.append(
+            f"{counted(shared, 'text')} of non-members {be(shared)} among those of members too: what was trained on of "
+            "members was trained on of them"
+        )
     if audited.truncated:
         notes.append(
             f"{counted(audited.truncated, 'text')} {be(audited.truncated)} longer than the encoder's limit: "

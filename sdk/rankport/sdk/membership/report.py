@@ -59,11 +59,13 @@ class Side:
     users: int
     samples: int
     left_out: int  # users with too few texts
+    repeats: int  # texts that their user has once more, left out
 
     @classmethod
     def of(cls, samples: Samples) -> "Side":
         """Counts."""
-        return cls(samples.source, len(samples.users), len(samples.owners), samples.left_out)
+        users, left_out = len(samples.users), samples.left_out
+        return cls(samples.source, users, len(samples.owners), left_out, samples.repeats)
 
 
 @dataclass(frozen=True, slots=True)

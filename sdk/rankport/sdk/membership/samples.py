@@ -36,6 +36,7 @@ class Samples:
     texts: tuple[str, ...] | None  # [samples] None where embeddings were given
     rows: Floats | None = None  # [samples, dim] embeddings, where they were given
     left_out: int = 0  # users with too few texts
+    repeats: int = 0  # texts that their user has once more, left out
 
 
 def read_texts(path: StrPath, columns: UserColumns) -> Samples:
@@ -118,14 +119,19 @@ def of_users(
 
 
 def chosen(samples: Samples, config: MembershipConfig, random: np.random.Generator) -> Samples:
-    """Leaves out users with too few texts, and draws from those with many.
+    """Leaves out texts that a user repeats and users with too few of them, and draws from those with many.
+
+    A text has no distance to itself, whether it was trained on or not. Of embeddings nobody knows whether one that
+    comes again is of a text that does, or what an encoder makes of all texts of a user.
 
     Raises `InvalidRequest` where too few users are left.
     """
-    kept, names, left_out = list[Whole](), list[str](), 0
+    kept, names, left_out, repeats = list[Whole](), list[str](), 0, 0
     order = np.argsort(samples.owners, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(samples.owners, minlength=len(samples.users)))[:-1])
-    for name, own in zip(samples.users, groups, strict=True) if len(order) else ():
+    for name, every in zip(samples.users, groups, strict=True) if len(order) else ():
+        own = _distinct(every, samples.texts)
+        repeats += len(every) - len(own)
         if len(own) < config.min_texts:
             left_out += 1
             continue
@@ -145,7 +151,18 @@ def chosen(samples: Samples, config: MembershipConfig, random: np.random.Generat
         None if samples.texts is None else tuple(samples.texts[place] for place in places.tolist()),
         None if samples.rows is None else samples.rows[places],
         left_out,
+        repeats,
     )
+
+
+def _distinct(places: Whole, texts: Sequence[str] | None) -> Whole:
+    """Takes the first of equal texts; all where there are none."""
+    if texts is None:
+        return places
+    first = dict[str, int]()
+    for place in places.tolist():
+        first.setdefault(texts[place], place)
+    return np.array(list(first.values()), np.int64)
 
 
 def check_apart(first: Samples, second: Samples, roles: str = "a member and a non-member") -> None:

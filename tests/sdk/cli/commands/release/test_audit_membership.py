@@ -24,6 +24,11 @@ def test_figures_of_a_bundle_are_written_and_texts_that_differ_are_told(
 ) -> None:
     ours = users_file(tmp_path / "ours.csv", "m", 1, 2)
     others = users_file(tmp_path / "others.csv", "o", 2, 5)
+    rows = [line.split(",") for line in ours.read_text().splitlines()[1:]]
+    with ours.open("a") as more:
+        more.writelines(f"{user},{text}\n" for user, text in (rows[0], rows[0], rows[-1]))
+    with others.open("a") as more:
+        more.write(f"o0,{rows[0][1]}\no1,{rows[0][1]}\n")
     page = tmp_path / "page.html"
     done = rankport(
         *("audit", "membership", "--bundle", encoder_bundle.path, "--members", ours),
@@ -32,7 +37,15 @@ def test_figures_of_a_bundle_are_written_and_texts_that_differ_are_told(
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["passed"] else 1)
     assert report["subject"]["name"] == "tiny-encoder"
-    assert (report["members"]["users"], report["members"]["samples"]) == (16, 48)
+    distinct = len(set(map(tuple, rows)))
+    members = report["members"]
+    assert (members["users"], members["samples"], members["repeats"]) == (16, distinct, 51 - distinct)
+    assert (
+        f"{51 - distinct} texts of {ours} are left out: the same user has them once more" in report["notes"]
+    )
+    assert any(
+        note.startswith("2 texts of non-members are among those of members too: ") for note in report["notes"]
+    )
     assert report["control"]["auc"]["low"] > 0.5
     assert any("differ in their texts alone" in note for note in report["notes"])
     assert any("the median length of members' texts" in note for note in report["notes"])

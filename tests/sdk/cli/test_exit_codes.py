@@ -104,6 +104,10 @@ def test_what_was_asked_is_wrong(words: list[str], told: str) -> None:
 FAILED = [
     (["inspect", "nowhere"], "BundleError: "),
     (["serve", "nowhere"], "BundleError: "),
+    (
+        ["score", "--items", "\x1b[2J", "--prefix", "q", "--bundle", "b"],
+        r"FileNotFoundError: \x1b[2J: No such",
+    ),
     (["score", "a", "--prefix", "q", "--bundle", "nowhere"], "BundleError: "),
     (["score", "--items", "absent", "--prefix", "q", "--bundle", "b"], "FileNotFoundError: "),
     (["classify", "--file", "absent", "--bundle", "b"], "FileNotFoundError: "),

@@ -19,6 +19,7 @@ from rankport.sdk.cli.flags.examples import show_example
 from rankport.sdk.cli.flags.whole_names import fold_names
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
+from rankport.sdk.cli.output.writing import harmless
 from rankport.sdk.cli.process import ended_by_signals, flush_output, open_streams
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
@@ -172,7 +173,8 @@ def _tell_usage(error: Any) -> NoReturn:
 
 
 def _exit(error: Exception, status: int, name: str = "") -> NoReturn:
-    sys.stderr.write(f"rankport: {name or type(error).__name__}: {reason_with_file(error)}\n")
+    # Of a path, or of a server: what a terminal obeys is shown.
+    sys.stderr.write(f"rankport: {name or type(error).__name__}: {harmless(reason_with_file(error))}\n")
     with suppress(OSError):  # what cannot be written: Python would tell of it once more, and end with 120
         flush_output()
     sys.exit(status)

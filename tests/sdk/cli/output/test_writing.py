@@ -1,6 +1,7 @@
 """Files that commands write: whole, or as they were before."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -13,9 +14,19 @@ from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.server.lifecycle.saved import SavedState, write_state
 from rankport.sdk.cli.flags.written import written_format
 from rankport.sdk.cli.output.encoding.encode import write_bad_rows
-from rankport.sdk.cli.output.writing import replace_text, write_file, write_json
+from rankport.sdk.cli.output.writing import as_shown, replace_text, write_file, write_json
 from support.effort import full_effort
 from support.file_limits import files_of_at_most
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_a_model_writes_is_harmless_on_a_terminal_and_itself_in_a_pipe() -> None:
+    text = "a\x1b[2Jb\n"
+    assert (as_shown(text, _Terminal()), as_shown(text, io.StringIO())) == ("a\\x1b[2Jb\n", text)
 
 
 def test_a_full_disk_leaves_what_was_there_and_nothing_beside(tmp_path: Path) -> None:

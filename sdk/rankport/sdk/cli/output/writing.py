@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rankport.protos.errors import RankportError
 from rankport.protos.reasons import reason_of
@@ -74,6 +75,11 @@ def replace_text(file: Path, text: str, mode: int = 0o666) -> None:
 def harmless(text: str) -> str:
     """Writes characters that a terminal obeys as Python does: names in a bundle of somebody else's may have them."""
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def as_shown(text: str, stream: TextIO) -> str:
+    """Takes a text as a stream is to have it: a terminal harmless, a pipe or a file as it is."""
+    return harmless(text) if stream.isatty() else text
 
 
 def write_json(file: Path | None, content: object, option: str = "--json") -> None:

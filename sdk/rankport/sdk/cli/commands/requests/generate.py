@@ -1,6 +1,7 @@
 """`rankport generate`."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from rankport.sdk.cli.flags.lines import lines_of, text_of
 from rankport.sdk.cli.flags.model import opened_model, refuse_device
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.writing import as_shown, writing
 
 
 class _Text(Protocol):
@@ -152,7 +153,7 @@ def generate(
 
 def _say(text: str = "", *, nl: bool = True) -> None:
     with writing("standard output"):
-        typer.echo(text, nl=nl)
+        typer.echo(as_shown(text, sys.stdout), nl=nl)  # a model may write anything
 
 
 def _refuse_beside_trie(*given: object) -> None:

@@ -15,8 +15,9 @@ from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import kind_named, options_of
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.check_requests import RequestContents, check_requests
-from rankport.exporters.options.options import ExportOptions, StrPath
+from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
 from rankport.exporters.steps import stage

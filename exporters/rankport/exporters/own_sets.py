@@ -20,14 +20,9 @@ from rankport.exporters.export import run_export
 from rankport.exporters.kinds.set_ranker.facts import OwnSets, SetFacts
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.table import options_of
-from rankport.exporters.options.options import (
-    StrPath,
-    refuse_for_modules,
-    require_choice,
-    require_count,
-    require_names,
-)
+from rankport.exporters.options.checks import refuse_for_modules, require_choice, require_count, require_names
 from rankport.exporters.options.proof_options import verify_options
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import type_told

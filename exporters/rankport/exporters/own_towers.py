@@ -15,15 +15,10 @@ from rankport.exporters.export import run_export
 from rankport.exporters.kinds.table import options_of
 from rankport.exporters.kinds.two_tower.facts import OwnTowers, TowerFacts
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
-from rankport.exporters.options.options import (
-    StrPath,
-    refuse_for_modules,
-    require_choice,
-    require_count,
-    require_names,
-)
+from rankport.exporters.options.checks import refuse_for_modules, require_choice, require_count, require_names
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import verify_options
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.verify import Verdict, run_verify
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import type_told

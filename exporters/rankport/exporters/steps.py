@@ -25,9 +25,10 @@ from rankport.exporters.graphs.specs import axis_ranges, graph_specs
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.work import ExportPlan, work_of
-from rankport.exporters.options.options import ExportOptions, RequestFiles, StrPath, default_name
+from rankport.exporters.options.options import ExportOptions, default_name
 from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.options.request_files import RequestFiles, StrPath
 from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
 from rankport.exporters.proof.limits import require_use, rounds_results
 from rankport.exporters.proof.prove import Progress, Sources

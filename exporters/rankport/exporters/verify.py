@@ -13,8 +13,8 @@ from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.check_requests import RequestForm, check_requests
-from rankport.exporters.options.options import RequestFiles, StrPath
 from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions, verify_options
+from rankport.exporters.options.request_files import RequestFiles, StrPath
 from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.proof.limits import require_use, rounds_results, shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove

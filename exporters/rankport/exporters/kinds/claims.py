@@ -9,7 +9,7 @@ from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.table import EXPORT_KINDS
 from rankport.exporters.kinds.tasks import InferredTask, inferred_task
 from rankport.exporters.kinds.work import work_of
-from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.request_files import StrPath
 from rankport.protos.errors import InvalidRequest
 
 _HEADS = {

@@ -5,8 +5,9 @@ from pathlib import Path
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.options.check_requests import RequestContents
 from rankport.exporters.options.judged_texts import read_judged_texts
-from rankport.exporters.options.options import RequestFiles, option_names
+from rankport.exporters.options.options import option_names
 from rankport.exporters.options.reference_file import read_reference
+from rankport.exporters.options.request_files import RequestFiles
 from rankport.exporters.options.requests_file import read_judged, read_requests
 from rankport.protos.errors import InvalidRequest
 

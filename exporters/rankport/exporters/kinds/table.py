@@ -14,7 +14,8 @@ from rankport.exporters.kinds.seq2seq.kind import SEQ2SEQ
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.tagger.kind import TAGGER
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
-from rankport.exporters.options.options import ExportOptions, flag_name, option_names
+from rankport.exporters.options.checks import flag_name
+from rankport.exporters.options.options import ExportOptions, option_names
 from rankport.protos.errors import InvalidRequest
 
 EXPORT_KINDS: tuple[ExportKind, ...] = (

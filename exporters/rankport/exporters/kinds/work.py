@@ -14,8 +14,9 @@ from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.options.check_requests import RequestForm
-from rankport.exporters.options.options import ExportOptions, StrPath
+from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.proof.prove import Measure, Progress
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.runtime.bundle.manifest import (

@@ -10,8 +10,8 @@ from functools import partial
 
 from rankport.exporters.options.bad_lines import BadLines
 from rankport.exporters.options.judged_texts import JudgedText
-from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.reference_file import Reference
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.options.requests_file import JudgedRequest, RealRequest
 from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item, Prefix, Truncation

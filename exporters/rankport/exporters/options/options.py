@@ -4,15 +4,22 @@ Each kind's own options are a subclass in its folder. Imports no torch: a slip s
 """
 
 import dataclasses
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from rankport.exporters.options.checks import require_choice, require_count
 from rankport.exporters.options.presets import BARE, PRESET_WORDS
-from rankport.exporters.options.reference_file import TRANSFORMS, ReferenceTransform
+from rankport.exporters.options.reference_file import ReferenceTransform
+from rankport.exporters.options.request_files import (
+    REFERENCE_FLAG,
+    TRANSFORM_FLAG,
+    RequestFiles,
+    StrPath,
+    require_store_is_read,
+    require_transform,
+)
 from rankport.exporters.options.targets import ExportTargets
 from rankport.exporters.options.tolerance import Tolerance, require_tolerance
 from rankport.protos.errors import InvalidRequest
@@ -20,48 +27,8 @@ from rankport.protos.flags import flag
 from rankport.runtime.backends.tensorrt.build import BuildTarget
 from rankport.runtime.bundle.manifest import NAME_PATTERN, Precision, Target
 
-StrPath = str | os.PathLike[str]
 RecipeName = Literal["int8", "int8-fine", "int4", "fp8"]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
-
-REFERENCE_FLAG = flag(
-    "JSONL of what your own pipeline gives, which the bundle must give too: of a ranker "
-    '{"prefix":…, "items":[…], "scores":[…]} or {"prefix":…, "item":…, "score":…}; of an item encoder '
-    '{"item":…, "embedding":[…]} or {"a":…, "b":…, "score":…}.'
-)
-TRANSFORM_FLAG = flag(
-    "What makes your score the bundle's: none, sigmoid (of your logit), logit (of your probability), exp (of your log "
-    "probability), softmax (of your label logits, a list a score); rank compares the order alone.",
-    metavar="HOW",
-)
-
-
-def require_transform(reference: StrPath | None, transform: str) -> None:
-    """Raises InvalidRequest for a transform that is none, or of no reference."""
-    require_choice("reference_transform", transform, TRANSFORMS)
-    if reference is None and transform != "none":
-        raise InvalidRequest(
-            f"--reference-transform {transform} goes with --reference, whose scores it is of"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFiles:
-    """Files of real requests, for a kind that is judged or calibrated on some."""
-
-    judged: StrPath | None = None
-    calibration: StrPath | None = None
-    store: StrPath | None = None  # token store for keys in all of them
-    reference: StrPath | None = None  # what the owner's own pipeline gave
-    reference_transform: ReferenceTransform = "none"
-
-
-def require_store_is_read(files: RequestFiles) -> None:
-    """Raises InvalidRequest for a store beside no file whose keys it has the tokens of."""
-    if files.store is not None and (files.judged, files.calibration, files.reference) == (None, None, None):
-        raise InvalidRequest(
-            "--store goes with --judged, --calibration or --reference: it holds the tokens of their keys"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,37 +229,6 @@ class RequestOptions(ExportOptions):
 def option_names(options: type[ExportOptions]) -> tuple[str, ...]:
     """Lists the options that there are."""
     return tuple(option.name for option in dataclasses.fields(options))
-
-
-def flag_name(option: str) -> str:
-    """Spells an option as a flag."""
-    return f"--{option.replace('_', '-')}"
-
-
-def refuse_for_modules(options: Mapping[str, object]) -> None:
-    """Raises InvalidRequest for an option that a checkpoint's folder alone has a use for, not a module in memory."""
-    for option in ("base", "ignore_remote_code"):
-        if options.get(option):
-            raise InvalidRequest(f"{option} is of a checkpoint's folder, and a module is given: leave it out")
-
-
-def require_names(option: str, names: object) -> None:
-    """Raises InvalidRequest for text where a list of names must be: its characters would be taken for them."""
-    if isinstance(names, str):
-        raise InvalidRequest(f"{option} is {names!r}: give a list of names, [{names!r}]")
-
-
-def require_choice(option: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raises InvalidRequest for a value that is given and none of the choices."""
-    if value is not None and value not in choices:
-        ask, between = ("use one of", ", ") if len(choices) > 2 else ("use", " or ")
-        raise InvalidRequest(f"{flag_name(option)} is {value!r}: {ask} {between.join(map(str, choices))}")
-
-
-def require_count(option: str, value: object, *, least: int) -> None:
-    """Raises InvalidRequest for a value that is given and no whole number from `least` on."""
-    if value is not None and (not isinstance(value, int) or value < least):
-        raise InvalidRequest(f"{flag_name(option)} is {value!r}: must be a whole number from {least} on")
 
 
 def default_name(out: Path) -> str:

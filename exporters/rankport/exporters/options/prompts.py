@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tokenizers
 
-from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.presets import BARE, prompt_file_of
+from rankport.exporters.options.request_files import StrPath
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from rankport.exporters.options.checks import require_count
 from rankport.exporters.options.judged_texts import JudgedText
-from rankport.exporters.options.options import (
+from rankport.exporters.options.reference_file import Reference, ReferenceTransform
+from rankport.exporters.options.request_files import (
     REFERENCE_FLAG,
     TRANSFORM_FLAG,
     RequestFiles,
     StrPath,
-    require_count,
     require_store_is_read,
     require_transform,
 )
-from rankport.exporters.options.reference_file import Reference, ReferenceTransform
 from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.options.tolerance import Tolerance, require_tolerance
 from rankport.protos.flags import flag

@@ -3,13 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rankport.exporters.options.options import (
-    ExportOptions,
-    RequestFiles,
-    StrPath,
-    require_choice,
-    require_count,
-)
+from rankport.exporters.options.checks import require_choice, require_count
+from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.options.request_files import RequestFiles, StrPath
 from rankport.exporters.options.shared_flags import CUT, MAX_PAIR_TOKENS
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rankport.exporters.options.options import ExportOptions, flag_name, require_choice, require_count
+from rankport.exporters.options.checks import flag_name, require_choice, require_count
+from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.shared_flags import CUT, MAX_PAIR_TOKENS
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag

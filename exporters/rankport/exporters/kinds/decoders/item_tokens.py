@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.request_files import StrPath
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding, Pairing
 from rankport.runtime.kinds.table import open_bundle

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rankport.exporters.options.options import ExportOptions, require_choice, require_count
+from rankport.exporters.options.checks import require_choice, require_count
+from rankport.exporters.options.options import ExportOptions
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 from rankport.runtime.bundle.manifest import Pooling

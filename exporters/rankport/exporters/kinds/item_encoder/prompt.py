@@ -12,7 +12,6 @@ from rankport.exporters.checkpoints.sentence_transformers.folder import (
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
-from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import (
     ResolvedPrompt,
@@ -20,6 +19,7 @@ from rankport.exporters.options.prompts import (
     framed_prompt,
     resolve_prompt,
 )
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.options.stated_prompt import chat_template_file
 from rankport.protos.errors import CheckpointError, InvalidRequest
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from rankport.exporters.options.options import ExportOptions, StrPath, require_count
+from rankport.exporters.options.checks import require_count
+from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.options.shared_flags import EMBEDDING_TOKENS, ITEM_ENCODER
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag

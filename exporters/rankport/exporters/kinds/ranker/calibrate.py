@@ -12,7 +12,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.ranker.pooled import pooled_reference
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
-from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.options.requests_file import RealRequest, read_requests
 from rankport.exporters.proof.prove import Progress
 from rankport.exporters.quantization.calibration import InputSums, calibrate

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankport.exporters.options.options import RequestOptions, StrPath, require_choice, require_count
+from rankport.exporters.options.checks import require_choice, require_count
+from rankport.exporters.options.options import RequestOptions
+from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.options.shared_flags import EMBEDDING_TOKENS, ITEM_ENCODER
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag

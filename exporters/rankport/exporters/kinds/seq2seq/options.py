@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from rankport.exporters.options.options import ExportOptions, require_count
+from rankport.exporters.options.checks import require_count
+from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.shared_flags import PREFIX_OF_TEXTS, STOP_IDS
 from rankport.protos.errors import InvalidRequest
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankport.exporters.options.options import ExportOptions, require_choice
+from rankport.exporters.options.checks import require_choice
+from rankport.exporters.options.options import ExportOptions
 from rankport.protos.flags import flag
 
 

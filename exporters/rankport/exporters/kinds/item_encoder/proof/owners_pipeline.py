@@ -8,7 +8,7 @@ from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.exporters.kinds.item_encoder.prompt import skipped_tokens
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.kinds.texts.sentence_pipeline import OwnersPipeline, load_pipeline, pipeline_obstacle
-from rankport.exporters.options.options import flag_name
+from rankport.exporters.options.checks import flag_name
 from rankport.protos.errors import InvalidRequest, ParityError
 from rankport.runtime.bundle.manifest import Embedding, Manifest, Prompt
 

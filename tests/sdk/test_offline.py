@@ -97,7 +97,7 @@ def test_a_served_model_that_does_not_encode_so_is_told_before_a_store_has_its_n
         open_store(tmp_path / "tokens.lmdb", create=True) as store,
     ):
         for side, told in (
-            ("query", "an item encoder has one side"),
+            ("query", "has one side: leave it out|reads items alone"),
             ("left", "side is 'left'; give one of"),
         ):
             with pytest.raises(InvalidRequest, match=told):

@@ -210,6 +210,7 @@ def draft_manifest(
         head=plan.head,
         embedding=plan.embedding,
         pairing=plan.pairing,
+        queries=plan.queries,
         # What a generator writes has the model's own tokens; of a list the proof compares whole prompts.
         tokenization=None if plan.generation or plan.lists else report_tokenization(prompt, judged),
         parity=None,

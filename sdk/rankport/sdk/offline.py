@@ -139,14 +139,17 @@ def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -
     if side is None or (side == "item" and isinstance(encoder, Towers)):
         return encoder
     if not isinstance(encoder, Towers):
-        described = encoder.describe()
-        raise InvalidRequest(f"side: {described.name!r} of kind {described.kind} has one side: leave it out")
+        raise _one_side(encoder.describe())
     return _Queries(encoder)
 
 
 def served_encoder(client: Client, side: Side | None) -> Encoder:
     """Gives the side of a server's encoder that reads texts. Raises as its `encode`."""
     return _ServedEncoder(client, side)
+
+
+def _one_side(encoder: ModelDescription) -> InvalidRequest:
+    return InvalidRequest(f"side: {encoder.name!r} of kind {encoder.kind} has one side: leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ class _ServedEncoder:
         self._client, self._side = client, side
         client.encode([], side=side)  # tells now what encodes nothing, or lacks the side: not of each row
         self._description = client.describe()
+        if side == "query" and self._description.kind != "two-tower":
+            raise _one_side(self._description)  # which answers for it as for items
 
     @property
     def fingerprint(self) -> str:

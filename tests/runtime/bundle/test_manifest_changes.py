@@ -72,6 +72,7 @@ SCHEMA_ATTACKS: list[tuple[Change, str]] = [
     (put("prompt.prefix.0", {"field": "query"}), "prompt: field 'query' is used twice"),
 ]
 RULE_ATTACKS: list[tuple[Change, str]] = [
+    (put("queries", "as-items"), "queries: kind ranker says nothing of them here: must be null"),
     (put("fingerprint", "0" * 64), "fingerprint: " + "0" * 64 + " is stated, but"),
     (put("limits.max_item_tokens", 5), "fingerprint: "),
     (put("files.0.path", "../weights.bin"), "files[0].path: '../weights.bin' must not hold '.' or '..'"),
@@ -157,6 +158,12 @@ ENCODER_ATTACKS: list[tuple[Change, str]] = [
     (put("prompt.prefix", [{"field": "query"}]), "prompt.prefix: kind item-encoder has no prefix"),
     (put("shape.layers", [{"kv_heads": 1, "head_dim": 4}]), "shape.layers: kind item-encoder keeps no KV"),
     (put("graphs.0.role", "score"), "graphs: kind item-encoder has the roles ['encode']"),
+    (
+        lambda fields: fields.update(
+            queries="as-items", prompt={"prefix": [], "item": [{"text": "red"}, {"item": True}]}
+        ),
+        "queries: as-items, and prompt.item has a text that says what an item is: must be null",
+    ),
 ]
 
 

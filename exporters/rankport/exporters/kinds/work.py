@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, WantedHead
 from rankport.exporters.checkpoints.stated import StatedModel
@@ -55,6 +55,7 @@ class ExportPlan:
     head: ClassHead | None = None
     embedding: Embedding | None = None
     pairing: Pairing | None = None
+    queries: Literal["as-items"] | None = None
     tagging: Tagging | None = None
     generation: Generation | None = None
     sets: Sets | None = None

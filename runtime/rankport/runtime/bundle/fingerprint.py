@@ -17,6 +17,7 @@ _CHANGES_NO_OUTPUT = {
     "name",
     "version",
     "source",
+    "queries",
     "tokenization",
     "parity",
     "quality",
@@ -30,7 +31,7 @@ _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
 def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     """Hashes to lowercase hex SHA-256, over canonical JSON of the draft's output-changing fields and the files' hashes.
 
-    Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity,
+    Left out: name, version, source, queries, the measurements (tokenization, parity, quality, drift, target_parity,
     agreement), files under `reports/`.
     A whole `Manifest` gives the same value as the draft it was made from.
     """

@@ -24,6 +24,7 @@ class ManifestRules:
     rules: tuple[Rule, ...]
     other_roles: tuple[frozenset[Role], ...] = ()  # that a bundle may have instead
     item_fields: bool = False  # the request's fields may stand in the item's segments
+    queries: bool = False  # it may say how queries are read
 
 
 KindRules = Mapping[str, ManifestRules]
@@ -43,8 +44,8 @@ def check_manifest(manifest: Manifest, kinds: KindRules) -> None:
             f"{MANIFEST_NAME}: kind: is {manifest.kind!r}, where {' or '.join(kinds)} is looked for: give another "
             "bundle (`rankport inspect` tells what one is), or update rankport"
         )
-    fields: tuple[Rule, ...] = () if own.item_fields else (_no_item_fields,)
-    for rule in (*_RULES, *fields, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
+    others = [*([] if own.item_fields else [_no_item_fields]), *([] if own.queries else [_no_queries])]
+    for rule in (*_RULES, *others, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
         for complaint in rule(manifest):
             raise BundleError(f"{MANIFEST_NAME}: {complaint}")
 
@@ -197,6 +198,11 @@ def _no_item_fields(manifest: Manifest) -> Iterator[str]:
                 f"prompt.item[{index}]: field {segment.field!r} belongs to the prefix's segments: kind {manifest.kind} "
                 "reads no field with its items"
             )
+
+
+def _no_queries(manifest: Manifest) -> Iterator[str]:
+    if manifest.queries is not None:
+        yield f"queries: kind {manifest.kind} says nothing of them here: must be null"
 
 
 def _fingerprint(manifest: Manifest) -> Iterator[str]:

@@ -184,6 +184,25 @@ def test_a_prompt_of_documents_that_nobody_asked_for_is_warned_of(
     assert same is not bool(warned)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "options", "queries"),
+    [
+        ({}, {}, "as-items"),
+        ({"query": "", "document": ""}, {}, "as-items"),
+        ({}, {"prompt": "bare"}, "as-items"),
+        ({"query": "query: ", "document": ""}, {}, None),
+        ({"query": "query: ", "document": ""}, {"prompt": "bare"}, None),
+        ({"passage": "passage: "}, {"prompt_name": "passage"}, None),
+    ],
+)
+def test_queries_are_read_as_items_where_no_text_tells_them_apart(
+    prompts: dict[str, str], options: dict[str, str], queries: str | None, base: Path, tmp_path: Path
+) -> None:
+    folder = folders.pooled(base, tmp_path / "c")
+    folders.change(folder, "config_sentence_transformers.json", prompts=prompts)
+    assert planned(folder, **options)[1].queries == queries
+
+
 def test_a_prompt_is_chosen_by_name(base: Path, tmp_path: Path) -> None:
     folder = folders.pooled(base, tmp_path / "c")
     prompts = {"query": "query: ", "passage": "passage: ", "none": ""}

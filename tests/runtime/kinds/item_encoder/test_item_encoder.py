@@ -41,9 +41,10 @@ POISON = 13
 
 @contextmanager
 def encoder_of(
-    path: Path, backend: ReferenceEncodingBackend, config: EngineConfig = DEFAULTS
+    path: Path, backend: ReferenceEncodingBackend, config: EngineConfig = DEFAULTS, **changes: object
 ) -> Iterator[ItemEncoder]:
     draft = encoder_draft(
+        **changes,
         shape=ModelShape(hidden_size=HIDDEN, vocab_size=VOCAB_SIZE, layers=[]),
         embedding=Embedding(tokens=2, hidden_size=HIDDEN, dtype="float16", pooling="last-k", normalize=False),
     )
@@ -64,6 +65,19 @@ def texts(*runs: NDArray[np.int64]) -> TokenRuns:
 def refuse_poison(texts: TokenRuns) -> None:
     if POISON in texts.ids:
         raise ValueError("a poisoned token")
+
+
+def test_a_query_is_read_as_an_item_where_the_bundle_says_so(tmp_path: Path) -> None:
+    with encoder_of(tmp_path / "alike", ReferenceEncodingBackend(), queries="as-items") as encoder:
+        queries = encoder.submit_texts(["red shoes"], side="query").result(WAIT_S)
+        np.testing.assert_array_equal(queries, encoder.encode(["red shoes"]))
+        alike = encoder.fingerprint
+    with encoder_of(tmp_path / "items", ReferenceEncodingBackend()) as encoder:
+        with pytest.raises(
+            InvalidRequest, match="'sample-encoder' reads items alone: ask for no side, or export"
+        ):
+            encoder.submit_texts(["red shoes"], side="query")
+        assert encoder.fingerprint == alike  # no token is another
 
 
 def test_tokens_are_counted_with_those_around_them(tmp_path: Path) -> None:

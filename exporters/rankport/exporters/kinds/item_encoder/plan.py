@@ -9,7 +9,7 @@ from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
-from rankport.exporters.kinds.item_encoder.prompt import skipped_tokens
+from rankport.exporters.kinds.item_encoder.prompt import reads_queries, skipped_tokens
 from rankport.exporters.kinds.texts.encoder_module import encoder_module
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.work import ExportPlan
@@ -25,6 +25,7 @@ def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemE
         shape=ModelShape(hidden_size=width, vocab_size=source.vocab_size, layers=[]),
         limits=item_encoder_limits(source, options),
         embedding=embedding,
+        queries="as-items" if reads_queries(source, prompt) else None,
         overrides=overrides(source, options),
         graphs=partial(_graphs, embedding),
     )

@@ -69,6 +69,14 @@ def _require_instruction(source: Checkpoint, folder: EncoderFolder, prompt_name:
         )
 
 
+def reads_queries(source: Checkpoint, resolved: ResolvedPrompt) -> bool:
+    """Tells whether a query is read as an item is: no text stands before either, and the weights are of no one task."""
+    folder = read_encoder_folder(source.path)
+    prompts = {} if folder is None else folder.prompts
+    texts = [segment for segment in resolved.prompt.item if segment.text is not None]
+    return source.task is None and not texts and not any(prompts.values())
+
+
 def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> int:
     """Counts the first tokens of an item that the folder's pooling leaves out: none, or all up to its prompt's end.
 

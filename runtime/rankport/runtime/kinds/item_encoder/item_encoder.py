@@ -116,9 +116,12 @@ class ItemEncoder(TextModel):
         truncation: Truncation = "error",
         side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
-        """Encodes as `submit`. Raises InvalidRequest for a `side` of the query: it has one side."""
-        if side == "query":
-            raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: ask for none")
+        """Encodes as `submit`. Raises InvalidRequest for the `side` of queries, unless it reads them as items."""
+        if side == "query" and self._manifest.queries is None:
+            raise InvalidRequest(
+                f"side is {side!r}, and item encoder {self._manifest.name!r} reads items alone: ask for no side, or "
+                "export --kind two-tower"
+            )
         return self.submit(texts, timeout_s, truncation=truncation)
 
     def count_tokens(self, texts: Iterable[Text] | ItemColumns, *, truncation: Truncation = "error") -> int:

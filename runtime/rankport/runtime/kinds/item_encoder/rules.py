@@ -66,6 +66,17 @@ def _prompt(manifest: Manifest) -> Iterator[str]:
         yield f"prompt.prefix: kind {NAME} has no prefix: must be empty"
 
 
+def _queries(manifest: Manifest) -> Iterator[str]:
+    if manifest.queries is not None and any(segment.text is not None for segment in manifest.prompt.item):
+        yield "queries: as-items, and prompt.item has a text that says what an item is: must be null"
+
+
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"encode"}), (_layers, _labels, _embedding, _widths, _pairing, _prompt))}
+    {
+        NAME: ManifestRules(
+            frozenset({"encode"}),
+            (_layers, _labels, _embedding, _widths, _pairing, _prompt, _queries),
+            queries=True,
+        )
+    }
 )

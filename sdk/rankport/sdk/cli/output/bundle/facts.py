@@ -46,6 +46,8 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
                 f"{form.tokens} x {form.hidden_size} {form.dtype} {form.pooling or ''}".strip(),
             )
         )
+    if manifest.queries is not None:
+        facts.append(("queries", "read as items are"))
     if manifest.pairing is not None:
         facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
     if manifest.tokenization is not None:

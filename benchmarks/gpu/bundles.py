@@ -20,7 +20,7 @@ from rankport.exporters.export import run_export
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.ranker.kind import RANKER
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 
 _MIX_PROMPT = """
 [[prefix]]

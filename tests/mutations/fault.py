@@ -19,7 +19,7 @@ from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.weights import write_graphs
-from rankport.exporters.steps import WEIGHTS_FILE
+from rankport.exporters.steps.stage import WEIGHTS_FILE
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
 

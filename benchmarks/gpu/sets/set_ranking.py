@@ -34,7 +34,7 @@ from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.set_ranker.options import SetRankerOptions
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 from rankport.protos.sets import SetRanking
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker

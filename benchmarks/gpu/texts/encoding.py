@@ -20,7 +20,7 @@ from rankport.exporters.kinds.texts.embeddings import compare_embeddings
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import sample_runs
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.bundle import Bundle

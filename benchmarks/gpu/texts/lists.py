@@ -19,7 +19,7 @@ from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.list_ranker.kind import LIST_RANKER
 from rankport.exporters.kinds.list_ranker.options import ListRankerOptions
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 from rankport.runtime.backends.choice import load_marked_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.list_ranker.rules import ROLE

@@ -24,7 +24,7 @@ from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.tagger.kind import TAGGER
 from rankport.exporters.kinds.tagger.options import TaggerOptions
 from rankport.exporters.options.options import ExportOptions
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role

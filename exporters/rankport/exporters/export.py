@@ -20,7 +20,7 @@ from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.options.request_files import StrPath
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.tensorrt.build import build_plans, require_target
 from rankport.runtime.bundle.bundle import Bundle

@@ -22,7 +22,8 @@ from rankport.exporters.proof.stated_graphs import other_axes, require_as_stated
 from rankport.exporters.quantization.loud import stated_loud
 from rankport.exporters.quantization.recipes import RECIPES, Choices, Recipe, recipe_of
 from rankport.exporters.quantization.tables import LOUD_TABLE
-from rankport.exporters.steps import load_source, quantize_source
+from rankport.exporters.steps.low_bits import quantize_source
+from rankport.exporters.steps.source import load_source
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.backends.choice import require_device
 from rankport.runtime.bundle.bundle import Bundle

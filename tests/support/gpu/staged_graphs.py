@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.table import kind_named, options_of
-from rankport.exporters.steps import stage
+from rankport.exporters.steps.stage import stage
 
 
 def staged_graphs(checkpoint: Path, scratch: Path, kind: str, **options: Any) -> dict[str, ir.Model]:

@@ -23,7 +23,7 @@ from rankport.exporters.kinds.item_encoder.prompt import item_encoder_prompt
 from rankport.exporters.kinds.item_encoder.proof.owners_pipeline import OwnersPipeline, owners_pipeline
 from rankport.exporters.kinds.texts.encoder_module import encoder_module
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
-from rankport.exporters.steps import draft_manifest
+from rankport.exporters.steps.draft import draft_manifest
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment

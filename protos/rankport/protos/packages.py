@@ -1,6 +1,5 @@
 """Packages: the version of rankport, and of those that are installed beside it."""
 
-import importlib.metadata
 import sys
 
 VERSION = "0.1.0"
@@ -19,6 +18,8 @@ def installed_version(package: str) -> str | None:
     """
     if package == "rankport":
         return VERSION
+    import importlib.metadata  # a tenth of what a client imports, which never asks
+
     for distribution in _DISTRIBUTIONS.get(package, (package,)):
         try:
             stated: str | None = importlib.metadata.version(distribution)

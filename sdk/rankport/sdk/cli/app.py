@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
@@ -16,6 +16,7 @@ from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
 from rankport.sdk.cli.flags.empty_values import refuse_empty
 from rankport.sdk.cli.flags.examples import show_example
+from rankport.sdk.cli.flags.first_lines import FIRST_LINES
 from rankport.sdk.cli.flags.whole_names import fold_names
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
@@ -70,11 +71,31 @@ _GROUPS = ("audit", "jobs", "models", "store", "token", "trie")  # of further co
 class _Commands(TyperGroup):
     """Group that imports the module of a command when it is chosen: what one lacks keeps no other from running."""
 
+    _lists = False  # while commands are only listed, which needs a line of each
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _command(cmd_name) if cmd_name in _COMMANDS else None
+        if cmd_name not in _COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=FIRST_LINES[cmd_name]) if self._lists else _command(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with self._listing():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        with self._listing():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
+        self._lists = True
+        try:
+            yield
+        finally:
+            self._lists = False
 
 
 def _command(name: str) -> Any:

@@ -1,5 +1,7 @@
 """A ragged batch as a rectangle: every token in its place, short items beside each other in a row, padding unseen."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -93,11 +95,7 @@ def test_of_a_graph_that_takes_lengths_a_row_holds_one_item_and_added_rows_one_t
     assert inputs["row_lengths"].tolist() == [[2, 1], [2, 1], [1, 1]]
     # Of several layers, or states that are averaged, the graph of prefixes takes masks all the same.
     assert (inputs["past_mask"] == 0).tolist() == [[True] * 3 + [False], [True] + [False] * 3, [False] * 4]
-    assert (inputs["own_mask"] == 0).tolist() == [
-        [True, False, False],
-        [True, True, False],
-        [False, False, True],
-    ]
+    assert (inputs["own_mask"] == 0).tolist() == np.tri(3, dtype=bool).tolist()
 
 
 def test_a_token_sees_its_own_item_up_to_itself_and_padding_sees_nothing_real() -> None:
@@ -184,3 +182,19 @@ def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], m
                 seen = np.flatnonzero(own[place + offset])
                 assert seen.tolist() == list(range(place, place + offset + 1))
     assert (ids != 0).sum() == sum(len(run) for _, runs in items for run in runs)
+
+
+def test_long_items_of_lengths_that_are_rounded_alike_have_one_mask_and_few_are_kept() -> None:
+    """A mask of 4,096 tokens has 64 MiB: one for each length that ever came would fill the host."""
+
+    def mask_of(length: int) -> np.ndarray:
+        layout = laid_out(batch((2, [[7] * length, [7] * (length - 3)])))
+        return layout.inputs(layout.rounded_sizes())["own_mask"].parts[0]
+
+    whole = mask_of(1000)
+    assert all(mask_of(length) is whole for length in (993, 1000, 1024 - 20))
+    np.testing.assert_array_equal(whole == 0, np.tri(len(whole), dtype=bool))
+    kept = [weakref.ref(whole), *(weakref.ref(mask_of(length)) for length in range(600, 1100, 32))]
+    del whole
+    gc.collect()
+    assert sum(mask() is not None for mask in kept) < 6

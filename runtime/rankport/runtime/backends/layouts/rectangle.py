@@ -37,7 +37,9 @@ ROW_TOKENS = 256
 """Most tokens of a row of short items."""
 UNSEEN = -30_000.0
 """Added to a score, leaves it no weight; small enough for float16."""
-_MASKS_KEPT = 64
+_MASKS_KEPT, _LONG_MASKS_KEPT = 64, 4
+_LONG = 512
+"""Tokens of a row from which on a mask has more than a MiB."""
 _NOTHING_ASKED = np.zeros(1, np.int64)
 
 
@@ -123,7 +125,9 @@ class Rectangle:
         return {"past_lengths": past, ROW_LENGTHS: rows}
 
     def _masks(self, sizes: PassSizes) -> dict[str, NDArray[np.float32]]:
-        own = own_mask(sizes.row_tokens, self.item_tokens)
+        # What is behind the only item of a row is read by nobody: one mask does for all lengths that are rounded alike.
+        alone = self.item_tokens == self.sizes.row_tokens
+        own = own_mask(sizes.row_tokens, sizes.row_tokens if alone else self.item_tokens)
         return {"past_mask": self._past_mask(sizes), "own_mask": own}
 
     def _past_mask(self, sizes: PassSizes) -> NDArray[np.float32]:
@@ -226,18 +230,24 @@ def with_tokens(sizes: PassSizes) -> PassSizes:
     return replace(sizes, tokens=sizes.prefixes * sizes.rows * sizes.row_tokens)
 
 
-@lru_cache(_MASKS_KEPT)
 def own_mask(row_tokens: int, item_tokens: int) -> NDArray[np.float32]:
     """Says who sees whom in a row, [row tokens, row tokens]: each token those of its item up to itself. Read-only.
 
-    What follows the last item that fits is nobody's, and sees its own.
+    What follows the last item that fits is nobody's, and sees its own. Many short masks are kept, and a few long ones.
     """
+    return (_short_mask if row_tokens <= _LONG else _long_mask)(row_tokens, item_tokens)
+
+
+def _made_mask(row_tokens: int, item_tokens: int) -> NDArray[np.float32]:
     token = np.arange(row_tokens)
     item = token // item_tokens
     visible = (token[None, :] <= token[:, None]) & (item[None, :] == item[:, None])
     mask = np.where(visible, np.float32(0), np.float32(UNSEEN))
     mask.flags.writeable = False
     return mask
+
+
+_short_mask, _long_mask = lru_cache(_MASKS_KEPT)(_made_mask), lru_cache(_LONG_MASKS_KEPT)(_made_mask)
 
 
 def _spread(

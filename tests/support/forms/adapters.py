@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -44,7 +44,10 @@ def lora(
     labels: int = 2,
     **config: Any,
 ) -> Trained:
-    """Adapts the checkpoint `base` with random weights, its vocabulary resized if asked, and saves the adapter."""
+    """Adapts the checkpoint `base` with random weights, its vocabulary resized if asked, and saves the adapter.
+
+    With `token_indices` it is one of rows of tables alone.
+    """
     torch.manual_seed(11)
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
@@ -60,7 +63,8 @@ def lora(
             "target_modules": ["q_proj", "v_proj", "down_proj"],
             **deepcopy(config),
         }
-        wrapped = get_peft_model(model, LoraConfig(**fields))
+        alone = TrainableTokensConfig(**config) if "token_indices" in config else None
+        wrapped = get_peft_model(model, LoraConfig(**fields) if alone is None else alone)
         _train(wrapped)
         wrapped.save_pretrained(str(folder))
     return Trained(folder, wrapped.eval())

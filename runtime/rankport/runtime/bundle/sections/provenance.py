@@ -10,7 +10,7 @@ from rankport.runtime.bundle.strict import Sha256, Strict
 class Adapter(Strict):
     """Adapter of PEFT that was merged into its base."""
 
-    type: str  # "LORA"
+    type: str  # "LORA", "TRAINABLE_TOKENS"
     rank: int
     alpha: float
     target_modules: list[str]

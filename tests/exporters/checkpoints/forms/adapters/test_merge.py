@@ -60,6 +60,11 @@ SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"target_modules": ["q_proj", "embed_tokens"], **NEW},
     ),
     "more tokens, trained alone": ({}, {"trainable_token_indices": list(range(101, 111)), **NEW}),
+    "rows alone": ({}, {"token_indices": [3, 7]}),
+    "more rows alone, of both tables": (
+        {},
+        {"token_indices": list(range(101, 111)), "target_modules": BOTH, **NEW},
+    ),
     "fewer tokens, both saved": ({}, {"modules_to_save": BOTH, **SMALLER}),
     "fewer tokens, embeddings saved": ({}, {"modules_to_save": ["embed_tokens"], **SMALLER}),
 }
@@ -75,6 +80,8 @@ STILL_TIED: dict[str, dict[str, Any]] = {
     "more tokens, untrained": NEW,
     "more tokens, saved as twins": {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True, **NEW},
     "more tokens, trained alone": {"trainable_token_indices": list(range(101, 111)), **NEW},
+    "rows alone": {"token_indices": [3, 7], "target_modules": ["embed_tokens"]},
+    "more rows alone": {"token_indices": list(range(101, 111)), **NEW},
 }
 
 
@@ -249,6 +256,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "prompt tuning": ({"peft_type": "PROMPT_TUNING"}, "peft_type 'PROMPT_TUNING' .* cannot be merged"),
     "another method": ({"peft_type": "LOHA"}, r"'LOHA' is not LORA: merge it with peft's merge_and_unload"),
     "no method": ({"peft_type": None}, "peft_type None"),
+    "no rows": ({"peft_type": "TRAINABLE_TOKENS"}, "token_indices is None, must be a list of token ids"),
+    "rows of an expression": (
+        {"peft_type": "TRAINABLE_TOKENS", "token_indices": [3], "target_modules": ".*embed.*"},
+        r"target_modules of TRAINABLE_TOKENS is '\.\*embed\.\*', must be names of tables",
+    ),
     "changed base": ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa' .*path_initial_model"),
     "activated within prompts": ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
     "repeated layers": ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),

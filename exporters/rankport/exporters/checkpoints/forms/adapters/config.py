@@ -12,6 +12,7 @@ from rankport.exporters.checkpoints.config.harmless import ANY_VALUE
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
+from rankport.exporters.checkpoints.forms.adapters import tokens_alone
 from rankport.exporters.checkpoints.forms.folder import code_beside, require_checkpoint, stated_both_ways
 from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
 from rankport.exporters.checkpoints.list_ranker.recipe import FILE as RECIPE
@@ -67,7 +68,8 @@ _NEUTRAL_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 class AdapterConfig:
     """A LoRA that can be merged exactly."""
 
-    raw: dict[str, Any]  # known fields of adapter_config.json
+    raw: dict[str, Any]  # known fields of adapter_config.json, as a LoRA's
+    type: str  # "LORA", or of rows of tables alone `tokens_alone.TYPE`, whose rank and alpha are 0
     rank: int
     alpha: float
     target_modules: tuple[str, ...]  # names, or one regular expression, and names of parameters (of experts)
@@ -78,7 +80,9 @@ class AdapterConfig:
     @classmethod
     def read(cls, adapter: Path) -> "AdapterConfig":
         """Reads adapter_config.json. Raises CheckpointError naming the field that cannot be merged."""
-        raw = read_json_object(adapter / ADAPTER_CONFIG)
+        stated = read_json_object(adapter / ADAPTER_CONFIG)
+        rows_alone = stated.get("peft_type") == tokens_alone.TYPE
+        raw = tokens_alone.as_lora(stated)
         _require_lora(raw)
         _require_known_fields(raw)
         for name, reason in _REFUSED_FIELDS.items():
@@ -96,9 +100,10 @@ class AdapterConfig:
             )
         return cls(
             raw=raw,
-            rank=_number(raw, "r", 8),
-            alpha=_number(raw, "lora_alpha", 8),
-            target_modules=_names(raw, "target_modules") + _names(raw, "target_parameters"),
+            type=tokens_alone.TYPE if rows_alone else "LORA",
+            rank=0 if rows_alone else _number(raw, "r", 8),
+            alpha=0 if rows_alone else _number(raw, "lora_alpha", 8),
+            target_modules=_names(stated, "target_modules") + _names(raw, "target_parameters"),
             modules_to_save=saved_modules(raw),
             base=raw.get("base_model_name_or_path"),
             ties_adapters=bool(raw.get("ensure_weight_tying", False)),

@@ -26,6 +26,7 @@ from rankport.exporters.checkpoints.forms.adapters.config import (
     AdapterConfig,
     plain_name,
 )
+from rankport.exporters.checkpoints.forms.adapters.tokens_alone import name_in_lora
 from rankport.exporters.checkpoints.forms.adapters.vocabulary import Vocabulary
 from rankport.exporters.checkpoints.forms.fill import require_finite
 from rankport.exporters.checkpoints.forms.skeleton import quiet
@@ -52,7 +53,7 @@ class AdapterFacts:
     def of(cls, config: AdapterConfig, notes: Iterable[str]) -> "AdapterFacts":
         """Takes the facts of its config."""
         return cls(
-            "LORA",
+            config.type,
             config.rank,
             config.alpha,
             config.target_modules,
@@ -99,7 +100,7 @@ def read_adapter(adapter: Path) -> dict[str, Tensor]:
             )
         tensor = tensors.read(name)
         require_finite(name, tensor)
-        result[name.removeprefix(PREFIX)] = tensor.to(torch.float32)
+        result[name_in_lora(name.removeprefix(PREFIX))] = tensor.to(torch.float32)
     return _without_wrappers(result)
 
 

@@ -151,7 +151,12 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
         facts.insert(0, ("task", f"{manifest.source.task}: its adapter is in the weights"))
     if adapter is not None:
         base = f"{adapter.base or 'its base'} ({adapter.base_sha256[:12]}…)"
-        merged = f"{adapter.type} of rank {adapter.rank} into {base}"
+        form = (
+            f"{adapter.type} of rank {adapter.rank}"
+            if adapter.rank
+            else f"{adapter.type}: rows of tables alone,"
+        )
+        merged = f"{form} into {base}"
         facts.insert(0, ("adapter", merged))
     return facts
 

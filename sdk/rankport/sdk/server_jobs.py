@@ -91,6 +91,20 @@ class ServerJobs:
             self._call(lambda to: to.Cancel, message_of(pb.CancelJobRequest, id=id), timeout_s)
         )
 
+    def retry(self, id: str, timeout_s: float | None = None) -> Job:
+        """Has a job that failed or was cancelled wait again, behind all others; one that waits or runs stays as it is.
+
+        It runs with the encoder that its name means by then, and goes on behind what is stored.
+
+        Raises:
+            NotFound: there is none, or it ended too long ago.
+            InvalidRequest: it is done.
+            Overloaded: too many jobs wait.
+        """
+        return job_wire.job_value(
+            self._call(lambda to: to.Retry, message_of(pb.RetryJobRequest, id=id), timeout_s)
+        )
+
     def list(self, timeout_s: float | None = None) -> tuple[Job, ...]:
         """Returns all jobs, the newest first; of those that ended the last thousand."""
         answer = self._call(lambda to: to.List, pb.ListJobsRequest(), timeout_s)

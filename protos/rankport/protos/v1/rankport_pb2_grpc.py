@@ -1063,6 +1063,11 @@ class JobsStub(object):
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
                 _registered_method=True)
+        self.Retry = channel.unary_unary(
+                '/rankport.v1.Jobs/Retry',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/rankport.v1.Jobs/List',
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsRequest.SerializeToString,
@@ -1103,6 +1108,14 @@ class JobsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Retry(self, request, context):
+        """Has a job that failed or was cancelled wait again, last of all, with the encoder that its name means by then; what
+        it has stored is unchanged then. One that waits or runs is left as it is; of one that is done INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1130,6 +1143,11 @@ def add_JobsServicer_to_server(servicer, server):
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
                     request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
+            ),
+            'Retry': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retry,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RetryJobRequest.FromString,
                     response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
@@ -1248,6 +1266,33 @@ class Jobs(object):
             target,
             '/rankport.v1.Jobs/Cancel',
             rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Jobs/Retry',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.RetryJobRequest.SerializeToString,
             rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
             options,
             channel_credentials,

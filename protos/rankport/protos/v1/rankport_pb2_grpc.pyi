@@ -521,6 +521,14 @@ class JobsStub:
     ]
     """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
 
+    Retry: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RetryJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """Has a job that failed or was cancelled wait again, last of all, with the encoder that its name means by then; what
+    it has stored is unchanged then. One that waits or runs is left as it is; of one that is done INVALID_ARGUMENT.
+    """
+
     List: grpc.UnaryUnaryMultiCallable[
         rankport.protos.v1.rankport_pb2.ListJobsRequest,
         rankport.protos.v1.rankport_pb2.ListJobsResponse,
@@ -554,6 +562,14 @@ class JobsAsyncStub:
         rankport.protos.v1.rankport_pb2.Job,
     ]
     """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
+
+    Retry: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RetryJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """Has a job that failed or was cancelled wait again, last of all, with the encoder that its name means by then; what
+    it has stored is unchanged then. One that waits or runs is left as it is; of one that is done INVALID_ARGUMENT.
+    """
 
     List: grpc.aio.UnaryUnaryMultiCallable[
         rankport.protos.v1.rankport_pb2.ListJobsRequest,
@@ -596,6 +612,16 @@ class JobsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]:
         """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
+
+    @abc.abstractmethod
+    def Retry(
+        self,
+        request: rankport.protos.v1.rankport_pb2.RetryJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]:
+        """Has a job that failed or was cancelled wait again, last of all, with the encoder that its name means by then; what
+        it has stored is unchanged then. One that waits or runs is left as it is; of one that is done INVALID_ARGUMENT.
+        """
 
     @abc.abstractmethod
     def List(

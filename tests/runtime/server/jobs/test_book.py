@@ -43,6 +43,28 @@ def test_an_id_is_one_job(path: str) -> None:
     book.close()
 
 
+def test_a_job_that_failed_waits_again_behind_all_others_as_if_it_had_never_run(path: str) -> None:
+    book = JobBook(path)
+    for id in ("a", "b", "c", "d"):
+        book.add(Job(id, TASK, created_s=1.0))
+    counts, bad = JobCounts(10, 7), (JobBadRow(3, "no id in id", None),)
+    book.change(Job("a", TASK, JobState.FAILED, "disk full", "f" * 64, counts, 12, bad, 1.0, 2.5, 3.5, 2))
+    book.change(Job("c", TASK, JobState.DONE))
+    book.change(Job("d", TASK, JobState.CANCELLED, created_s=1.0, runs=1))
+    again = Job("a", TASK, created_s=1.0, runs=2)
+    assert book.retry("a") == book.retry("a") == book.get("a") == again  # a call that comes twice
+    assert book.retry("d").state is JobState.QUEUED
+    with pytest.raises(InvalidRequest, match="job 'c' is done: create one with another id"):
+        book.retry("c")
+    with pytest.raises(NotFound, match="there is no job 'x'"):
+        book.retry("x")
+    book.add(Job("e", TASK))
+    assert [job.id for job in book.all()] == ["e", "d", "a", "c", "b"]
+    assert (job := book.next()) is not None
+    assert job.id == "b"
+    book.close()
+
+
 def test_what_a_restart_broke_off_comes_before_what_waits(path: str) -> None:
     book = JobBook(path)
     for id in ("a", "b", "c"):

@@ -67,12 +67,8 @@ class JobBook:
                         f"id {job.id!r} is that of a job with another task: give another one"
                     )
                 return known
-            queued = self._count(JobState.QUEUED)
-            if queued >= _MAX_QUEUED:
-                raise Overloaded(f"{queued} jobs wait, and no more may: create it again when some have ended")
-            db.execute(
-                "INSERT INTO jobs (id, state, job) VALUES (?, ?, ?)", (job.id, job.state, _to_json(job))
-            )
+            self._check_room()
+            self._insert(job)
             db.execute(
                 "DELETE FROM jobs WHERE state NOT IN ('queued', 'running') AND number <= "
                 "(SELECT max(number) FROM jobs) - ?",
@@ -87,6 +83,29 @@ class JobBook:
             if job.state not in (JobState.QUEUED, JobState.RUNNING):
                 db.execute("DELETE FROM cancelled WHERE id = ?", (job.id,))
         return job
+
+    def retry(self, id: str) -> Job:
+        """Puts a job that failed or was cancelled behind all others; one that waits or runs stays where it is.
+
+        Raises:
+            NotFound: there is none, or it ended too long ago.
+            InvalidRequest: it is done.
+            Overloaded: too many wait.
+        """
+        with self._changing() as db:
+            found = db.execute("SELECT job FROM jobs WHERE id = ?", (id,)).fetchone()
+            if found is None:
+                raise _no_job(id)
+            job = self._read(found[0])
+            if not job.state.ended:
+                return job
+            if job.state is JobState.DONE:
+                raise InvalidRequest(f"job {id!r} is done: create one with another id to run its task again")
+            self._check_room()
+            again = Job(job.id, job.task, created_s=job.created_s, runs=job.runs)
+            db.execute("DELETE FROM jobs WHERE id = ?", (id,))
+            self._insert(again)
+        return again
 
     def cancel(self, id: str) -> None:
         """Notes that a job which runs is to end, for a start after a kill too."""
@@ -103,7 +122,7 @@ class JobBook:
         """Returns a job. Raises `NotFound` where there is none, or it ended too long ago."""
         found = self._rows("SELECT job FROM jobs WHERE id = ?", id)
         if not found:
-            raise NotFound(f"there is no job {id!r}: see `rankport jobs list`")
+            raise _no_job(id)
         return found[0]
 
     def all(self) -> list[Job]:
@@ -169,10 +188,15 @@ class JobBook:
                 raise
             self._revisions += 1
 
-    def _count(self, state: JobState) -> int:
-        (count,) = self._db.execute("SELECT count(*) FROM jobs WHERE state = ?", (state,)).fetchone()
-        assert isinstance(count, int), "SQLite counts in integers"
-        return count
+    def _check_room(self) -> None:
+        """Raises `Overloaded` if too many jobs wait."""
+        (queued,) = self._db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
+        if queued >= _MAX_QUEUED:
+            raise Overloaded(f"{queued} jobs wait, and no more may: ask again when some have ended")
+
+    def _insert(self, job: Job) -> None:
+        values = (job.id, job.state, _to_json(job))
+        self._db.execute("INSERT INTO jobs (id, state, job) VALUES (?, ?, ?)", values)
 
     def _read(self, value: str) -> Job:
         try:
@@ -214,6 +238,10 @@ def _try_to_write(path: Path) -> None:
         path.open("ab").close()  # SQLite tells no reason of the system
     except OSError as error:
         raise _unusable(path, reason_of(error)) from error
+
+
+def _no_job(id: str) -> NotFound:
+    return NotFound(f"there is no job {id!r}: see `rankport jobs list`")
 
 
 def _unusable(path: Path, reason: str) -> InvalidRequest:

@@ -104,6 +104,14 @@ class JobRunner:
                 job = self._book.change(replace(job, state=JobState.CANCELLED, ended_s=time.time()))
         return job
 
+    def retry(self, id: str) -> Job:
+        """Has a job that failed or was cancelled wait again. Raises as `JobBook.retry`."""
+        with self._turn:
+            job = self._book.retry(id)
+            _log.info("job %s is asked for again", id)
+        self._changed.set()
+        return job
+
     def close(self, within_s: float | None = None) -> None:
         """Breaks off what runs behind its batch, to go on after the next start, and closes the book. Blocks, once.
 

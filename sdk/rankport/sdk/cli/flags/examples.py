@@ -27,6 +27,7 @@ EXAMPLES: Mapping[str, str] = {
     "jobs show": "nightly",
     "jobs watch": "nightly --json",
     "jobs cancel": "nightly",
+    "jobs retry": "nightly --watch",
     "token new": "search --file clients.txt --items-per-s 20000",
     "trie build": "movies.jsonl --bundle movies.bundle --out tries/movies",
     "score": "--server localhost:8500 --field query='resistance welder' --keys occ0492 occ1809",

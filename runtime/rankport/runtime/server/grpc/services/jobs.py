@@ -44,6 +44,11 @@ class JobsService(pb_grpc.JobsServicer):
         async with open_call(context, self._core):
             return job_wire.job_message(await asyncio.to_thread(self._jobs().cancel, request.id))
 
+    async def Retry(self, request: pb.RetryJobRequest, context: Context) -> pb.Job:  # noqa: N802
+        async with open_call(context, self._core):
+            self._core.admission.check_running()
+            return job_wire.job_message(await asyncio.to_thread(self._jobs().retry, request.id))
+
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def Watch(self, request: pb.WatchJobRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         call = open_call(context, self._core)

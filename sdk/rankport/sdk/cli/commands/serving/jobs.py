@@ -30,7 +30,7 @@ def jobs() -> typer.Typer:
     group = typer.Typer(help=_EXAMPLE, no_args_is_help=True, add_completion=False)
     group.callback()(_group)
     group.command("list")(list_jobs)
-    for command in (create, show, watch, cancel):
+    for command in (create, show, watch, cancel, retry):
         group.command()(command)
     return group
 
@@ -137,6 +137,24 @@ def cancel(id: Id, server: Server = _LOCAL, timeout_s: Timeout = 10.0, as_json: 
 
     with _jobs_of(server) as of_server:
         write_job(of_server.cancel(id, timeout_s), as_json)
+
+
+def retry(
+    id: Id,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
+    server: Server = _LOCAL,
+    timeout_s: Timeout = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Have a job that failed or was cancelled wait again, behind all others. What is stored is unchanged then."""
+    from rankport.sdk.cli.output.jobs import show_until_ended, write_job
+
+    with _jobs_of(server) as of_server:
+        job = of_server.retry(id, timeout_s)
+        if not watch:
+            write_job(job, as_json)
+        elif not show_until_ended(of_server.watch(id), as_json):
+            raise typer.Exit(1)
 
 
 def list_jobs(server: Server = _LOCAL, timeout_s: Timeout = 10.0, as_json: Json = False) -> None:

@@ -30,7 +30,7 @@ from examples.fit.run import OUT as FIT
 from examples.gti.language_model import LanguageModelConfig, train
 from examples.lantern.teacher import label_told, lessons
 from rankport.protos.generation import Sampling
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.capabilities import Model
 from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Side, Truncation
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.capabilities import ModelCounts
 from rankport.runtime.scheduling.futures import resolved
 
 MAX_CHARS = 40

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rankport.protos.types import ModelDescription
 from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.backends.set_contract import RowCounts
-from rankport.runtime.kinds.kind import IdCounts, ModelCounts
+from rankport.runtime.kinds.capabilities import IdCounts, ModelCounts
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.observing.metrics import ServerMetrics

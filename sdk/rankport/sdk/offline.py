@@ -22,8 +22,8 @@ from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
+from rankport.runtime.kinds.capabilities import OfflineEncoder
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.kinds.kind import OfflineEncoder
 from rankport.runtime.kinds.table import load_encoder, open_bundle
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.options import from_keywords, refuse_unknown

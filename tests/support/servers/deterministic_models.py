@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
 from rankport.protos.priorities import Priority, own_priority
 from rankport.protos.types import ItemStatus, Key, ModelDescription, ScoreResult, Usage
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.capabilities import ModelCounts
 from rankport.runtime.scheduling.counts import Queue, WorkerCounts
 
 HIDDEN = 3

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.kind import Kind, Model
+from rankport.runtime.kinds.capabilities import Model
+from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.server.loading import ModelLoader
 

@@ -15,7 +15,8 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.kind import Capability, Kind, ModelCounts
+from rankport.runtime.kinds.capabilities import Capability, ModelCounts
+from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted

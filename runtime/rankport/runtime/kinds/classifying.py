@@ -14,7 +14,8 @@ from rankport.protos.processes.own_process import StaysInProcess
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, ClassifyingModel, Model, other_use
+from rankport.runtime.kinds.capabilities import Capability, ClassifyingModel, Model
+from rankport.runtime.kinds.kind import other_use
 from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 

@@ -25,7 +25,8 @@ from rankport.protos.types import (
 )
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel, other_use
+from rankport.runtime.kinds.capabilities import Capability, Model, ScoringModel, WeighingModel
+from rankport.runtime.kinds.kind import Kind, other_use
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 from rankport.runtime.store.contract import TokenStore

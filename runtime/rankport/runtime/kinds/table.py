@@ -8,11 +8,12 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import KindRules
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.capabilities import OfflineEncoder
 from rankport.runtime.kinds.classifier.kind import CLASSIFIER
 from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.runtime.kinds.generator.kind import GENERATOR, SEQ2SEQ
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
-from rankport.runtime.kinds.kind import Kind, OfflineEncoder
+from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.list_ranker.kind import LIST_RANKER
 from rankport.runtime.kinds.ranker.kind import RANKER
 from rankport.runtime.kinds.set_ranker.kind import SET_RANKER

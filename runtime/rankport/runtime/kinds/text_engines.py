@@ -8,8 +8,8 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.capabilities import ModelCounts
 from rankport.runtime.kinds.engine_model import EngineModel
-from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.kinds.remote_text_engine import RemoteTextEngine
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows

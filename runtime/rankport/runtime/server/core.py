@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rankport.protos.extras import extras_named
 from rankport.protos.priorities import Priority
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.jobs.book import JobBook

@@ -11,7 +11,8 @@ from pathlib import Path
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.kind import Kind, Model
+from rankport.runtime.kinds.capabilities import Model
+from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.options import check_folder
 from rankport.runtime.server.lifecycle.roots import below_a_root

@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelAlias, ModelVersion
 from rankport.protos.wording import type_told
-from rankport.runtime.kinds.kind import HoldsModel, Model
+from rankport.runtime.kinds.capabilities import HoldsModel, Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core, metrics_port
 from rankport.runtime.server.counts import CallCounts

@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError,
 from rankport.protos.sets import SetQuery, SetRanking
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import Device, EngineConfig
-from rankport.runtime.kinds.kind import IdCounts
+from rankport.runtime.kinds.capabilities import IdCounts
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale

@@ -18,7 +18,7 @@ from rankport.protos.types import ScoreResult
 from rankport.protos.versions import AliasTarget, ModelState
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.capabilities import Model
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.loading import ModelLoader

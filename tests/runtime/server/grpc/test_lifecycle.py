@@ -15,7 +15,7 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.capabilities import Model
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.security.config import SecurityConfig

@@ -9,7 +9,7 @@ import pytest
 
 from rankport.protos.errors import BackendError, InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget, ModelState, ModelVersion
-from rankport.runtime.kinds.kind import Model, ModelCounts
+from rankport.runtime.kinds.capabilities import Model, ModelCounts
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle
 from rankport.runtime.server.lifecycle.loader import NoLoader

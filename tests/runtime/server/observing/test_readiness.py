@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.capabilities import ModelCounts
 from rankport.runtime.scheduling.counts import Queue, WorkerCounts
 from rankport.runtime.scheduling.work import PassSize
 from rankport.runtime.server.observing.config import ObservingConfig

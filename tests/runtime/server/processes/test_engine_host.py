@@ -25,8 +25,8 @@ from rankport.protos.priorities import priority
 from rankport.protos.types import ScoreResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.capabilities import Model
 from rankport.runtime.kinds.hosted_engine import HostedEngine, hosted_ranker, load_hosted
-from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.ranker.remote import RemoteRankerEngine
 from rankport.runtime.kinds.remote.connection import Connection

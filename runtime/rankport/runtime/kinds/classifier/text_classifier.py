@@ -19,10 +19,10 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.kinds.class_answer import ClassForm
 from rankport.runtime.kinds.classifier.encoder import ClassEncoder
 from rankport.runtime.kinds.classifier.rules import ROLE, RULES
-from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems
 from rankport.runtime.kinds.text_engine import TextRows

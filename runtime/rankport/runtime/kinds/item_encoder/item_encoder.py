@@ -21,8 +21,8 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.kinds.item_encoder.rules import RULES
-from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines

@@ -24,7 +24,7 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, ModelCounts
+from rankport.runtime.kinds.capabilities import Capability, ModelCounts
 from rankport.runtime.kinds.list_ranker.joining import BlockRows, item_logits
 from rankport.runtime.kinds.list_ranker.rules import ROLE, RULES
 from rankport.runtime.kinds.replicas import Replicas

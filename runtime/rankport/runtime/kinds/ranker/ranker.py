@@ -36,9 +36,9 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.capabilities import Capability, ModelCounts
 from rankport.runtime.kinds.class_answer import ClassForm
 from rankport.runtime.kinds.engine_model import EngineModel
-from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.ranker.engine import Scored
 from rankport.runtime.kinds.ranker.on_devices import ScoringEngine, ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token

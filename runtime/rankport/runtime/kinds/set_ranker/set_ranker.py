@@ -24,8 +24,8 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sections.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig, in_one_instance
+from rankport.runtime.kinds.capabilities import Capability, ModelCounts
 from rankport.runtime.kinds.engine_model import EngineModel
-from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads, best_first
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits

@@ -19,7 +19,7 @@ from rankport.runtime.backends.layouts.row_slots import ZEROS
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.sections.sets import IdTable, RowType
-from rankport.runtime.kinds.kind import IdCounts
+from rankport.runtime.kinds.capabilities import IdCounts
 from rankport.runtime.kinds.set_ranker.file_parts import mapped, padded, padded_size, read_here_and_there
 from rankport.runtime.kinds.set_ranker.id_keys import ABSENT, IdKeys, splitmix64
 

@@ -20,7 +20,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.tagger.answer import Answered, texts_with
 from rankport.runtime.kinds.tagger.decoder import Decoder

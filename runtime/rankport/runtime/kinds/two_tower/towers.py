@@ -32,8 +32,8 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.capabilities import Capability, ModelCounts
 from rankport.runtime.kinds.engine_model import EngineModel
-from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.two_tower.loading import StoredRows, load_parts, opened_towers, stored_rows
 from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reading import RequestReader

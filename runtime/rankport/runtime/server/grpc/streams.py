@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, Literal, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, Overloaded, Unavailable
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.core import Core
 
 T = TypeVar("T")

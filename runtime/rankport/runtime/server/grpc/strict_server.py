@@ -17,7 +17,7 @@ from rankport.protos.errors import (
     RankportError,
     Unauthenticated,
 )
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more

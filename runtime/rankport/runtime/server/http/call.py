@@ -10,7 +10,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, RequestCancelled
 from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.types import Truncation
-from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, GeneratingModel, ScoringModel
+from rankport.runtime.kinds.capabilities import ClassifyingModel, EncodingModel, GeneratingModel, ScoringModel
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import EventStream
 from rankport.runtime.server.http.bodies import Receive

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from rankport.protos.errors import RankportError, http_status
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.forms import FormT
 

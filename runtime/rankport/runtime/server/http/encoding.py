@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Side, Truncation
-from rankport.runtime.kinds.kind import CountingModel, EncodingModel
+from rankport.runtime.kinds.capabilities import CountingModel, EncodingModel
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.models.models import Served

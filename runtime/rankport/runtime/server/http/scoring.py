@@ -14,7 +14,7 @@ from rankport.protos.ranking import best_first
 from rankport.protos.scores import label_probabilities, unrounded
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Truncation
 from rankport.protos.wording import counted
-from rankport.runtime.kinds.kind import ScoringModel
+from rankport.runtime.kinds.capabilities import ScoringModel
 from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call
 from rankport.runtime.server.models.models import Served

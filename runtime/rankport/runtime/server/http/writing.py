@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import ModelDescription, Prefix
-from rankport.runtime.kinds.kind import GeneratingModel
+from rankport.runtime.kinds.capabilities import GeneratingModel
 from rankport.runtime.server.http.call import Call, Reply, all_or_none
 from rankport.runtime.server.http.scoring import own_headers
 from rankport.runtime.server.http.vllm_options import cuts

@@ -13,7 +13,7 @@ from rankport.protos.errors import NotFound, Overloaded, Unavailable
 from rankport.protos.priorities import priority
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.bundle.fingerprint import side_fingerprint
-from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.kinds.capabilities import EncodingModel
 from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 

@@ -16,7 +16,7 @@ from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.tagging import TagResult, TagTexts
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
 from rankport.protos.wording import counted
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.kserve.tensors import BYTES, Tensors, Value
 from rankport.runtime.server.models.models import Served
 from rankport.runtime.server.scoring.scoring import Scoring

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.versions import AliasTarget, ModelAlias
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.models.models import ServedModels
 
 _REQUESTS: frozenset[Capability] = frozenset(

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.capabilities import Model
 from rankport.runtime.server.lifecycle.roots import no_roots
 from rankport.runtime.store.contract import TokenStore
 

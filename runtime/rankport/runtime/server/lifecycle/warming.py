@@ -10,7 +10,7 @@ import numpy as np
 from rankport.protos.errors import BundleError
 from rankport.protos.generation import Sampling
 from rankport.protos.types import Item, ItemStatus, ModelDescription, Prefix
-from rankport.runtime.kinds.kind import (
+from rankport.runtime.kinds.capabilities import (
     Capability,
     ClassifyingModel,
     EncodingModel,

@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import MODEL_KEY, AliasTarget, ModelVersions
-from rankport.runtime.kinds.kind import (
+from rankport.runtime.kinds.capabilities import (
     Capability,
     ClassifyingModel,
     EncodingModel,

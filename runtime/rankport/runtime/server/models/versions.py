@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest, NotFound, Overloaded
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelState, ModelVersion
-from rankport.runtime.kinds.kind import Capability, Model
+from rankport.runtime.kinds.capabilities import Capability, Model
 from rankport.runtime.server.observing.call import current_call
 
 M = TypeVar("M", bound=Model, covariant=True)

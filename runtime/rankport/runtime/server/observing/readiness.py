@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.capabilities import ModelCounts
 from rankport.runtime.server.observing.config import ObservingConfig
 
 _log = logging.getLogger(__name__)

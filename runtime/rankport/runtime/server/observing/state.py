@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.capabilities import ModelCounts
 
 
 @dataclass(frozen=True, slots=True)

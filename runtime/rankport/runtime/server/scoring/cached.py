@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Usage
-from rankport.runtime.kinds.kind import ScoringModel
+from rankport.runtime.kinds.capabilities import ScoringModel
 from rankport.runtime.scheduling.futures import converted, resolved
 from rankport.runtime.server.models.models import Served, tokens_of
 from rankport.runtime.server.scoring.cache import CachedScore, ScoreCache

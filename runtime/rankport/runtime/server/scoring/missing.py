@@ -16,7 +16,7 @@ from rankport.protos.errors import InvalidRequest, NotFound, StoreError
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.runtime.jobs.row_encoder import content_hash
-from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.kinds.capabilities import EncodingModel
 from rankport.runtime.scheduling.chained import chained
 from rankport.runtime.scheduling.futures import converted, gathered
 from rankport.runtime.server.models.versions import Served

@@ -7,7 +7,7 @@ from typing import Any, cast
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Prefix, ScoreResult
-from rankport.runtime.kinds.kind import ScoringModel
+from rankport.runtime.kinds.capabilities import ScoringModel
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.models.models import Served, ServedModels, tokens_of
 from rankport.runtime.server.scoring.cache import ScoreCache

@@ -20,7 +20,7 @@ from rankport.protos.types import ItemStatus, LookupResult, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.wording import counted
-from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.kinds.capabilities import EncodingModel
 from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.concurrent_work import in_order
 from rankport.runtime.server.core import Core

@@ -7,7 +7,7 @@ from rankport.protos.generation import GenerateResult
 from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.kinds.kind import GeneratingModel
+from rankport.runtime.kinds.capabilities import GeneratingModel
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, answering, fitting, request_id

@@ -10,7 +10,7 @@ from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.scores import label_probabilities
 from rankport.protos.types import ModelDescription
 from rankport.protos.wording import listed, repeated
-from rankport.runtime.kinds.kind import ScoringModel
+from rankport.runtime.kinds.capabilities import ScoringModel
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, refuse

@@ -103,6 +103,8 @@ def _told_by(
             details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
         case grpc.StatusCode.UNAVAILABLE:
             details = f"{address} cannot be reached: {details}{_hint(details)}"
+        case grpc.StatusCode.INTERNAL if details == "Exception serializing request!":
+            return LimitExceeded("the request has over 2 GiB, which no message holds: send fewer items")
         case grpc.StatusCode.INTERNAL if details == _ENDED_MEANWHILE:
             code, details = (
                 grpc.StatusCode.UNAVAILABLE,

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import EncodeError
 
-from rankport.protos.errors import InvalidRequest
-from rankport.protos.messages import wire
+from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.messages import class_wire, generate_wire, search_wire, set_wire, tag_wire, wire
+from rankport.protos.messages.wire_parts import one_message
 from rankport.protos.v1 import rankport_pb2 as pb
 
 ZEROS = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2, 1, 1], data=bytes(8))
@@ -136,3 +138,23 @@ def test_a_response_whose_parts_disagree_is_refused() -> None:
     ]:
         with pytest.raises(InvalidRequest, match=says):
             wire.score_result(pb.ScoreResponse(**(whole | {field: value})))
+
+
+def test_a_request_that_no_message_holds_is_over_a_limit() -> None:
+    """protobuf's own error of 2 GiB came through, and ended a stream in the place of one of its calls."""
+
+    @one_message
+    def write() -> None:
+        raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(LimitExceeded, match="over 2 GiB, which no message holds: send fewer items"):
+        write()
+    modules = (class_wire, generate_wire, search_wire, set_wire, tag_wire, wire)
+    writers = {
+        name: function
+        for module in modules
+        for name, function in vars(module).items()
+        if name.endswith("_request")
+    }
+    assert len(writers) == 9
+    assert all(hasattr(function, "__wrapped__") for function in writers.values())

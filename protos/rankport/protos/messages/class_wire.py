@@ -11,6 +11,7 @@ from rankport.protos.messages.wire_parts import (
     TRUNCATION,
     enum_code,
     enum_value,
+    one_message,
     outcome_messages,
     outcomes_of,
     usage_message,
@@ -30,6 +31,7 @@ class ClassifyQuery:
     truncation: Truncation
 
 
+@one_message
 def classify_request(
     model: str, texts: Iterable[ClassText] | ClassTexts, prefix: Prefix | None, truncation: Truncation
 ) -> pb.ClassifyRequest:

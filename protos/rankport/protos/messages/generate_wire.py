@@ -16,7 +16,7 @@ from rankport.protos.generation import (
     Sampling,
 )
 from rankport.protos.messages.items import prefix_message, prefix_value
-from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of
+from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of, one_message
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -58,6 +58,7 @@ class GenerateQuery:
     truncation: Truncation
 
 
+@one_message
 def generate_request(
     model: str, prompt: Prefix, sampling: Sampling, truncation: Truncation
 ) -> pb.GenerateRequest:

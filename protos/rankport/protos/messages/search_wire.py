@@ -7,7 +7,7 @@ import numpy as np
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GenerateUsage, SearchResult
 from rankport.protos.messages.items import prefix_message, prefix_value
-from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of
+from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of, one_message
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import counted
@@ -27,6 +27,7 @@ class SearchQuery:
     truncation: Truncation
 
 
+@one_message
 def search_request(
     model: str, prompt: Prefix, trie: str, beams: int, top_k: int, truncation: Truncation
 ) -> pb.SearchRequest:

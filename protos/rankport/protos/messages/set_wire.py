@@ -6,12 +6,13 @@ import numpy as np
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.tensors import float32_array, tensor_array, tensor_message
-from rankport.protos.messages.wire_parts import usage_message, usage_value
+from rankport.protos.messages.wire_parts import one_message, usage_message, usage_value
 from rankport.protos.sets import SetColumn, SetColumns, SetQuery, SetRanking
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import counted
 
 
+@one_message
 def rank_request(model: str, query: SetQuery) -> pb.RankRequest:
     """Writes a query as a message."""
     return pb.RankRequest(

@@ -12,6 +12,7 @@ from rankport.protos.messages.tensors import float32_array, tensor_message
 from rankport.protos.messages.wire_parts import (
     enum_code,
     enum_value,
+    one_message,
     outcome_messages,
     outcomes_of,
     usage_message,
@@ -44,6 +45,7 @@ class TagQuery:
     unit: TextUnit
 
 
+@one_message
 def tag_request(
     model: str,
     texts: Iterable[str | Sequence[str]] | TagTexts,

@@ -21,6 +21,7 @@ from rankport.protos.messages.wire_parts import (
     TRUNCATION,
     enum_code,
     enum_value,
+    one_message,
     outcome_messages,
     outcomes_of,
     side_code,
@@ -66,6 +67,7 @@ class EncodeQuery:
     side: Side | None = None
 
 
+@one_message
 def score_request(
     model: str,
     prefix: Query,
@@ -134,6 +136,7 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
     )
 
 
+@one_message
 def lookup_request(model: str, keys: Iterable[str]) -> pb.LookupRequest:
     """Writes `Client.lookup`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     listed = checked_items(keys, "keys")
@@ -158,6 +161,7 @@ def lookup_result(response: pb.LookupResponse) -> LookupResult:
     return LookupResult(embeddings, status, messages, response.fingerprint)
 
 
+@one_message
 def encode_request(
     model: str, texts: Iterable[str | Sequence[int]], truncation: Truncation, side: Side | None = None
 ) -> pb.EncodeRequest:
@@ -208,6 +212,7 @@ def encode_result(
     return embeddings
 
 
+@one_message
 def stream_request(
     model: str,
     chunk: Sequence[tuple[str, str | Sequence[int]]],

@@ -5,10 +5,13 @@ Strict both ways, as `wire`, which has the messages themselves.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from google.protobuf.message import EncodeError
 
 from rankport.protos.arguments import checked_text
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import ItemStatus, OnMissing, Side, Truncation, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -34,6 +37,7 @@ _STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS
 
 _USAGE = tuple(field.name for field in fields(Usage))
 
+P = ParamSpec("P")
 MessageT = TypeVar("MessageT")
 Choice = TypeVar("Choice", bound=str)
 Code = TypeVar("Code", bound=int)
@@ -50,6 +54,21 @@ def message_of(kind: Callable[..., MessageT], **given: Any) -> MessageT:
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"{name} is {value!r:.60}: {error}") from error
     return kind(**given)
+
+
+def one_message(write: Callable[P, MessageT]) -> Callable[P, MessageT]:
+    """Has what writes a request raise `LimitExceeded` for one that no message of protobuf holds."""
+
+    @wraps(write)
+    def written(*arguments: P.args, **named: P.kwargs) -> MessageT:
+        try:
+            return write(*arguments, **named)
+        except EncodeError as error:
+            raise LimitExceeded(
+                "the request has over 2 GiB, which no message holds: send fewer items"
+            ) from error
+
+    return written
 
 
 def usage_message(usage: Usage) -> pb.Usage:

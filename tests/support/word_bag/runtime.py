@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
-from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.bundle import Bundle
@@ -16,6 +15,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.capabilities import Capability, ModelCounts
+from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -29,7 +29,7 @@ def _output(manifest: Manifest) -> Iterator[str]:
         yield "embedding: kind word-bag makes one token, the mean"
 
 
-class WordBag:
+class WordBag(EngineModel):
     """A loaded bundle. Implements `EncodingModel`."""
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
@@ -38,6 +38,7 @@ class WordBag:
         self._manifest = bundle.manifest
         self._prompt = PromptEncoder.from_bundle(bundle)
         self._engine = TextEngine(load_text_backend(bundle, "encode", config), config)
+        super().__init__(self._engine)
 
     def submit_texts(
         self,
@@ -51,25 +52,13 @@ class WordBag:
         runs = self._prompt.encode_items(ItemColumns.of(texts, "texts"), truncation).runs
         return converted(self._engine.submit(runs, timeout_s), lambda answer: answer.rows)
 
-    @property
-    def alive(self) -> bool:
-        """False once it answers nothing any more."""
-        return self._engine.alive
-
     def counts(self) -> ModelCounts:
         """Counts what the engine did."""
         return ModelCounts({"cpu": self._engine.counts()})
 
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        self._engine.check_room(timeout_s, priority)
-
     def describe(self) -> ModelDescription:
         """Describes the bundle."""
         return describe(self._manifest)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Ends the engine."""
-        self._engine.close(grace_s)
 
 
 def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> WordBag:

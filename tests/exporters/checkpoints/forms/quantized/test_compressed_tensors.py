@@ -29,6 +29,9 @@ INT8_STATIC = {
     "weights": QuantizationArgs(num_bits=8, type="int", strategy="tensor", symmetric=True),
     "input_activations": QuantizationArgs(num_bits=8, type="int", strategy="tensor", symmetric=True),
 }
+W3A16_ASYM = {
+    "weights": QuantizationArgs(num_bits=3, type="int", strategy="group", group_size=64, symmetric=False)
+}
 INT8_ASYM = {
     "weights": QuantizationArgs(num_bits=8, type="int", strategy="channel", symmetric=False),
     "input_activations": QuantizationArgs(num_bits=8, type="int", strategy="token", dynamic=True),
@@ -39,6 +42,10 @@ SCHEMES: dict[str, tuple[Scheme, dict[str, Any], tuple[int, str, set[int | None]
     "W4A16 in bf16": ("W4A16", {"dtype": torch.bfloat16}, (4, "int", {128}, True, "none")),
     "W4A16 asymmetric": ("W4A16_ASYM", {}, (4, "int", {128}, False, "none")),
     "W4A16 per channel, asymmetric": (W4A16_CHANNEL_ASYM, {}, (4, "int", {None}, False, "none")),
+    "W2A16": ("W2A16", {}, (4, "int", {128}, True, "none")),
+    "W3A16 asymmetric": (W3A16_ASYM, {}, (4, "int", {64}, False, "none")),
+    "W5A8": ("W5A8", {}, (8, "int", {128}, True, "int8 per token")),
+    "W7A16": ("W7A16", {}, (8, "int", {128}, True, "none")),
     "W8A16": (W8A16_CHANNEL, {}, (8, "int", {None}, True, "none")),
     "W4A8": ("W4A8", {}, (4, "int", {128}, True, "int8 per token")),
     "W8A8": ("W8A8", {}, (8, "int", {None}, True, "int8 per token")),

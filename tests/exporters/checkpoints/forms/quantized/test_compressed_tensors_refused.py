@@ -79,7 +79,7 @@ FIELDS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         _whole({"ignore": ["re:*lm_head"]}),
         r"ignore holds 're:\*lm_head', no regular expression",
     ),
-    "3 bits": (_group({"num_bits": 3}, "weights"), rf"{GROUP}weights\.num_bits is 3, supported is 4 or 8"),
+    "1 bit": (_group({"num_bits": 1}, "weights"), rf"{GROUP}weights\.num_bits is 1, supported is 2 to 8"),
     "float 4": (_group({"type": "float"}, "weights"), r"weights\.num_bits is 4, supported is .* 8 of float"),
     "unknown type": (_group({"type": "posit"}, "weights"), r"weights\.type is 'posit'"),
     "blocks": (_group({"strategy": "block"}, "weights"), r"weights\.strategy is 'block'"),

@@ -1,4 +1,4 @@
-"""Checkpoints in the compressed-tensors format: int4, int8, fp4 and float8 weights, with and without low-bit inputs.
+"""Checkpoints in the compressed-tensors format: int2 to int8, fp4 and float8 weights, with and without low-bit inputs.
 
 The layout of the tensors and every formula are those of the compressed-tensors library, 0.20 (compressors, and
 quantization/utils/helpers.py for inputs), which is not needed to load.
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.quantized.compressed_tensors_config import (
+    INT_BITS,
     SMALL_BLOCKS,
     CompressedTensorsConfig,
     LayerScheme,
@@ -66,7 +67,7 @@ def load(folder: CheckpointFolder, head: Head, empty: nn.Module | None = None) -
         folder, head, layers, read, lambda stored: _packed_shape(folder, stored), empty
     )
     _require_all_targets(model, config, replaced)
-    return loaded(model, METHOD, config.format, notes)
+    return loaded(model, METHOD, config.format, (*notes, *config.notes))
 
 
 def quantized_layers(folder: CheckpointFolder) -> list[str]:
@@ -86,7 +87,7 @@ def _packed_shape(folder: CheckpointFolder, stored: str) -> tuple[int, int] | No
     if packed not in folder.tensors or true not in folder.tensors or folder.tensors.shape(true) != (2,):
         return None
     out, columns = map(int, folder.tensors.read(true).tolist())
-    sizes = {(out, words(columns, bits)) for bits in (4, 8)}
+    sizes = {(out, words(columns, bits)) for bits in INT_BITS}
     return (out, columns) if folder.tensors.shape(packed) in sizes else None
 
 
@@ -121,7 +122,7 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme
     weight = (
         QuantizedWeight(codes, scales / 2, zeros, 8, groups_of, is_fp4=True)
         if is_fp4
-        else QuantizedWeight(codes, scales, zeros, scheme.weights.bits, groups_of)
+        else QuantizedWeight(codes, scales, zeros, scheme.weights.kept_bits, groups_of)
     )
     return LowBitLayer(
         QuantizedLinear(weight, bias, activation),
@@ -158,9 +159,11 @@ def _plain_codes(
     name = f"{stored}.weight"
     dtype = torch.int8 if scheme.weights.type == "int" else torch.float8_e4m3fn
     codes = read_tensor(folder, name, (linear.out_features, linear.in_features), (dtype,))
-    if scheme.weights.bits == 4 and bool(((codes < -8) | (codes > 7)).any()):
+    bits = scheme.weights.bits
+    edge = 1 << (bits - 1)
+    if bits < 8 and bool(((codes < -edge) | (codes >= edge)).any()):
         raise CheckpointError(
-            f"tensor {name!r} holds codes outside -8..7, and {scheme.field}.weights.num_bits is 4"
+            f"tensor {name!r} holds codes outside {-edge}..{edge - 1}, and {scheme.field}.weights.num_bits is {bits}"
         )
     return codes, (name,)
 

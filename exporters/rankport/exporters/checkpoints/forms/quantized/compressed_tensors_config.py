@@ -1,6 +1,6 @@
 """`quantization_config` of compressed-tensors checkpoints: which layer is stored how.
 
-Owns what of the format is supported: int4, int8, fp4 and float8 weights (a scale a tensor, channel, group or block),
+Owns what of the format is supported: int2 to int8, fp4 and float8 weights (a scale a tensor, channel, group or block),
 inputs in full precision, int8, float8 or NVFP4. Field names and the order of matching are those of the
 compressed-tensors library, 0.20.
 """
@@ -34,6 +34,7 @@ _ARGUMENT_KEYS = (
     *("scale_dtype", "zp_dtype", "observer", "observer_kwargs"),
 )
 _FP8, _POWERS = "torch.float8_e4m3fn", "torch.uint8"
+INT_BITS = range(2, 9)
 _WIDE = (None, "torch.float32", "torch.float16", "torch.bfloat16")
 # Formats of small blocks whose scales are narrow themselves: bits, strategy, group_size, scale_dtype of weights.
 SMALL_BLOCKS: dict[str, tuple[int, Strategy, int, str]] = {
@@ -63,11 +64,16 @@ class WeightScheme:
     """Rounding of the weights of a layer."""
 
     type: Literal["int", "float"]
-    bits: int  # 4 or 8
+    bits: int  # as stored
     symmetric: bool
     strategy: Strategy
     group_size: int | None  # of the group strategies
     block: tuple[int, int] | None = None  # rows and columns, of strategy block
+
+    @property
+    def kept_bits(self) -> int:
+        """Bits of the grid that codes are kept on: products have two of them."""
+        return 4 if self.bits <= 4 else 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,13 @@ class CompressedTensorsConfig:
             _scheme(f"{_FIELD}.config_groups.{name}", group, file_format) for name, group in groups.items()
         )
         return cls(file_format, schemes, _patterns(f"{_FIELD}.ignore", raw.get("ignore") or []))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says of which codes the bundle has wider ones."""
+        widened = {scheme.weights for scheme in self.schemes if scheme.weights.bits not in (4, 8)}
+        pairs = sorted({(weights.bits, weights.kept_bits) for weights in widened})
+        return tuple(f"weights stored in {bits} bits are kept in {kept}" for bits, kept in pairs)
 
     def scheme_of(self, name: str, layer: nn.Module) -> LayerScheme | None:
         """Finds the scheme of a layer: exact names win over regular expressions, those over class names."""
@@ -182,7 +195,10 @@ def _weights(field: str, stated: Any, form: str) -> WeightScheme:
     kind, bits = stated.get("type", "int"), stated.get("num_bits", 8)
     _require(kind in ("int", "float"), f"{field}.type", stated, "'int' or 'float'")
     _require(
-        bits in ((4, 8) if kind == "int" else (8,)), f"{field}.num_bits", stated, "4 or 8 of int, 8 of float"
+        bits in (INT_BITS if kind == "int" else (8,)),
+        f"{field}.num_bits",
+        stated,
+        "2 to 8 of int, 8 of float",
     )
     _require(not stated_bool(stated, "dynamic", False, field), f"{field}.dynamic", stated, "false")
     strategy = _strategy(stated)

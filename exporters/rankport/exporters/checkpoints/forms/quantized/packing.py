@@ -11,6 +11,7 @@ from rankport.protos.errors import CheckpointError
 
 _DOUBLED = (0, 1, 2, 3, 4, 6, 8, 12)
 _BIAS, _NAN = 127, 255
+_ROWS = 256
 
 
 def unpack_fp4(octets: Tensor) -> Tensor:
@@ -30,16 +31,31 @@ def powers_of_two(name: str, stored: Tensor) -> Tensor:
 
 
 def unpack_words(packed: Tensor, bits: int) -> Tensor:
-    """Unpacks int32 [rows, words] -> signed codes int8 [rows, words * 32 / bits], for 4 and 8 bits.
+    """Unpacks int32 [rows, words] -> signed codes int8 [rows, words * 32 // bits], for 2 to 8 bits.
 
-    Stored codes are unsigned, raised by half of their range (compressed_tensors/compressors/pack_quantized/helpers.py).
+    Stored codes are unsigned, raised by half of their range, one behind the other across words too
+    (compressed_tensors/compressors/pack_quantized/helpers.py).
     """
-    assert bits in (4, 8)
     octets = packed.contiguous().view(torch.uint8)  # little-endian, as safetensors is
     if bits == 8:
         return (octets ^ 0x80).view(torch.int8)
+    if bits != 4:
+        return _unpacked_bits(octets, bits)
     nibbles = torch.stack((octets & 0xF, octets >> 4), dim=-1).flatten(1)
     return nibbles.view(torch.int8) - 8
+
+
+def _unpacked_bits(octets: Tensor, bits: int) -> Tensor:
+    """Unpacks codes of any number of bits, some rows at a time: meanwhile a bit takes a byte."""
+    codes = 8 * octets.shape[1] // bits
+    unpacked = torch.zeros(len(octets), codes, dtype=torch.uint8)
+    places = torch.arange(8, dtype=torch.uint8)
+    for start in range(0, len(octets), _ROWS):
+        part = octets[start : start + _ROWS]
+        single = ((part[..., None] >> places) & 1).flatten(1)[:, : codes * bits].unflatten(1, (codes, bits))
+        for place in range(bits):
+            unpacked[start : start + _ROWS] |= single[..., place] << place
+    return (unpacked.to(torch.int16) - (1 << (bits - 1))).to(torch.int8)
 
 
 def words(codes: int, bits: int) -> int:

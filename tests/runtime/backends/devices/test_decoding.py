@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.backends import choice
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.warm_up import warm_up_writing
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -20,6 +23,7 @@ from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.softmax import log_sums
+from rankport.runtime.tokens import TokenRun
 from support.decoding_steps import PROMPT, STEPS, TEXTS, begun, one_run, stepped
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_writer
@@ -171,6 +175,42 @@ def test_logits_that_are_no_numbers_fail_their_text_alone(
     sequences = [device.begin((broken,)), begun(device, TEXTS[0])]
     found = device.decode_likeliest(sequences, TEXTS[:2, PROMPT])
     assert np.isfinite(found.log_sums).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("every_token", [False, True])
+def test_an_item_whose_numbers_are_none_leaves_the_scores_of_those_in_its_row_as_they_are(
+    every_token: bool, device: DeviceDecodeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a row of a GPU: what a run has that overflows, all beside it have, unless it is alone."""
+    overflows, rng, told = 99, np.random.default_rng(0), DevicePrefixBackend.told
+    items = [TokenRun(rng.integers(3, overflows, 1 + place % 3)) for place in range(9)]
+    for place in (1, 6):
+        items[place].ids[-1] = overflows
+    prefixes = [device.prefill(one_run(np.arange(first, 20))) for first in (3, 9, 5)]
+    batch = replace(
+        PrefixBatch.of(prefixes, items, np.array([0] * 4 + [1] * 3 + [2] * 2)), every_token=every_token
+    )
+    results = len(batch.read_tokens)
+    rows, tokens = rng.permutation(np.repeat(np.arange(results), 2)), rng.integers(0, VOCABULARY, 2 * results)
+    right, passes = device.log_probabilities(batch, rows, tokens), list[int]()
+
+    def spread(
+        backend: DevicePrefixBackend, given: PrefixBatch, places: NDArray[np.int64]
+    ) -> tuple[Any, Any]:
+        logits, sums = told(backend, given, places)
+        own = np.array([overflows in run.ids for run in given.runs])
+        of_row = own if given.apart else np.isin(given.run_prefix, given.run_prefix[own])
+        sums = np.where(np.repeat(of_row, given.runs.lengths) if every_token else of_row, np.nan, sums)
+        passes.append(len(given.runs))
+        return logits, sums
+
+    monkeypatch.setattr(DevicePrefixBackend, "told", spread)
+    found = device.log_probabilities(batch, rows, tokens)
+    run_of = np.repeat(np.arange(9), batch.runs.lengths) if every_token else np.arange(9)
+    broken = np.isin(run_of[rows], (1, 6))
+    assert (np.isnan(found) == broken).all()
+    np.testing.assert_allclose(found[~broken], right[~broken], atol=1e-5)
+    assert passes == [9, 7]
 
 
 @pytest.mark.parametrize("first", ["broken", "sound"])

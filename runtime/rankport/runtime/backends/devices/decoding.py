@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV
+from rankport.runtime.backends.devices.apart import each_by_itself
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
@@ -102,6 +103,25 @@ class DeviceDecodeBackend:
         self, batch: PrefixBatch, rows: NDArray[np.int64], tokens: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """See `DecodeBackend.log_probabilities`. The logits stay on the device."""
+        found = self._told_of(batch, rows, tokens)
+        run_of = _runs_of(batch, rows)
+        runs = np.unique(run_of[~np.isfinite(found)])
+        if not len(runs) or not self._runs.shares_rows(batch):
+            return found
+
+        def compute(part: NDArray[np.int64]) -> NDArray[np.bool_]:
+            asked, apart = np.flatnonzero(np.isin(run_of, part)), batch.take(part)
+            place = np.searchsorted(part, run_of[asked])
+            own = rows[asked] - _first_results(batch)[part][place] + _first_results(apart)[place]
+            found[asked] = self._told_of(apart, own, tokens[asked])
+            return np.isfinite(found[asked])
+
+        each_by_itself(batch, runs, compute)
+        return found
+
+    def _told_of(
+        self, batch: PrefixBatch, rows: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         logits, sums = self._runs.told(batch, rows * self._vocabulary + tokens)
         return logits.astype(np.float64) - sums[rows]
 
@@ -151,6 +171,16 @@ class DeviceDecodeBackend:
         """Fetches the rows of the last step's logits up to the last that is asked for."""
         rows = self._rows.fetch((int(places.max()) + 1, self._vocabulary)).results()
         return rows if len(rows) == len(places) else rows[places]
+
+
+def _first_results(batch: PrefixBatch) -> NDArray[np.int64]:
+    """Gives the first result of each run. [runs]"""
+    return batch.runs.offsets[:-1] if batch.every_token else np.arange(len(batch.runs))
+
+
+def _runs_of(batch: PrefixBatch, results: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Finds the run that each of some results is of."""
+    return np.searchsorted(_first_results(batch), results, side="right") - 1
 
 
 @dataclass(frozen=True, slots=True)

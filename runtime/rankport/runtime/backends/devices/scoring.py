@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV, Started
+from rankport.runtime.backends.devices.apart import each_by_itself
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 Logits = NDArray[np.float32]
 _TOLD_STEP = 64
 _PASSES_SHARE = 8
-_APART = 128  # runs of a pass in which each has a row, and a copy of its prefix's KV
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,10 @@ class DevicePrefixBackend:
         values = self._downloads.fetch((room + results,)).results()
         return values[:asked], values[room:]
 
+    def shares_rows(self, batch: PrefixBatch) -> bool:
+        """Says whether runs of a batch lie beside each other in a row."""
+        return bool(self._lay_out(batch).sizes.rows < np.bincount(batch.run_prefix).max())
+
     @property
     def split(self) -> SplitKV | None:
         """See `PrefixBackend.split`."""
@@ -181,25 +185,18 @@ class DevicePrefixBackend:
             self._memory.mark()()
 
     def _each_by_itself(self, batch: PrefixBatch, results: Callable[[], Logits]) -> Logits:
-        """Gives the logits of a pass. Where some are no numbers, those of all runs in their rows are: each has another.
-
-        A prefix whose numbers are none is at fault for all behind it: they are left as they are, soon.
-        """
+        """Gives the logits of a pass. Where some are no numbers, those of all in their rows are: each gets another."""
         logits = results()
-        left = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if batch.every_token or not len(left):
+        runs = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if batch.every_token or not len(runs) or not self.shares_rows(batch):
             return logits
-        if self._lay_out(batch).sizes.rows == np.bincount(batch.run_prefix).max():
-            return logits  # each had a row of its own
-        while len(left):
-            runs, left = left[:_APART], left[_APART:]
-            try:
-                logits[runs] = self.score(batch.take(runs))
-            except BackendError as error:
-                log.warning("items beside one whose logits are no numbers are not computed apart: %s", error)
-                break
-            if not np.isfinite(logits[runs]).all(axis=1).any():
-                left = left[batch.run_prefix[left] != batch.run_prefix[runs[0]]]
+
+        def compute(part: NDArray[np.int64]) -> NDArray[np.bool_]:
+            logits[part] = self.score(batch.take(part))
+            succeeded: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(logits[part]), axis=1)
+            return succeeded
+
+        each_by_itself(batch, runs, compute)
         return logits
 
     def _prefill_zeros(self, prefixes: int, tokens: int) -> None:

@@ -52,7 +52,7 @@ def _unpacked_bits(octets: Tensor, bits: int) -> Tensor:
     places = torch.arange(8, dtype=torch.uint8)
     for start in range(0, len(octets), _ROWS):
         part = octets[start : start + _ROWS]
-        single = ((part[..., None] >> places) & 1).flatten(1)[:, : codes * bits].unflatten(1, (codes, bits))
+        single = ((part[..., None] >> places) & 1).flatten(1)[:, : codes * bits].reshape(-1, codes, bits)
         for place in range(bits):
             unpacked[start : start + _ROWS] |= single[..., place] << place
     return (unpacked.to(torch.int16) - (1 << (bits - 1))).to(torch.int8)

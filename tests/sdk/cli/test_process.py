@@ -1,5 +1,6 @@
 """The process of a command: a signal that ends it is its exit code, and a stream escapes what it cannot write."""
 
+import gc
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from rankport.sdk.cli.process import ended_by_signals, escape_unwritable
+from rankport.sdk.cli.process import ended_by_signals, escape_unwritable, importing
 
 
 def _import_that_is_sent(number: signal.Signals) -> None:
@@ -69,3 +70,28 @@ def test_what_a_stream_cannot_write_is_escaped_as_json_has_it(encoding: str) -> 
     stream.flush()
     assert json.loads(raw.getvalue().decode(encoding)) == told
     assert ("é".encode(encoding, "replace") in raw.getvalue()) is (encoding != "ascii")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_imports_are_no_garbage_and_collection_goes_on_as_before(
+    collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled: list[bool] = []
+
+    def note() -> None:
+        enabled.append(gc.isenabled())
+
+    def import_nothing() -> None:
+        with importing():
+            note()
+            raise ModuleNotFoundError("nothing")
+
+    monkeypatch.setattr(gc, "freeze", note)
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ModuleNotFoundError):
+            import_nothing()
+        note()
+    finally:
+        gc.enable()
+    assert enabled == [False, False, collects]

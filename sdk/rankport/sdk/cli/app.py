@@ -21,7 +21,7 @@ from rankport.sdk.cli.flags.whole_names import fold_names
 from rankport.sdk.cli.flags.written import guard_files
 from rankport.sdk.cli.flags.wrong_values import usage_fault
 from rankport.sdk.cli.output.writing import harmless
-from rankport.sdk.cli.process import ended_by_signals, flush_output, open_streams
+from rankport.sdk.cli.process import ended_by_signals, flush_output, importing, open_streams
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -100,7 +100,8 @@ class _Commands(TyperGroup):
 
 def _command(name: str) -> Any:
     """Imports a command."""
-    command = getattr(import_module(f"rankport.sdk.cli.commands.{_COMMANDS[name]}.{name}"), name)
+    with importing():
+        command = getattr(import_module(f"rankport.sdk.cli.commands.{_COMMANDS[name]}.{name}"), name)
     if name in _GROUPS:
         app = command()
     else:

@@ -1,6 +1,7 @@
 """Process of a command: the signals that end it, and standard streams that take every character, or say why not."""
 
 import codecs
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,19 @@ from typing import NoReturn, TextIO
 from rankport.sdk.cli.output.writing import writing
 
 _ESCAPED = "rankport.escaped"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Has no garbage collected while modules are imported, nor looked for in them later: all that they make stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 from rankport.sdk.cli.flags.encoder import SideFlag
 from rankport.sdk.cli.flags.written import writable
+from rankport.sdk.cli.process import importing
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
 
@@ -67,8 +68,9 @@ def tokens(
     from rankport.sdk.cli.output.consoles import plain_console, tell_failures
 
     limits = filled(CollapseLimits, given)
-    from rankport.exporters.vocabulary.audit import audit_tokens
-    from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling
+    with importing():
+        from rankport.exporters.vocabulary.audit import audit_tokens
+        from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling
     from rankport.sdk.cli.output.audit import print_audit, write_audit_html, write_plots
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json

@@ -13,6 +13,7 @@ from rankport.exporters.options.options import ExportOptions, option_names
 from rankport.protos.errors import InvalidRequest
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes, values_of
 from rankport.sdk.cli.flags.proof_options import HtmlFile, JsonFile
+from rankport.sdk.cli.process import importing
 
 
 def _flags() -> list[Parameter]:
@@ -91,16 +92,18 @@ def export(
         option: value for row in EXPORT_KINDS for option, value in values_of(row.options, given).items()
     }
     if kind is None:
-        from rankport.exporters.kinds.claims import claimed_kind
+        with importing():
+            from rankport.exporters.kinds.claims import claimed_kind
 
         claimed = claimed_kind(checkpoint, given["base"])
         plain_console(stderr=True).print(str(claimed), highlight=False, markup=False, soft_wrap=True)
         kind = claimed.kind
     # Checked before torch is imported where the kind is named: a slip should not cost seconds.
     options = options_of(kind, chosen)
-    from rankport.exporters.export import run_export
-    from rankport.exporters.proof.prove import Proof
-    from rankport.runtime.bundle.manifest import Target
+    with importing():
+        from rankport.exporters.export import run_export
+        from rankport.exporters.proof.prove import Proof
+        from rankport.runtime.bundle.manifest import Target
 
     console = plain_console(stderr=True)
     proofs: dict[Target, Proof] = {}

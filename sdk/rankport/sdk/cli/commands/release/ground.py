@@ -8,6 +8,7 @@ import typer
 from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 from rankport.sdk.cli.flags.written import writable
+from rankport.sdk.cli.process import importing
 
 
 @takes(*flags_of(GroundingOptions))
@@ -45,7 +46,8 @@ def ground(
     from rankport.sdk.cli.output.consoles import plain_console
 
     options = filled(GroundingOptions, given)
-    from rankport.exporters.vocabulary.grounding.ground import ground as run
+    with importing():
+        from rankport.exporters.vocabulary.grounding.ground import ground as run
     from rankport.sdk.cli.output.ground import print_report
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json

@@ -8,6 +8,7 @@ import typer
 from rankport.exporters.options.proof_options import VerifyOptions
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 from rankport.sdk.cli.flags.proof_options import HtmlFile, JsonFile
+from rankport.sdk.cli.process import importing
 
 
 @takes(*flags_of(VerifyOptions))
@@ -28,7 +29,8 @@ def verify(
     from rankport.sdk.cli.output.writing import write_json
 
     options = filled(VerifyOptions, given)
-    from rankport.exporters.verify import run_verify
+    with importing():
+        from rankport.exporters.verify import run_verify
 
     console = plain_console(stderr=True)
     with steps(console) as on_step:

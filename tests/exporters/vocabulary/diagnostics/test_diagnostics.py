@@ -108,6 +108,16 @@ def test_rsa_within_levels_ignores_pairs_of_two_levels() -> None:
     assert found.rsa.within_levels.spearman > 0.6 > found.rsa.all_pairs.spearman
 
 
+def test_levels_of_one_token_each_have_no_pairs_to_judge() -> None:
+    names = tuple(f"<{level}_0>" for level in "abcdef")
+    codebook = normal(6, 4).numpy()
+    rows = torch.from_numpy(codebook) @ normal(4, 24, seed=1)
+    found = diagnose("t", torch.cat([normal(60, 24), rows]), NewRows(60, 6, 66, names), codebook)
+    assert found.rsa is not None
+    assert found.rsa.within_levels is None
+    assert found.rsa.all_pairs.spearman > 0.5
+
+
 def test_equal_and_empty_rows_are_counted_and_nan_is_refused_by_row() -> None:
     table = normal(20, 8)
     table[15] = table[12]

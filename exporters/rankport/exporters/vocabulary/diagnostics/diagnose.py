@@ -53,7 +53,7 @@ class Rsa:
     """Codebook cosines against row cosines: over all sampled pairs, and over those within a level."""
 
     all_pairs: Similarity
-    within_levels: Similarity | None  # None where no names tell the levels
+    within_levels: Similarity | None  # None where no names tell the levels, or no level has two of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,8 @@ def _rsa(samples: Samples, levels: tuple[str, ...] | None) -> Rsa | None:
     level = np.unique(np.array(levels)[samples.codes], return_inverse=True)[1]
     left, right = np.triu_indices(len(level), 1)
     same = level[left] == level[right]
+    if not same.any():
+        return Rsa(overall, None)
     return Rsa(overall, correlate(samples.codebook_cosines[same], samples.row_cosines[same]))
 
 

@@ -199,9 +199,9 @@ class EngineConfig:
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
         check_device(self.device)
-        self._check_gpus()
+        self._check_of_device()
 
-    def _check_gpus(self) -> None:
+    def _check_of_device(self) -> None:
         if isinstance(self.device_ids, list):
             object.__setattr__(self, "device_ids", tuple(self.device_ids))
         ids = self.device_ids

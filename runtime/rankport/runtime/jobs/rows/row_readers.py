@@ -1,6 +1,6 @@
 """Readers of CSV and JSONL: records by column name, one at a time, bad ones marked and passed over.
 
-Owns header and objects. Which columns matter, and what their values must be, is `items_file`'s.
+Owns header and objects. Which columns matter, and what their values must be, is `item_rows`'s.
 """
 
 import json

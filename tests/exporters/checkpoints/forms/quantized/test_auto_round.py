@@ -69,6 +69,18 @@ def test_words_of_gptq_have_the_zero_points_that_the_layout_says(
     assert facts.method == "auto-round"
 
 
+@pytest.mark.parametrize("stored", ["gptq", "gptq_v2"])
+def test_zero_points_of_older_versions_tell_how_they_are_stored(stored: str, tmp_path: Path) -> None:
+    folder = write_gptq(tmp_path / "c", Gptq(checkpoint_format=stored), num_hidden_layers=1)
+    expected = dequantized(read_tensors(folder), LAYER, 4, stored)
+    older = {"quant_method": "intel/auto-round", "backend": "auto_round:gptq:exllamav2"}
+    rewritten(folder, {"bits": 4, "group_size": 32, "sym": True, "data_type": "int"} | older)
+    torch.testing.assert_close(weight_of(folder), expected, rtol=0, atol=0)
+    rewritten(folder, {"bits": 4, "group_size": 32, "sym": False} | older)
+    with pytest.raises(CheckpointError, match="packing_format is None, supported is auto_round:auto_gptq"):
+        load_checkpoint(folder)
+
+
 def test_words_of_awq_are_read_as_autoawqs(tmp_path: Path) -> None:
     expected = weight_of(AUTOAWQ)
     folder = shutil.copytree(AUTOAWQ, tmp_path / "c", ignore=shutil.ignore_patterns("reference*"))

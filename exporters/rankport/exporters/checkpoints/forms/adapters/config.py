@@ -38,6 +38,7 @@ _READ_IN_FULL = (
     "gptq",
     "awq",
     "auto-round",
+    "intel/auto-round",
     "compressed-tensors",
     "modelopt",
     "torchao",

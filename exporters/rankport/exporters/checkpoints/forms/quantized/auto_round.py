@@ -16,9 +16,16 @@ from rankport.protos.errors import CheckpointError
 
 METHOD = "auto-round"
 _FIELD = "quantization_config"
-_GPTQ = {"auto_round:auto_gptq": "gptq", "auto_round": "gptq_v2", "auto_round:gptqmodel": "gptq_v2"}
+_METHODS = (METHOD, "intel/auto-round")  # the latter of 2024, which said `backend`
+_LESS_ONE = "auto_round:auto_gptq"
+_GPTQ = {
+    _LESS_ONE: "gptq",
+    "auto_round:gptq": "gptq",
+    "auto_round": "gptq_v2",
+    "auto_round:gptqmodel": "gptq_v2",
+}
 """Layout -> GPTQ's name of how its zero points are stored."""
-_AWQ = "auto_round:auto_awq"
+_AWQ = ("auto_round:auto_awq", "auto_round:awq")
 _FULL_BITS = 16
 _SCHEME = ("bits", "group_size", "sym", "data_type")
 # What would change what the model answers, and is not done here.
@@ -28,7 +35,7 @@ _READ = (*_SCHEME, *_ABSENT, "packing_format", "act_bits", "extra_config")
 
 def matches(folder: CheckpointFolder) -> bool:
     """Goes by `quantization_config.quant_method`."""
-    return folder.quantization_method == METHOD
+    return folder.quantization_method in _METHODS
 
 
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
@@ -50,13 +57,27 @@ def _stated_as_others(raw: dict[str, Any]) -> dict[str, Any]:
     inputs = raw.get("act_bits")
     _require(inputs is None or _is_full(inputs), "act_bits", inputs, "16 or more")
     _require_one_scheme(raw)
-    layout, sym = raw.get("packing_format"), stated_bool(raw, "sym", True)
+    sym = stated_bool(raw, "sym", True)
+    layout = _layout(raw, sym)
     own = {key: raw[key] for key in ("bits", "group_size") if key in raw}
-    if layout == _AWQ:
+    if layout in _AWQ:
         return own | {"quant_method": awq.METHOD, "zero_point": not sym}
-    known = ", ".join((*_GPTQ, _AWQ))
+    known = ", ".join((*_GPTQ, *_AWQ))
     _require(isinstance(layout, str) and layout in _GPTQ, "packing_format", layout, known)
     return own | {"quant_method": gptq.METHOD, "sym": sym, "checkpoint_format": _GPTQ[str(layout)]}
+
+
+def _layout(raw: dict[str, Any], sym: bool) -> object:
+    """Reads how codes are packed; of what older versions say symmetric ones, whose zero points tell it themselves."""
+    older = raw.get("backend")
+    if (
+        raw.get("packing_format") is None
+        and sym
+        and isinstance(older, str)
+        and older.startswith("auto_round")
+    ):
+        return _LESS_ONE
+    return raw.get("packing_format")
 
 
 def _require_one_scheme(raw: dict[str, Any]) -> None:

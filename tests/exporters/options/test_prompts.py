@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, processors
 
-from rankport.exporters.options.prompts import ResolvedPrompt, resolve_prompt
-from rankport.protos.errors import InvalidRequest
+from rankport.exporters.kinds.tagger.proof.owners_reading import OwnersTokenizer
+from rankport.exporters.kinds.texts.pairs.frame import PairFrame
+from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, resolve_prompt
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment, TokenizationReport
 from support.text_tokenizers import saved, tokenizer_of
 
@@ -18,6 +21,30 @@ def test_bare_is_the_fields_and_the_item(tmp_path: Path, named: str | None) -> N
     resolved = resolve_prompt(named, file, ("prefix",))
     assert resolved.prompt == Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
     assert resolved.warnings == ()
+
+
+def test_a_frame_is_found_of_a_tokenizer_that_makes_nothing_of_letters(tmp_path: Path) -> None:
+    """Of one without a token for what is unknown, whose vocabulary is numbers: its first token stood behind a text."""
+    numbers = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "1": 2, "2": 3, "12": 4}, [("1", "2")]))
+    numbers.add_special_tokens(["<s>", "</s>"])
+    numbers.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    file = tmp_path / "tokenizer.json"
+    numbers.save(str(file))
+    before, after = Segment(special=["<s>"]), Segment(special=["</s>"])
+    assert framed_prompt(file).prompt.item == [before, Segment(item=True), after]
+    pair = PairFrame.of(file).prompt
+    assert pair.prefix == [before, Segment(field="query"), after]
+    assert pair.item == [Segment(item=True), after]
+    assert OwnersTokenizer(file).frame() == ([0], [1])
+
+
+def test_a_tokenizer_that_breaks_at_what_is_unknown_is_refused_with_the_fix(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordLevel({"red": 0})).save(str(file))
+    with pytest.raises(CheckpointError, match=r"has no token for what is unknown .*: add one \(unk_token"):
+        resolve_prompt(None, file)
 
 
 def test_a_field_among_the_items_segments_is_for_kinds_that_read_it(tmp_path: Path) -> None:

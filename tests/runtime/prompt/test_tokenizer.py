@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from rankport.protos.errors import BundleError
+from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.bundle_samples import SPECIAL, VOCAB_SIZE, tokenizer_json
 
@@ -20,6 +20,16 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     file = tmp_path / "tokenizer.json"
     file.write_bytes(tokenizer_json())
     return Tokenizer.from_file(file)
+
+
+def test_a_text_with_what_no_token_stands_for_is_named() -> None:
+    """Where a model has no token for what is unknown the library raises: it was an internal error."""
+    words = tokenizers.Tokenizer(models.WordLevel({"red": 0, "shoes": 1}))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer = Tokenizer(words)
+    assert tokenizer.encode_batch(["red shoes"])[0].tolist() == [0, 1]
+    with pytest.raises(InvalidRequest, match=r"^'red boots': holds what the tokenizer has no token for"):
+        tokenizer.encode_batch(["shoes", "red boots", "blue"])
 
 
 def test_saved_truncation_padding_and_template_are_off(tokenizer: Tokenizer) -> None:

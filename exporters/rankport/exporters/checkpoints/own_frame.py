@@ -13,11 +13,10 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.own_tokenizer import REBUILT, own_tokenizer
 from rankport.exporters.checkpoints.published.nv_embed import CODE, ends_texts
-from rankport.exporters.options.prompts import framed_prompt
+from rankport.exporters.options.prompts import framed_prompt, word_of
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Segment
 
-_TEXT = "a"
 _HEEDING = ("CodeLlama", "Cohere", "Gemma", "GPTNeoX", "Llama")
 """Tokenizers whose `add_bos_token` and `add_eos_token` transformers heeded before 5, where it wrote the frame anew."""
 
@@ -69,7 +68,9 @@ def _differ(ours: _Frame, theirs: _Frame, told: tuple[bool, bool]) -> bool:
 
 def _frame_by(inner: Any) -> _Frame | None:
     """Finds the frame that a tokenizer of transformers puts; None where a text is not found in it."""
-    bare, framed = (list(inner(_TEXT, add_special_tokens=own)["input_ids"]) for own in (False, True))
+    backend = getattr(inner, "backend_tokenizer", None)
+    word = "a" if backend is None else word_of(backend)
+    bare, framed = (list(inner(word, add_special_tokens=own)["input_ids"]) for own in (False, True))
     size = len(bare)
     start = next((place for place in range(len(framed)) if framed[place : place + size] == bare), None)
     if start is None:

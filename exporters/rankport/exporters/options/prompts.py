@@ -18,6 +18,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _WORDS = (*string.ascii_letters, *string.digits, "what", "is it", "the", "new", "job", "我")
 """Values that a text before them may be joined to."""
+_UNKNOWN = "\U0010fffd"  # of no script: for private use
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,30 @@ def tokenizer_of(file: Path | None) -> Tokenizer | None:
     if file is None:
         return None
     try:
-        return Tokenizer.from_file(file)
+        tokenizer = Tokenizer.from_file(file)
     except BundleError as error:
         raise CheckpointError(str(error)) from error
+    try:
+        tokenizer.encode_ragged([_UNKNOWN])
+    except InvalidRequest as error:
+        raise CheckpointError(
+            f"{file}: has no token for what is unknown to it, with which no other text than that of its vocabulary can "
+            "be read: add one (unk_token, of a Unigram unk_id), or remove the file to score by token ids"
+        ) from error
+    return tokenizer
+
+
+def word_of(inner: tokenizers.Tokenizer) -> str:
+    """Gives a text that a tokenizer makes tokens of, to find them in a frame: a letter, or one of its vocabulary.
+
+    Raises CheckpointError if there is none.
+    """
+    ids = sorted(inner.get_vocab(with_added_tokens=False).values())
+    texts = itertools.chain(("a",), (inner.decode([token]).strip() for token in ids))
+    word = next((text for text in texts if inner.encode(text, add_special_tokens=False).ids), None)
+    if word is None:
+        raise CheckpointError("tokenizer.json makes tokens of no text: save the model's own tokenizer")
+    return word
 
 
 def _framing(tokenizer_file: Path | None) -> tuple[list[Segment], list[Segment]]:
@@ -145,7 +167,8 @@ def _framing(tokenizer_file: Path | None) -> tuple[list[Segment], list[Segment]]
     # Some files have padding built in, which is no part of the frame.
     inner.no_padding()
     inner.no_truncation()
-    bare, framed = inner.encode("a", add_special_tokens=False).tokens, inner.encode("a").tokens
+    word = word_of(inner)
+    bare, framed = inner.encode(word, add_special_tokens=False).tokens, inner.encode(word).tokens
     start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), None)
     if start is None:
         raise CheckpointError(

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from tokenizers import models
 
 from rankport.protos.columns import RaggedIds
-from rankport.protos.errors import BundleError
+from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.runtime.prompt.spelled_tokens import SpelledTokens
 
 Encode = Callable[[tokenizers.Tokenizer, Sequence[Any]], list[tokenizers.Encoding]]
 """A call of the library that encodes texts, or texts as words."""
+_SHOWN = 40  # characters of a text, in messages
 
 
 def _tokenize_in_one_thread() -> None:
@@ -116,8 +117,14 @@ class Tokenizer:
         return _placed(*self._encoded(_of_words, [list(words) for words in texts]))
 
     def _encoded(self, encode: Encode, texts: list[Any]) -> tuple[list[tokenizers.Encoding], RaggedIds]:
-        """Encodes all texts in one call, those again that a special token was made in."""
-        encodings = encode(self._inner, texts)
+        """Encodes all texts in one call, those again that a special token was made in.
+
+        Raises InvalidRequest for a text that has no tokens by a model without one for what is unknown.
+        """
+        try:
+            encodings = encode(self._inner, texts)
+        except Exception as error:  # the library raises a bare one
+            raise self._unknown(encode, texts) from error
         runs = _ragged(encodings)
         again = [] if self._spelled is None else self._spelled.texts(runs)
         if self._spelled is None or not again:
@@ -126,6 +133,18 @@ class Tokenizer:
         for place, encoding in zip(again, apart, strict=True):
             encodings[place] = encoding
         return encodings, _ragged(encodings)
+
+    def _unknown(self, encode: Encode, texts: list[Any]) -> InvalidRequest:
+        """Makes the error of texts of which one cannot be encoded."""
+        for text in texts:
+            try:
+                encode(self._inner, [text])
+            except Exception as error:
+                return InvalidRequest(
+                    f"{str(text)[:_SHOWN]!r}: holds what the tokenizer has no token for, and it has none for what is "
+                    f"unknown ({reason_of(error)}): leave that out, or give token ids"
+                )
+        raise AssertionError("together they could not be encoded")
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Turns ids into text, without special tokens; incomplete characters become U+FFFD."""

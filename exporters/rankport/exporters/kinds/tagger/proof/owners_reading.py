@@ -10,6 +10,7 @@ from typing import Any
 
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
+from rankport.exporters.options.prompts import word_of
 
 Text = str | Sequence[str]
 
@@ -42,7 +43,8 @@ class OwnersTokenizer:
 
     def frame(self) -> tuple[list[int], list[int]]:
         """Gives the special tokens that it puts before and after a text."""
-        bare, framed = (list(self.inner("a", add_special_tokens=own)["input_ids"]) for own in (False, True))
+        word = word_of(self.inner.backend_tokenizer)
+        bare, framed = (list(self.inner(word, add_special_tokens=own)["input_ids"]) for own in (False, True))
         start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
         return framed[:start], framed[start + len(bare) :]
 

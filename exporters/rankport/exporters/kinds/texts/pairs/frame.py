@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
+from rankport.exporters.options.prompts import word_of
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
 
@@ -49,8 +50,9 @@ class PairTokenizer:
         return list(self.inner(text, truncation=True, max_length=max_tokens)["input_ids"])
 
     def frame(self) -> "PairFrame":
-        """Reads the frame off a pair of letters. Raises CheckpointError for one that segments cannot say."""
-        encoded = self.inner("a", "b")
+        """Reads the frame off a pair of words. Raises CheckpointError for one that segments cannot say."""
+        word = word_of(self.inner.backend_tokenizer)
+        encoded = self.inner(word, word)
         sequences = encoded.sequence_ids(0)
         types = list(encoded.get("token_type_ids") or [0] * len(sequences))
         if 0 not in sequences or 1 not in sequences or sequences.index(0) > sequences.index(1):

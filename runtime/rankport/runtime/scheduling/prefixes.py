@@ -164,7 +164,8 @@ class Prefixes(Generic[RequestT]):
             except BackendError as error:
                 if not error.wants_memory or not self._cache.give_way():
                     raise
-                _log.warning("KV of prefixes that no request uses gives way: %s", error)
+                # What keeps records would keep with the error itself what it passed through.
+                _log.warning("KV of prefixes that no request uses gives way: %s", str(error))
 
     def retire(self, request: RequestT) -> None:
         """Returns the lease, if there is one."""

@@ -30,7 +30,7 @@ def each_by_itself(
         try:
             succeeded = compute(part)
         except BackendError as error:
-            log.warning("items beside one whose logits are no numbers are not computed apart: %s", error)
+            log.warning("items beside one whose logits are no numbers are not computed apart: %s", str(error))
             return
         if not succeeded.any():
             left = left[batch.run_prefix[left] != batch.run_prefix[part[0]]]

@@ -125,7 +125,7 @@ class DevicePrefixBackend:
                 for size in sizes:
                     self._prefill_zeros(*size)
         except BackendError as error:
-            log.warning("prefill passes are not recorded beforehand, which takes longer: %s", error)
+            log.warning("prefill passes are not recorded beforehand, which takes longer: %s", str(error))
         self._memory.mark()()
         counts = self.recordings
         log.info("recorded %d passes in %.1f s", counts.recorded, counts.recording_s)

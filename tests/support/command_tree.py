@@ -1,6 +1,7 @@
 """Every command of the command line, with its parameters: what a rule for all of them is held against."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import typer
@@ -8,9 +9,10 @@ import typer
 from rankport.sdk.cli.app import command_tree
 
 
-def all_commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields the words of each command, and the command."""
-    yield from _below(typer.main.get_command(command_tree()), ())
+@cache
+def all_commands() -> tuple[tuple[tuple[str, ...], Any], ...]:
+    """Gives the words of each command, and the command; made once, for all who look at them."""
+    return tuple(_below(typer.main.get_command(command_tree()), ()))
 
 
 def _below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -54,9 +54,9 @@ class Streams(Calls):
         """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
 
         A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
-        `timeout_s` and errors of `calls` are as those of `encode_stream`. Calls that wait together need ids of their
-        own where a stream that breaks is to go on. It begins with the first answer that is asked for, in the priority
-        and by the id of the code that made it.
+        `timeout_s` and errors of `calls` are as those of `encode_stream`. Calls that differ and wait together need ids
+        of their own where a stream that breaks is to go on. It begins with the first answer that is asked for, in the
+        priority and by the id of the code that made it.
         """
         requests = ScoreRequests(self._model, window)
         kept = KeptMessages(requests.drawn(calls), name=attrgetter("id"))

@@ -222,10 +222,19 @@ def test_of_calls_with_one_id_it_is_not_known_which_are_left(leaving_once: tuple
     handler.streams += [[], []]
     handler.together = True
     with Client(address) as client, pytest.raises(Unavailable, match="going"):
-        list(client.score_stream((ScoreCall("a", "q", ["a"]) for _ in range(6)), window=3))
+        list(client.score_stream((ScoreCall("a", "q", [item]) for item in "abcdef"), window=3))
     # One whose end comes before its answer is read may be begun anew, from the start.
     assert all(stream == ["a", "a"] for stream in handler.streams[2:])
     assert len(handler.streams) > 2
+
+
+def test_equal_calls_with_one_id_may_stand_for_each_other(leaving_once: tuple[LeavingOnce, str]) -> None:
+    handler, address = leaving_once
+    handler.streams += [[], []]
+    handler.together = True
+    with Client(address) as client:
+        answers = list(client.score_stream((ScoreCall("a", "q", ["a"]) for _ in range(6)), window=3))
+    assert [answer.id for answer in answers] == ["a"] * 6
 
 
 class EncodesOne(grpc.GenericRpcHandler):

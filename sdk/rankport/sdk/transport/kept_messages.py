@@ -42,7 +42,10 @@ class _Unanswered(Generic[MessageT]):
             else:
                 name = self._name(answer)
                 numbers = [number for number, each in self._messages.items() if self._name(each) == name]
-            self._told_apart &= len(numbers) == 1
+            sent = [self._messages[number] for number in numbers]
+            self._told_apart &= sent != [] and sent.count(sent[0]) == len(
+                sent
+            )  # of equal ones any is the answered
             for number in numbers[:1]:
                 del self._messages[number]
 

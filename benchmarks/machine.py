@@ -5,7 +5,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.packages import installed_version
 
 _PACKAGES = ("rankport", "torch", "transformers", "onnxruntime", "sentence-transformers", "grpcio", "numpy")
 

@@ -23,7 +23,7 @@ export PYTHONPATH="$GPU_WORK/site:$PWD/sdk:$PWD/exporters:$PWD/runtime:$PWD/prot
 # Exports write down the versions of packages: this checkout's is told as an installation would.
 python3 -c '
 import pathlib, sys
-from rankport.protos.packages import VERSION
+from rankport.protos.installed.packages import VERSION
 info = pathlib.Path(sys.argv[1]) / f"rankport-{VERSION}.dist-info"
 info.mkdir(exist_ok=True)
 (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: rankport\nVersion: {VERSION}\n")

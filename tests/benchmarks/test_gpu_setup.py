@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from benchmarks.gpu.pack import INSTALLED, WHEELS
-from rankport.protos.packages import VERSION
+from rankport.protos.installed.packages import VERSION
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = ("runtime", "server", "export", "cuda")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rankport.protos.extras import CUDA_INSTALL
+from rankport.protos.installed.extras import CUDA_INSTALL
 from rankport.runtime.backends.devices import gpus
 from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.doctor import PACKAGES, Diagnosis, Machine, diagnose

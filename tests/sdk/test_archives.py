@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.packages import VERSION
+from rankport.protos.installed.packages import VERSION
 from support.effort import FACTOR
 
 ROOT = Path(__file__).parents[2]

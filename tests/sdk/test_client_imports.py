@@ -47,7 +47,7 @@ def test_all_names_are_given_with_all_extras_and_those_of_a_client_with_none(
 ) -> None:
     missing: set[str] = set()
     monkeypatch.setattr(
-        "rankport.protos.extras.find_spec", lambda module: None if module in missing else object()
+        "rankport.protos.installed.extras.find_spec", lambda module: None if module in missing else object()
     )
     assert rankport.sdk.__all__ == dir(rankport.sdk)
     missing = {"pydantic"}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 
 ColumnType = Literal["integer", "optional integer", "number", "numbers", "text"]
 """Type of a column's values: `numbers` is a list a row, a missing number NaN, a missing integer None."""

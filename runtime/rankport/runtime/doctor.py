@@ -10,8 +10,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from rankport.protos.extras import CUDA_INSTALL
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.extras import CUDA_INSTALL
+from rankport.protos.installed.packages import installed_version
 from rankport.runtime.backends.devices.gpus import (
     Gpu,
     find_cuda_of_driver,

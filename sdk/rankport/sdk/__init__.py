@@ -8,7 +8,7 @@ Types of the names, for checkers and editors, are in the stub beside this file.
 from importlib import import_module
 from typing import Any
 
-from rankport.protos import packages
+from rankport.protos.installed import packages
 
 __version__ = packages.VERSION
 
@@ -98,7 +98,7 @@ _EXTRAS = {  # what the modules of a home need
 
 def _usable() -> list[str]:
     """Lists the names that load with what is installed: those that `from rankport.sdk import *` gives."""
-    from rankport.protos.extras import is_installed
+    from rankport.protos.installed.extras import is_installed
 
     lacking = {extra for extra in ("export", "runtime") if not is_installed(extra)}
     left_out = tuple(start for start, extras in _EXTRAS.items() if lacking.intersection(extras))
@@ -110,7 +110,7 @@ def __getattr__(name: str) -> Any:
         return _usable()
     for home, names in _HOMES.items():
         if name in names:
-            from rankport.protos.extras import extras_named
+            from rankport.protos.installed.extras import extras_named
 
             with extras_named(f"rankport.sdk.{name}"):
                 value = getattr(import_module(home), name)

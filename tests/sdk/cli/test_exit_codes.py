@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos import extras
-from rankport.protos.packages import VERSION
+from rankport.protos.installed import extras
+from rankport.protos.installed.packages import VERSION
 from support.cli import rankport
 
 

@@ -11,7 +11,7 @@ from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.proof.tokenization import report_tokenization
 from rankport.exporters.quantization.record import record
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.packages import installed_version
 from rankport.runtime.bundle.manifest import (
     ManifestDraft,
     Source,

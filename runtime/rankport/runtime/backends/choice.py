@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.backends.contract import (
     ArrayGraph,
     MarkedBackend,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.protos.priorities import Priority
 from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.admission import Admission

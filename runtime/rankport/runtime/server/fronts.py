@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.admin import AdminFront
 from rankport.runtime.server.grpc.front import GrpcFront

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.snapshot.store import SnapshotStore, check_openable

@@ -16,8 +16,8 @@ def _run() -> None:
     # What gRPC notes of connections would stand among the lines of a command, and of a server's log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rankport.protos.errors import MissingExtra
-    from rankport.protos.extras import extras_named
-    from rankport.protos.packages import VERSION
+    from rankport.protos.installed.extras import extras_named
+    from rankport.protos.installed.packages import VERSION
 
     if sys.argv[1:] == ["--version"]:  # where the extra of the command line is not installed too
         _print_version(f"rankport {VERSION}\n")

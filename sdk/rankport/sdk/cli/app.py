@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rankport.protos.errors import InvalidRequest, RankportError
-from rankport.protos.extras import extras_named
-from rankport.protos.packages import VERSION
+from rankport.protos.installed.extras import extras_named
+from rankport.protos.installed.packages import VERSION
 from rankport.protos.reasons import reason_with_file
 from rankport.sdk.cli.flags.empty_values import refuse_empty
 from rankport.sdk.cli.flags.examples import show_example

@@ -13,7 +13,7 @@ from torch import Tensor
 from rankport.exporters.kinds.decoders.row_attention import rows_by_slot
 from rankport.exporters.kinds.decoders.shared_prefix import KV, NO_WINDOWS, Scoring, SharedPrefix
 from rankport.protos.errors import CheckpointError
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.packages import installed_version
 from rankport.runtime.bundle.manifest import LayerKV, version_numbers
 
 LEAST_VERSION = "1.32"

@@ -21,7 +21,7 @@ from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.texts.readable_folder import readable_folder
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_texts
 from rankport.protos.errors import ParityError
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.packages import installed_version
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.encoder import PromptEncoder

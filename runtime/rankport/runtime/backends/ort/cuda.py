@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.protos.extras import CUDA_INSTALL
+from rankport.protos.installed.extras import CUDA_INSTALL
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.capability import require_fp8
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory

@@ -7,8 +7,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rankport.protos import packages
 from rankport.protos.errors import BackendError
+from rankport.protos.installed import packages
 
 log = logging.getLogger(__name__)
 

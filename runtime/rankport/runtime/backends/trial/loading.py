@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.backends.contract import PrefixBackend, TextBackend
 from rankport.runtime.backends.devices.scoring import reserved_bytes
 from rankport.runtime.backends.layouts.layout import Cast, cast_by_numpy

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.jobs.datasets.part_files import write_durably
 from rankport.runtime.store.durable_files import sync_file
 

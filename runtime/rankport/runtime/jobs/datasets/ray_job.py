@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError, Unavailable
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.jobs.datasets.groups import FileGroup, groups_of
 from rankport.runtime.jobs.datasets.part_maker import Outcome, Target
 from rankport.runtime.jobs.datasets.ray_config import READER_CPUS, RayConfig

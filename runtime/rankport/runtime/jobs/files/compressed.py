@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 
 Compression = Literal["gzip", "bzip2", "xz", "zstd", "lz4"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest, NotFound, RankportError
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.jobs.config import FileFormat
 from rankport.runtime.jobs.files.folders import (
     check_readable,

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.jobs.rows.column_types import ColumnType
 from rankport.runtime.jobs.rows.records import WHOLE, BadRow, Moment, Record, Span, content_of
 

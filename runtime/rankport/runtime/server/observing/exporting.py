@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 from rankport.protos.reasons import reason_with_file
 from rankport.runtime.backends.choice import view_for
 from rankport.runtime.bundle.bundle import Bundle

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rankport.protos.packages import installed_version
+from rankport.protos.installed.packages import installed_version
 
 _TOOLS = ("rankport", "torch", "transformers", "onnxruntime", "numpy")
 

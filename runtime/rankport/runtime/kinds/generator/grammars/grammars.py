@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.extras import extras_named
 from rankport.protos.generation import Sampling
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.kinds.generator.grammars.matcher import Matcher, cannot_be_followed, one_line
 from rankport.runtime.kinds.generator.grammars.trial import GrammarTrial
 from rankport.runtime.prompt.tokenizer import Tokenizer

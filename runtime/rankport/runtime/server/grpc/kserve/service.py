@@ -1,8 +1,8 @@
 """Service `GRPCInferenceService` of KServe's inference protocol v2."""
 
+from rankport.protos.installed.packages import VERSION
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
-from rankport.protos.packages import VERSION
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
 from rankport.runtime.server.kserve.inference import find, infer, is_ready, totals_of

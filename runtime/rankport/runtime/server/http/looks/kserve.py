@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.types import Scope
 
+from rankport.protos.installed.packages import VERSION
 from rankport.protos.kserve import kserve_pb2 as pb
-from rankport.protos.packages import VERSION
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.kserve.inference import find, is_ready, totals_of

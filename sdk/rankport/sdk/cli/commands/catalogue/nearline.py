@@ -51,7 +51,7 @@ def nearline(
 
     Exit codes: 0 stopped; 1 the bundle or the store cannot be used, or the encoder broke; 2 what was asked is wrong.
     """
-    from rankport.protos.extras import extras_named
+    from rankport.protos.installed.extras import extras_named
 
     with extras_named("rankport nearline", "redis"):
         from rankport.runtime.nearline.consumer import NearlineConsumer

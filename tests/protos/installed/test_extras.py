@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import MissingExtra, RankportError
-from rankport.protos.extras import extras_named
+from rankport.protos.installed.extras import extras_named
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PYPROJECT = ROOT / "pyproject.toml"
 WITH_THE_CLIENT = {"grpc", "google", "numpy"}
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from rankport.protos.packages import VERSION, installed_version
+from rankport.protos.installed.packages import VERSION, installed_version
 
 
 def test_an_installed_package_has_the_version_of_its_metadata() -> None:

@@ -1,0 +1,1 @@
+"""Facts of what is installed here: versions of packages, and extras, whose absence is told with what installs them."""

@@ -217,6 +217,13 @@ def test_a_file_that_is_no_npz_is_refused_without_advice_to_unpickle_it(tmp_path
         audit_membership(None, one, one)
 
 
+def test_sides_that_differ_in_the_number_of_embeddings_are_told() -> None:
+    report = audit_membership(None, drawn(60, 1.0, 1, samples=3), drawn(60, 1.0, 2, samples=6), **FAST)
+    assert any(
+        note.startswith("the two sides differ in how many embeddings a user has") for note in report.notes
+    )
+
+
 def test_users_left_out_are_told(leaking: MembershipReport) -> None:
     assert not any("left out" in note for note in leaking.notes)
     names, rows = drawn(61, 1.0, 1, samples=2)

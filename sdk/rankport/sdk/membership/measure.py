@@ -131,8 +131,9 @@ def _notes(audited: Audited, control: RocFigures) -> tuple[str, ...]:
                 f"{1 / len(others.users):.2%}, and {round(1 / rate):,} are needed"
             )
     if control.auc.low > 0.5:
+        looked_at = "their texts" if members.texts is not None else "how many embeddings a user has"
         notes.append(
-            f"the two sides differ in their texts alone: AUC {control.auc} without the encoder, so the attacks' AUC is "
+            f"the two sides differ in {looked_at} alone: AUC {control.auc} without the encoder, so the attacks' AUC is "
             "not all leakage; draw members and non-members alike"
         )
     ratio = length_ratio(members, others)

@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM = true
 export PYTHONDONTWRITEBYTECODE =
 INSTALL = $(BIN)/pip install -q --no-compile $(PIP_FLAGS)
 
-.PHONY: help demo examples test test-full checks quick collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-experts bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
+.PHONY: help demo examples test test-full checks quick lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-experts bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-lowest test-stock-clients test-stub-cuda format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,11 +50,12 @@ test-full: $(VENV)/.demo test test-stub-cuda ## The same with twenty times the r
 checks: $(VENV)/.dev
 	$(MAKE) -j 2 types quick
 
-quick: lint contracts stubs-fresh collected
+quick: lint contracts stubs-fresh $(VENV)/.collected
 
-# Leaves bytecode behind, half of what a collection takes: each worker of `unit` would make it otherwise.
-collected: $(VENV)/.dev
+# Leaves bytecode behind, half of what a first collection takes: each worker of `unit` would make it otherwise.
+$(VENV)/.collected: $(VENV)/.dev
 	@$(BIN)/python -m pytest --collect-only -qq | tail -n 3
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

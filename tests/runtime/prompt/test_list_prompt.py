@@ -10,7 +10,7 @@ from tokenizers import normalizers
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.runtime.prompt.encoded import KeyedTokens
-from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import EncodedLists, ListPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED
 from support.lists.drafts import ITEM, QUERY, alone_lists, draft, lists_of, prompt_of, raw_tokenizer

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rankport.protos.columns import ItemColumns
 from rankport.runtime.bundle.sections.lists import Marker
-from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import ListPrompt
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.lists.drafts import ITEM, QUERY, SPECIAL, draft, lists_of, tokenizer_json

@@ -13,7 +13,7 @@ from rankport.runtime.bundle.manifest import (
     Prompt,
     Segment,
 )
-from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import ListPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support import text_tokenizers
 from support.bundle_samples import ranker_draft

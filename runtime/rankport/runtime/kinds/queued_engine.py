@@ -5,7 +5,7 @@ from typing import Any
 
 from rankport.protos.priorities import Priority
 from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.queue_limit import Watcher
+from rankport.runtime.scheduling.queue.queue_limit import Watcher
 from rankport.runtime.scheduling.worker import Worker
 
 

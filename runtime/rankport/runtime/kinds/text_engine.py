@@ -18,9 +18,9 @@ from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.instances.pool import Instances
-from rankport.runtime.scheduling.pass_pace import PassPace
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items, spread
-from rankport.runtime.scheduling.pass_results import Spans, take_spans
+from rankport.runtime.scheduling.passes.pass_pace import PassPace
+from rankport.runtime.scheduling.passes.pass_plan import ItemWork, PassLimits, items_size, plan_items, spread
+from rankport.runtime.scheduling.passes.pass_results import Spans, take_spans
 from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker

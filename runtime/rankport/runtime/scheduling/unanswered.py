@@ -12,7 +12,7 @@ from typing import Any, Generic
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.scheduling.counts import WorkerCounts
 from rankport.runtime.scheduling.futures import log_failure, settle
-from rankport.runtime.scheduling.queue_limit import QueueLimit
+from rankport.runtime.scheduling.queue.queue_limit import QueueLimit
 from rankport.runtime.scheduling.work import RequestT, Work
 
 

@@ -25,10 +25,10 @@ from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.instances.under_way import StartedPass, UnderWayPasses
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
 from rankport.runtime.scheduling.meter import queued
-from rankport.runtime.scheduling.queue_limit import QueueLimit, Watcher
-from rankport.runtime.scheduling.turns import Turns
+from rankport.runtime.scheduling.queue.queue_limit import QueueLimit, Watcher
+from rankport.runtime.scheduling.queue.turns import Turns
+from rankport.runtime.scheduling.queue.waiting import Waiting
 from rankport.runtime.scheduling.unanswered import Unanswered
-from rankport.runtime.scheduling.waiting import Waiting
 from rankport.runtime.scheduling.work import Pass, RequestT, Work, why_it_stopped
 
 log = logging.getLogger(__name__)

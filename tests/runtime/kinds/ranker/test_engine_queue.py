@@ -13,7 +13,7 @@ from rankport.protos.errors import (
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
-from rankport.runtime.scheduling.queue_limit import QueueNumbers
+from rankport.runtime.scheduling.queue.queue_limit import QueueNumbers
 from support.engines import (
     ITEMS,
     WAIT_S,

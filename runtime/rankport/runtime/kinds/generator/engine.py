@@ -30,10 +30,10 @@ from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest,
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
-from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
-from rankport.runtime.scheduling.pass_results import check_count
+from rankport.runtime.scheduling.passes.pass_plan import PassLimits, items_size, plan_items
+from rankport.runtime.scheduling.passes.pass_results import check_count
+from rankport.runtime.scheduling.passes.prefixes import Prefixes, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.prefix_cache import PrefixCache
-from rankport.runtime.scheduling.prefixes import Prefixes, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, PassSize, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker

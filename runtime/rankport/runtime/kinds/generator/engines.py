@@ -25,7 +25,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.chained import begun
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.futures import converted
-from rankport.runtime.scheduling.queue_limit import Watcher
+from rankport.runtime.scheduling.queue.queue_limit import Watcher
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 _MOST_LOGITS = 1 << 26  # of a pass over items to be scored: 256 MiB

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
+from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRuns

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.write_contract import DecodeBackend
-from rankport.runtime.scheduling.pass_results import check_count
+from rankport.runtime.scheduling.passes.pass_results import check_count
 from rankport.runtime.scheduling.work import on_device
 
 Places = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.kinds.generator.beams import Beams, Children
-from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
+from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.tokens import TokenRuns
 
 

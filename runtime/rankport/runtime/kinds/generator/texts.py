@@ -10,8 +10,8 @@ from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPar
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
 from rankport.runtime.kinds.generator.writer import Writer
-from rankport.runtime.scheduling.pass_results import check_count
-from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
+from rankport.runtime.scheduling.passes.pass_results import check_count
+from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.work import Request, on_device
 
 OnPart = Callable[[GeneratedPart], None]

@@ -31,7 +31,7 @@ from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
-from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import EncodedLists, ListPrompt
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens

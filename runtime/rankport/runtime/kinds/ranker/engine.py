@@ -29,11 +29,16 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
-from rankport.runtime.scheduling.pass_pace import PassPace
-from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items, spread
-from rankport.runtime.scheduling.pass_results import Spans, take_spans
+from rankport.runtime.scheduling.passes.pass_pace import PassPace
+from rankport.runtime.scheduling.passes.pass_plan import PassLimits, items_size, plan_items, spread
+from rankport.runtime.scheduling.passes.pass_results import Spans, take_spans
+from rankport.runtime.scheduling.passes.prefixes import (
+    Prefixes,
+    TokenPrefixRequest,
+    prefill_tokens,
+    prefix_key,
+)
 from rankport.runtime.scheduling.prefix_cache import PrefixCache
-from rankport.runtime.scheduling.prefixes import Prefixes, TokenPrefixRequest, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, UnderWay, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker

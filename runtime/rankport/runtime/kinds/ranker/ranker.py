@@ -51,7 +51,7 @@ from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.chained import retried
 from rankport.runtime.scheduling.counts import CacheStats
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
-from rankport.runtime.scheduling.prefixes import prefix_key
+from rankport.runtime.scheduling.passes.prefixes import prefix_key
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens

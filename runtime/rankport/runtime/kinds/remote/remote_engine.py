@@ -13,7 +13,7 @@ from rankport.runtime.kinds.remote.connection import Connection, OnPart
 from rankport.runtime.kinds.remote.messages import Arrays, EngineOrder, nothing_counted
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.queue_limit import QueueLimit
+from rankport.runtime.scheduling.queue.queue_limit import QueueLimit
 
 
 class RemoteEngine:

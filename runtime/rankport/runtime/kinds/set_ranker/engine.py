@@ -26,9 +26,9 @@ from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.states import HistoryStates
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
-from rankport.runtime.scheduling.pass_plan import part_tokens
-from rankport.runtime.scheduling.pass_results import start_call
-from rankport.runtime.scheduling.prefixes import Part, Prefixes, PrefixRequest
+from rankport.runtime.scheduling.passes.pass_plan import part_tokens
+from rankport.runtime.scheduling.passes.pass_results import start_call
+from rankport.runtime.scheduling.passes.prefixes import Part, Prefixes, PrefixRequest
 from rankport.runtime.scheduling.work import Pass, PassSize, UnderWay, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 

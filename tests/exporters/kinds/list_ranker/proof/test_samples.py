@@ -12,7 +12,7 @@ from rankport.exporters.proof import windows
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Limits
-from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import ListPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.effort import full_effort
 from support.lists import drafts

@@ -28,7 +28,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
 from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
-from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import EncodedLists, ListPrompt
 
 Expected = Sequence[Logits]  # a sample each
 

@@ -11,7 +11,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Item, Truncation
 from rankport.runtime.bundle.manifest import Embedding, Manifest
-from rankport.runtime.prompt.list_prompt import ListPrompt
+from rankport.runtime.prompt.lists.list_prompt import ListPrompt
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.tokenizer import Tokenizer
 

@@ -22,8 +22,8 @@ from rankport.runtime.kinds.generator.seq2seq.requests import (
 )
 from rankport.runtime.kinds.generator.texts import Text, TextOrder, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
-from rankport.runtime.scheduling.pass_results import check_count
+from rankport.runtime.scheduling.passes.pass_plan import ItemWork, PassLimits, items_size, plan_items
+from rankport.runtime.scheduling.passes.pass_results import check_count
 from rankport.runtime.scheduling.work import Pass, PassSize, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import TokenRun, TokenRuns

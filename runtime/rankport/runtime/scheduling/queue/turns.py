@@ -14,7 +14,7 @@ count as large: nobody waits for them, and fair is what shares their tokens alik
 
 from collections.abc import Iterable, Sequence
 
-from rankport.runtime.scheduling.background import BackgroundTurns, interactive
+from rankport.runtime.scheduling.queue.background import BackgroundTurns, interactive
 from rankport.runtime.scheduling.work import RequestT
 
 _CALM_PASSES = 32  # without a small request beside another, after which large ones have whole passes again

@@ -23,7 +23,7 @@ from rankport.runtime.prompt.checks import (
 )
 from rankport.runtime.prompt.encoded import EMPTY, KeyedTokens, without_blanks
 from rankport.runtime.prompt.far_texts import starts_of
-from rankport.runtime.prompt.list_template import Ids, Part
+from rankport.runtime.prompt.lists.list_template import Ids, Part
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.template import WAY_OUT, fair_shares, tokens_told
 from rankport.runtime.prompt.tokenizer import Tokenizer

@@ -21,8 +21,8 @@ from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.checks import refuse_unknown
 from rankport.runtime.prompt.encoded import NO_KEYED_TOKENS, EncodedItems, KeyedTokens
 from rankport.runtime.prompt.encoder import check_truncation
-from rankport.runtime.prompt.list_template import Ids, ListParts, Part
-from rankport.runtime.prompt.list_values import ItemValues, ListValues
+from rankport.runtime.prompt.lists.list_template import Ids, ListParts, Part
+from rankport.runtime.prompt.lists.list_values import ItemValues, ListValues
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import TokenRuns

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import Started
-from rankport.runtime.scheduling.pass_pace import PassPace
+from rankport.runtime.scheduling.passes.pass_pace import PassPace
 from support.engines import Clock
 
 

@@ -9,10 +9,10 @@ from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.priorities import Priority, own_priority, priority
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.backlog import Backlog
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
-from rankport.runtime.scheduling.turns import Turns
-from rankport.runtime.scheduling.waiting import Waiting
+from rankport.runtime.scheduling.passes.pass_plan import ItemWork, PassLimits, plan_items
+from rankport.runtime.scheduling.queue.backlog import Backlog
+from rankport.runtime.scheduling.queue.turns import Turns
+from rankport.runtime.scheduling.queue.waiting import Waiting
 from support.engines import ITEMS, WAIT_S, Sized, gated, ones, running, scored
 from support.reference_backend import ReferenceBackend, submit, token_run
 

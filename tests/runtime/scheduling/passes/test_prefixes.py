@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rankport.runtime.scheduling.prefixes import prefix_key
+from rankport.runtime.scheduling.passes.prefixes import prefix_key
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 

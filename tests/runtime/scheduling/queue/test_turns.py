@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
-from rankport.runtime.scheduling.turns import Turns
+from rankport.runtime.scheduling.passes.pass_plan import ItemWork, PassLimits, plan_items
+from rankport.runtime.scheduling.queue.turns import Turns
 from support.engines import Sized, ones
 
 BULK, PASS = 50, 200

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankport.runtime.scheduling.pass_plan import (
+from rankport.runtime.scheduling.passes.pass_plan import (
     ItemWork,
     PassLimits,
     PrefixWork,

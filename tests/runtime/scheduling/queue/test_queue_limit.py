@@ -7,7 +7,7 @@ import pytest
 from rankport.protos.errors import Overloaded
 from rankport.protos.priorities import PRIORITIES, Priority
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.queue_limit import QueueLimit, QueueNumbers
+from rankport.runtime.scheduling.queue.queue_limit import QueueLimit, QueueNumbers
 from support.engines import Sized
 
 CONFIG = EngineConfig(max_queued_requests=4, max_queued_tokens=100, max_queue_s=5.0)

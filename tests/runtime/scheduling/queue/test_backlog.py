@@ -4,7 +4,7 @@ import pytest
 
 from rankport.protos.errors import Overloaded
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.backlog import Backlog
+from rankport.runtime.scheduling.queue.backlog import Backlog
 
 CONFIG = EngineConfig(max_batch_tokens=1000, max_bulk_tokens=250)
 

@@ -15,8 +15,8 @@ from rankport.protos.errors import LimitExceeded, Overloaded
 from rankport.protos.priorities import PRIORITIES, Priority
 from rankport.protos.wording import counted
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.backlog import Backlog
 from rankport.runtime.scheduling.counts import Queue, Room
+from rankport.runtime.scheduling.queue.backlog import Backlog
 from rankport.runtime.scheduling.work import Request
 
 _BACKGROUND_PART = 2  # of the room, one such part is the background's

@@ -19,7 +19,7 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.instances.pool import Instances
-from rankport.runtime.scheduling.pass_plan import (
+from rankport.runtime.scheduling.passes.pass_plan import (
     ItemWork,
     PassLimits,
     PrefixWork,
@@ -27,7 +27,7 @@ from rankport.runtime.scheduling.pass_plan import (
     prefill_size,
     repeats,
 )
-from rankport.runtime.scheduling.pass_results import check_count
+from rankport.runtime.scheduling.passes.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import Lease, Tokens
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part

@@ -1,0 +1,1 @@
+"""Prompts that hold a whole list of items: their template, and the values that a request puts into it."""

@@ -138,3 +138,20 @@ def test_an_export_says_so(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
         export(folder, tmp_path / "b", kind="item-encoder", pooling="cls", on_progress=until_traced)
     assert [f"warning: {doubt}" for doubt in doubts(folder)] == [step for step in said if "warning" in step]
+
+
+def test_types_of_one_texts_tokens_are_told_with_the_way_out(tmp_path: Path) -> None:
+    """XLNet's last token is of a type of its own; a bundle's numbers were others in silence."""
+    words = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "a": 2}, []))
+    words.add_special_tokens(["<s>", "</s>"])
+    words.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="$A </s> <s>:2", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    words.save(str(tmp_path / "tokenizer.json"))
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    stated: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+    folders.write(tmp_path, "tokenizer_config.json", stated)
+    (said,) = doubts(tmp_path)
+    assert "gives the tokens of a text the types [0, 0, 2]" in said
+    folders.change(tmp_path, "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])
+    assert doubts(tmp_path) == []

@@ -56,6 +56,7 @@ def frame_doubts(file: Path, segments: Sequence[Segment], *, ends: bool) -> Iter
                 f"tokenizer: transformers' {type(inner).__name__} puts {theirs} around a text, and tokenizer.json, "
                 f"whose frame the bundle has, {ours}: {REBUILT}"
             )
+        yield from _typed(inner)
     yield from _unheeded(file, ours, told)
     if told[1]:
         yield from _ended_by_code(file, ours)
@@ -77,6 +78,17 @@ def _frame_by(inner: Any) -> _Frame | None:
         return None
     before, after = (inner.convert_ids_to_tokens(ids) for ids in (framed[:start], framed[start + size :]))
     return _Frame(tuple(before), tuple(after))
+
+
+def _typed(inner: Any) -> Iterator[str]:
+    """Says that a tokenizer of transformers gives tokens of one text other types than 0, as XLNet's does its last."""
+    types = inner("a").get("token_type_ids") or ()
+    if any(types):
+        yield (
+            f"tokenizer: transformers' {type(inner).__name__} gives the tokens of a text the types {list(types)}, "
+            "which the model reads, and a bundle gives it none: if it was trained without them, set model_input_names to "
+            '["input_ids", "attention_mask"] in tokenizer_config.json, else serve this one by its own library'
+        )
 
 
 def _unheeded(file: Path, ours: _Frame, told: tuple[bool, bool]) -> Iterator[str]:

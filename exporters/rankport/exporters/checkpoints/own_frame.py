@@ -86,8 +86,8 @@ def _typed(inner: Any) -> Iterator[str]:
     if any(types):
         yield (
             f"tokenizer: transformers' {type(inner).__name__} gives the tokens of a text the types {list(types)}, "
-            "which the model reads, and a bundle gives it none: if it was trained without them, set model_input_names to "
-            '["input_ids", "attention_mask"] in tokenizer_config.json, else serve this one by its own library'
+            "which the model reads, and a bundle gives it none: if it was trained without them, set model_input_names "
+            'to ["input_ids", "attention_mask"] in tokenizer_config.json, else serve this one by its own library'
         )
 
 

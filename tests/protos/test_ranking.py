@@ -10,6 +10,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, MissingExtra
 from rankport.protos.ranking import Ranking, Ranks
+from rankport.protos.scores import label_scores
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
 
 NAN = float("nan")
@@ -71,6 +72,15 @@ def test_probabilities_that_float32_rounds_to_one_are_in_the_order_of_their_logi
     given = replace(result([0.0]), scores=scores, logits=array, score_kind="probability", read_out=read_out)
     given = replace(given, status=(ItemStatus.OK,) * len(scores), messages=("",) * len(scores))
     assert Ranking.of(given).indices.tolist() == order
+
+
+def test_scores_of_a_server_whose_processor_rounds_otherwise_are_those_of_their_logits_too() -> None:
+    logits = np.array([[2, 1.9], [40, 30], [60, 50], [-3, -4]], np.float32)
+    scores = np.nextafter(label_scores(logits, 0, "sigmoid"), np.float32([0, 1, 1, 1]))
+    given = replace(
+        result(scores.tolist()), logits=logits, score_kind="probability", read_out="sigmoid of yes"
+    )
+    assert Ranking.of(given).indices.tolist() == [2, 1, 0, 3]
 
 
 def test_the_best_come_first_ties_as_given_and_items_without_a_score_last() -> None:

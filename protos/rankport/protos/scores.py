@@ -12,6 +12,10 @@ from rankport.protos.types import ScoreResult
 
 Transform = Literal["softmax", "sigmoid", "log-odds", "none", "with-end"]
 _OF_PROBABILITIES: tuple[Transform, ...] = ("softmax", "sigmoid")
+_ROUNDING, _LEAST = (
+    1e-5,
+    1e-30,
+)  # by which scores differ that another processor made of the same logits, a server's say
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
@@ -61,15 +65,18 @@ def rank_values(logits: NDArray[np.float32], positive: int, transform: Transform
 def unrounded(result: ScoreResult) -> NDArray[np.float64] | None:
     """Computes `rank_values` of probabilities, of which float32 rounds those near 1 to 1. [items]
 
-    None of other scores, and where not one label's logits give these, as with features that were weighed.
+    None of other scores, and where not one label alone can have given these.
     """
     transform = next((name for name in _OF_PROBABILITIES if result.read_out.startswith(f"{name} ")), None)
     if result.score_kind != "probability" or transform is None:
         return None
+    made = [label_scores(result.logits, label, transform) for label in range(result.logits.shape[1])]
     labels = [
+        label for label, scores in enumerate(made) if np.array_equal(scores, result.scores, equal_nan=True)
+    ] or [
         label
-        for label in range(result.logits.shape[1])
-        if np.array_equal(label_scores(result.logits, label, transform), result.scores, equal_nan=True)
+        for label, scores in enumerate(made)
+        if np.allclose(scores, result.scores, _ROUNDING, _LEAST, equal_nan=True)
     ]
     return rank_values(result.logits, labels[0], transform) if len(labels) == 1 else None
 

@@ -8,15 +8,18 @@ import pytest
 from rankport.runtime.bundle.fingerprint import fingerprint
 from rankport.runtime.bundle.manifest import (
     AxisRange,
+    Calibration,
     Embedding,
     FileEntry,
     Labels,
     Limits,
+    ManifestDraft,
     ModelShape,
     ModeParity,
     Parity,
     Prompt,
     Quality,
+    Quantization,
     Score,
     Segment,
     TokenizationReport,
@@ -110,6 +113,19 @@ def test_a_file_swapped_with_another_moves_it() -> None:
         *rest,
     ]
     assert fingerprint(BASE, swapped) != BASE.fingerprint
+
+
+def test_what_is_counted_of_a_calibration_moves_it_no_more_than_before_it_was() -> None:
+    def draft(calibration: Calibration | None) -> ManifestDraft:
+        given = Quantization(
+            by="export", method="rtn", format="int4", parts=[], kept=[], calibration=calibration
+        )
+        return ranker_draft(quantization=given)
+
+    plain = Calibration(requests=1, tokens=2, sha256="0" * 64)
+    counted = plain.model_copy(update={"cut": 3, "passed_over": 4})
+    assert fingerprint(draft(counted), BASE.files) == fingerprint(draft(plain), BASE.files)
+    assert fingerprint(draft(None), BASE.files) != fingerprint(draft(plain), BASE.files)
 
 
 def test_a_default_written_out_is_the_default() -> None:

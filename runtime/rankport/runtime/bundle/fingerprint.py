@@ -7,6 +7,7 @@ so token stores, pairings and replies name bundles by it.
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import FileEntry, Manifest, ManifestDraft
@@ -26,18 +27,18 @@ _CHANGES_NO_OUTPUT = {
     "agreement",
 }
 _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
+_COUNTS = {"quantization": {"calibration": {"cut", "passed_over"}}}  # of a file that is known by its hash
 
 
 def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     """Hashes to lowercase hex SHA-256, over canonical JSON of the draft's output-changing fields and the files' hashes.
 
     Left out: name, version, source, queries, the measurements (tokenization, parity, quality, drift, target_parity,
-    agreement), files under `reports/`.
+    agreement), what is counted of a calibration's file, files under `reports/`.
     A whole `Manifest` gives the same value as the draft it was made from.
     """
-    fields = draft.model_dump(
-        mode="json", exclude_defaults=True, exclude=_CHANGES_NO_OUTPUT | _OUTSIDE_THE_DRAFT
-    )
+    left_out: dict[str, Any] = dict.fromkeys(_CHANGES_NO_OUTPUT | _OUTSIDE_THE_DRAFT, True) | _COUNTS
+    fields = draft.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     hashes = {entry.path: entry.sha256 for entry in files if not entry.path.startswith(REPORTS_DIRECTORY)}
     canonical = json.dumps(fields | {"files": hashes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -198,9 +198,8 @@ class ManifestDraft(Strict):
     head: ClassHead | None = None  # of a classifier, or of a ranker that is a body without a head of its own
     embedding: Embedding | None
     pairing: Pairing | None
-    queries: Literal["as-items"] | None = (
-        None  # of an item encoder: how it reads a text that is one; None: it may not
-    )
+    # Of an item encoder: how it reads a text that is one; None: it may not.
+    queries: Literal["as-items"] | None = None
     tokenization: TokenizationReport | None
     parity: Parity | None  # of the graphs for the first target
     quality: Quality | None

@@ -58,9 +58,7 @@ class Calibration(Strict):
     tokens: Annotated[int, Field(gt=0)]
     sha256: Sha256  # of the file
     cut: Annotated[int, Field(ge=0)] = 0  # prefixes and items whose text was cut to the bundle's limits
-    passed_over: Annotated[int, Field(ge=0)] = (
-        0  # items of the file that were not run: it holds more than are
-    )
+    passed_over: Annotated[int, Field(ge=0)] = 0  # items of the file that were not run
 
 
 class Quantization(Strict):

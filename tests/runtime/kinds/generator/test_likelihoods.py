@@ -1,15 +1,17 @@
 """Items are scored as texts behind a prompt: with the log-probabilities that the model writes them with."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.generation import Sampling
 from rankport.protos.types import ItemStatus, Key
+from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
@@ -60,6 +62,33 @@ def test_small_passes_give_the_same(generator_bundle: Bundle, generator: Generat
     with Generator.load(generator_bundle, config=EngineConfig(threads=1, max_batch_tokens=16)) as other:
         np.testing.assert_allclose(other.score(PROMPT, items).scores, expected, atol=1e-4)
         assert other.score(PROMPT, items).usage.prefix_tokens_cached == len(PROMPT) - 1
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_kv_that_no_request_uses_gives_way_to_a_pass_that_finds_no_memory(
+    searched: bool, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trie, whole = (
+        TokenTrie.of(["one"], np.array([[9]]), VOCABULARY),
+        OnnxRuntimeDecodeBackend.log_probabilities,
+    )
+    refusals = iter([True])
+
+    def tell(*given: Any) -> Any:
+        if next(refusals, False):
+            error = BackendError("no memory left")
+            error.wants_memory = True
+            raise error
+        return whole(*given)
+
+    def asked(prompt: list[int]) -> Any:
+        return (generator.search(prompt, trie) if searched else generator.score(prompt, [[9]])).scores
+
+    asked(PROMPT)
+    expected = asked([7, 8])
+    monkeypatch.setattr(OnnxRuntimeDecodeBackend, "log_probabilities", tell)
+    assert asked([7, 8]) == pytest.approx(expected, abs=1e-5)
+    assert next(refusals, None) is None
 
 
 def test_texts_searches_and_scores_run_beside_each_other(generator: Generator) -> None:

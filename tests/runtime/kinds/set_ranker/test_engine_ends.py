@@ -75,6 +75,25 @@ def test_states_that_find_no_room_live_as_long_as_their_pass() -> None:
         assert engine.cache_stats().bytes == 0
 
 
+def test_states_that_no_request_uses_give_way_to_a_pass_that_finds_no_memory() -> None:
+    backend = Holding()
+
+    def check(kind: str, numbers: list[int]) -> None:
+        if kind == "rank" and numbers == [4] and engine.cache_stats().bytes > EVENT_BYTES:
+            error = BackendError("no memory left")
+            error.wants_memory = True
+            raise error
+
+    backend.before_call = check
+    with holding(backend, replace(TWO, instances=1)) as engine:
+        answered(submit(engine, [1, 2], [3]))
+        found = answered(submit(engine, [5], [4]))
+        np.testing.assert_allclose(found.logits, full("set-wise", [5], [4]), atol=1e-6)
+        assert engine.cache_stats().bytes == EVENT_BYTES
+        with pytest.raises(BackendError, match="no memory left"):
+            answered(submit(engine, [1, 2], [4]))
+
+
 def test_a_request_whose_time_ran_out_before_its_pass_has_none() -> None:
     backend, clock = Holding(), Clock()
     with holding(backend, clock=clock) as engine:

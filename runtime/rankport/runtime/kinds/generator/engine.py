@@ -268,7 +268,8 @@ class _GenerationWork:
             np.repeat(np.arange(len(asked)), beams),
         )
         parts = [(children.parents, children.tokens) for _, children in asked]
-        answers = log_probabilities("search", self._backend, batch, beams, parts)
+        ask = partial(log_probabilities, "search", self._backend, batch, beams, parts)
+        answers = self._prefixes.with_room(ask)
         for (search, children), part in zip(asked, answers, strict=True):
             search.take(children, part)
 
@@ -285,7 +286,8 @@ class _GenerationWork:
         )
         parts = [one.asked(count) for _, one, count in scored]
         tokens = [len(part.ids) for part in runs]
-        answers = log_probabilities("score", self._backend, batch, tokens, parts)
+        ask = partial(log_probabilities, "score", self._backend, batch, tokens, parts)
+        answers = self._prefixes.with_room(ask)
         for (_, one, count), part in zip(scored, answers, strict=True):
             one.take(count, part)
 

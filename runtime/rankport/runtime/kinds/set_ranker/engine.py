@@ -208,6 +208,8 @@ class _SetWork:
         history = History(self._histories.lease(request).pieces(), request.given.times)
         part = slice(request.taken, request.taken + count)
         call, record = partial(self._ranked, request, history, part), partial(request.record, part)
+        if not self._instances.side_by_side:  # else the call is made in another thread than the states'
+            call = partial(self._histories.with_room, call)
         rest: UnderWay[_SetRequest] | None = start_call("rank", call, record, self._instances)
         request.taken = part.stop
         return rest

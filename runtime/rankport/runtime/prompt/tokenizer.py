@@ -123,8 +123,10 @@ class Tokenizer:
         """
         try:
             encodings = encode(self._inner, texts)
-        except Exception as error:  # the library raises a bare one
-            raise self._unknown(encode, texts) from error
+        except Exception as error:
+            if type(error) is Exception:  # the library's, which names no text; others are no fault of one
+                self._refuse_unknown(encode, texts)
+            raise
         runs = _ragged(encodings)
         again = [] if self._spelled is None else self._spelled.texts(runs)
         if self._spelled is None or not again:
@@ -134,17 +136,16 @@ class Tokenizer:
             encodings[place] = encoding
         return encodings, _ragged(encodings)
 
-    def _unknown(self, encode: Encode, texts: list[Any]) -> InvalidRequest:
-        """Makes the error of texts of which one cannot be encoded."""
+    def _refuse_unknown(self, encode: Encode, texts: list[Any]) -> None:
+        """Raises InvalidRequest for the first of the texts that cannot be encoded by itself, if there is one."""
         for text in texts:
             try:
                 encode(self._inner, [text])
             except Exception as error:
-                return InvalidRequest(
+                raise InvalidRequest(
                     f"{str(text)[:_SHOWN]!r}: holds what the tokenizer has no token for, and it has none for what is "
                     f"unknown ({reason_of(error)}): leave that out, or give token ids"
-                )
-        raise AssertionError("together they could not be encoded")
+                ) from error
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Turns ids into text, without special tokens; incomplete characters become U+FFFD."""

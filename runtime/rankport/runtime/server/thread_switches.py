@@ -18,9 +18,9 @@ class ThreadSwitches:
 
     def shorten(self) -> None:
         """Asks from now on."""
-        if self._interval_s is None or self._asks:
-            return
         with _lock:
+            if self._interval_s is None or self._asks:
+                return
             if not _asked_s:
                 _before_s[:] = [sys.getswitchinterval()]
             self._asks = True
@@ -29,9 +29,9 @@ class ThreadSwitches:
 
     def restore(self) -> None:
         """Asks no more: once no server does, the time is as it was before."""
-        if self._interval_s is None or not self._asks:
-            return
         with _lock:
+            if self._interval_s is None or not self._asks:
+                return
             self._asks = False
             _asked_s.remove(self._interval_s)
             sys.setswitchinterval(min(_asked_s or _before_s))

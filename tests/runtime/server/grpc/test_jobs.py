@@ -95,6 +95,7 @@ def test_a_cancelled_job_ends_behind_its_batch_and_the_next_one_runs(tmp_path: P
         assert cancelled.counts.rows < 100
         assert ended(client, client.jobs.create(task()).id).state is JobState.DONE
         assert client.jobs.cancel(first.id) == cancelled  # nothing more happens to it
+        assert not (tmp_path / "other").exists()
         assert client.jobs.retry(waiting.id).state is JobState.QUEUED  # unless it is wanted again
         again = ended(client, waiting.id)
         assert (again.state, again.runs, again.counts.encoded) == (JobState.DONE, 1, 100)

@@ -66,6 +66,25 @@ class QuantizedWeight:
         scaled: Tensor = values * self.scales[:, :, None]
         return scaled.flatten(1)
 
+    def upright(self) -> "QuantizedWeight":
+        """Turns groups of a negative scale around, which AutoRound writes of symmetric ones: the same weight, exactly.
+
+        (q - z) * s = (~q - ~z) * -s, where ~q = -1 - q is on the grid of q.
+        """
+        negative = self.scales < 0
+        if not bool(negative.any()):
+            return self
+        groups_of = self.groups_of
+        if groups_of is None:
+            groups_of = torch.arange(self.in_features) // (self.in_features // self.groups)
+        zeros = torch.zeros_like(self.scales, dtype=torch.int8) if self.zeros is None else self.zeros
+        return replace(
+            self,
+            codes=torch.where(negative[:, groups_of], ~self.codes, self.codes),
+            scales=self.scales.abs(),
+            zeros=torch.where(negative, ~zeros, zeros),
+        )
+
     def rows(self, index: Tensor) -> "QuantizedWeight":
         """Takes some rows of the matrix."""
         return replace(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.quantization.linear import QuantizedLinear
@@ -79,6 +80,27 @@ def test_zero_points_of_older_versions_tell_how_they_are_stored(stored: str, tmp
     rewritten(folder, {"bits": 4, "group_size": 32, "sym": False} | older)
     with pytest.raises(CheckpointError, match="packing_format is None, supported is auto_round:auto_gptq"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("layout", ["auto_round:auto_gptq", "auto_round:auto_awq"])
+def test_groups_of_negative_scales_are_turned_around(layout: str, tmp_path: Path) -> None:
+    """AutoRound gives the end of a group that is farther from 0 the code -8: where it is above 0 its scale is not."""
+    if layout == "auto_round:auto_gptq":
+        folder = write_gptq(tmp_path / "c", Gptq(desc_act=True), num_hidden_layers=1)
+    else:
+        folder = shutil.copytree(AUTOAWQ, tmp_path / "c", ignore=shutil.ignore_patterns("reference*"))
+    before, tensors = weight_of(folder), read_tensors(folder)
+    turned = torch.arange(tensors[f"{LAYER}.scales"].numel()).reshape_as(tensors[f"{LAYER}.scales"]) % 3 == 0
+    scales = tensors[f"{LAYER}.scales"]
+    tensors[f"{LAYER}.scales"] = torch.where(turned, -scales, scales)
+    save_file(tensors, folder / "model.safetensors")
+    rewritten(folder, stated(layout, sym=layout == "auto_round:auto_gptq"))
+    layer = load_checkpoint(folder).model.get_submodule(LAYER)
+    assert isinstance(layer, QuantizedLinear)
+    assert layer.quantized.scales.min() >= 0
+    groups = torch.arange(before.shape[1]) // 32
+    groups = tensors.get(f"{LAYER}.g_idx", groups).long()
+    assert torch.equal(layer.quantized.dequantized(), torch.where(turned.T[:, groups], -before, before))
 
 
 def test_words_of_awq_are_read_as_autoawqs(tmp_path: Path) -> None:

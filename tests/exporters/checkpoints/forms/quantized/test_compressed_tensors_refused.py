@@ -184,7 +184,7 @@ DAMAGES: dict[str, tuple[str, Callable[[dict[str, Tensor]], None], str]] = {
     ),
     "NaN scale": ("W8A8", _change("weight_scale", lambda one: one * float("nan")), "weight_scale' holds NaN"),
     "negative scale": (
-        "W8A8",
+        "FP8",
         _change("weight_scale", lambda one: one - 9),
         "holds a scale of -.* never negative",
     ),

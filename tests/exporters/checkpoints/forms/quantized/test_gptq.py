@@ -244,7 +244,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Tensor]], None], str]] = {
     "no zeros": (_drop("qzeros"), rf"lacks tensor '{LAYER}\.qzeros'"),
     "no order": (_drop("g_idx"), rf"lacks tensor '{LAYER}\.g_idx'"),
     "NaN scale": (_change("scales", _with(float("nan"))), rf"'{LAYER}\.scales' holds NaN"),
-    "negative scale": (_change("scales", _with(-1.0)), "holds a scale of -1"),
+    "no scale above 0": (_change("scales", torch.zeros_like), "holds zeros only: scales must be above 0"),
     "wrong shape": (_change("scales", lambda one: one[:, :-1]), r"scales' has shape \[6, 127\]"),
     "wrong type": (
         _change("qweight", lambda one: one.float()),

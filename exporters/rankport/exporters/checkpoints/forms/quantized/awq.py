@@ -100,9 +100,9 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, config
     groups = 1 if config.group_size == -1 else require_full_groups(stored, linear, config.group_size)
     codes = _unpacked(read_tensor(folder, names[0], (linear.in_features, channels // _CODES), (torch.int32,)))
     zeros = _unpacked(read_tensor(folder, names[1], (groups, channels // _CODES), (torch.int32,)))
-    scales = read_scales(folder, names[2], (groups, channels)).T.contiguous()
+    scales = read_scales(folder, names[2], (groups, channels), signed=True).T.contiguous()
     bias, of_bias = bias_of(folder, stored, linear)
-    weight = QuantizedWeight(codes, scales, _checked(names[1], zeros, config), _BITS)
+    weight = QuantizedWeight(codes, scales, _checked(names[1], zeros, config), _BITS).upright()
     return LowBitLayer(QuantizedLinear(weight, bias, None), (*names, *of_bias))
 
 

@@ -122,7 +122,7 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme
     weight = (
         QuantizedWeight(codes, scales / 2, zeros, 8, groups_of, is_fp4=True)
         if is_fp4
-        else QuantizedWeight(codes, scales, zeros, scheme.weights.kept_bits, groups_of)
+        else QuantizedWeight(codes, scales, zeros, scheme.weights.kept_bits, groups_of).upright()
     )
     return LowBitLayer(
         QuantizedLinear(weight, bias, activation),
@@ -197,12 +197,12 @@ def _wide_scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, schem
     if scheme.weights.block is not None:
         shape = (linear.out_features, linear.in_features)
         return read_block_scales(folder, name, shape, scheme.weights.block)
-    groups = 1
+    groups, signed = 1, scheme.weights.type == "int"
     if scheme.weights.group_size is not None:
         groups = require_full_groups(stored, linear, scheme.weights.group_size)
     if groups == 1 and name in folder.tensors and folder.tensors.shape(name) == (linear.out_features,):
-        return read_scales(folder, name)[:, None]
-    return read_scales(folder, name, (linear.out_features, groups))
+        return read_scales(folder, name, signed=signed)[:, None]
+    return read_scales(folder, name, (linear.out_features, groups), signed=signed)
 
 
 def _zeros(

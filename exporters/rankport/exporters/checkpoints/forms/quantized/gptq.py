@@ -119,10 +119,10 @@ def _read_layer(
     packed_zeros = read_tensor(folder, names[1], (groups, words(columns, config.bits)), (torch.int32,))
     zeros, form = _zeros(names[1], packed_zeros, columns, config)
     seen.add(form)
-    scales = read_scales(folder, names[2], (groups, columns)).T.contiguous()
+    scales = read_scales(folder, names[2], (groups, columns), signed=True).T.contiguous()
     groups_of, of_groups = _groups_of(folder, stored, linear, config, groups)
     bias, of_bias = bias_of(folder, stored, linear)
-    weight = QuantizedWeight(codes, scales, zeros, config.bits, groups_of)
+    weight = QuantizedWeight(codes, scales, zeros, config.bits, groups_of).upright()
     return LowBitLayer(QuantizedLinear(weight, bias, None), (*names, *of_groups, *of_bias))
 
 

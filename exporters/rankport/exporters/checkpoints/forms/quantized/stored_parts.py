@@ -36,11 +36,16 @@ def read_tensor(
     return tensor
 
 
-def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Reads scales as fp32, of any float type wider than 8 bits: positive or zero. Raises CheckpointError."""
+def read_scales(
+    folder: CheckpointFolder, name: str, shape: tuple[int, ...] | None = None, *, signed: bool = False
+) -> Tensor:
+    """Reads scales as fp32, of any float type wider than 8 bits: not all zero, and negative only where `signed`.
+
+    Raises CheckpointError.
+    """
     floats = (torch.float32, torch.float16, torch.bfloat16)
     scales = read_tensor(folder, name, shape, floats).to(torch.float32)
-    if bool((scales < 0).any()):
+    if not signed and bool((scales < 0).any()):
         raise CheckpointError(f"tensor {name!r} holds a scale of {scales.min():g}: scales are never negative")
     if not bool(scales.any()):
         raise CheckpointError(

@@ -34,8 +34,13 @@ class Answer(Protocol):
 
 
 def is_repeatable(request: object) -> bool:
-    """Tells a call that does no more the second time: creating a job without an id of the caller's makes another."""
-    return not isinstance(request, pb.CreateJobRequest) or bool(request.id)
+    """Tells a call that does no more the second time.
+
+    Creating a job without an id of the caller's makes another; one that was asked for again may have ended meanwhile.
+    """
+    if isinstance(request, pb.CreateJobRequest):
+        return bool(request.id)
+    return not isinstance(request, pb.RetryJobRequest)
 
 
 class ServerJobs:

@@ -74,6 +74,7 @@ def address(leaving: Leaving) -> Iterator[str]:
         (lambda client: client.admin.roll_back("prod", 20.0), {"RollBack": 1}),
         (lambda client: client.jobs.create(TASK, timeout_s=20.0), {"Create": 1}),
         (lambda client: client.jobs.create(TASK, "nightly", timeout_s=20.0), {"Create": 4}),
+        (lambda client: client.jobs.retry("nightly", timeout_s=20.0), {"Retry": 1}),
         (lambda client: client.jobs.list(20.0), {"List": 4}),
     ],
 )

@@ -42,12 +42,14 @@ class _Unanswered(Generic[MessageT]):
             else:
                 name = self._name(answer)
                 numbers = [number for number, each in self._messages.items() if self._name(each) == name]
-            sent = [self._messages[number] for number in numbers]
-            self._told_apart &= sent != [] and sent.count(sent[0]) == len(
-                sent
-            )  # of equal ones any is the answered
+            # Compared until they differ once: of equal ones any is the answered.
+            self._told_apart = self._told_apart and self._are_equal(numbers)
             for number in numbers[:1]:
                 del self._messages[number]
+
+    def _are_equal(self, numbers: list[int]) -> bool:
+        first = self._messages[numbers[0]] if numbers else None
+        return first is not None and all(self._messages[number] == first for number in numbers[1:])
 
     def _oldest(self) -> int:
         with self._lock:

@@ -54,6 +54,7 @@ def test_standard_input_is_utf_8_as_files_are_whatever_the_locale(monkeypatch: p
                     lines_of("-", "--items")
             else:
                 assert lines_of("-", "--items") == read
+                assert lines_of("-", "--others") == []  # nothing is left, which is no error of the stream
 
 
 def test_a_process_without_standard_input_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

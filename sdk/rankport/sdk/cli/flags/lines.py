@@ -13,6 +13,7 @@ import typer
 from rankport.protos.files.json_text import json_of_text
 
 _BOM = "\ufeff"
+_AS_FILES = ("utf-8", "strict")
 
 
 def lines_of(path: str, option: str) -> list[str]:
@@ -54,8 +55,9 @@ def _standard_input() -> nullcontext[TextIO]:
     """Opens standard input as files are read, whatever the locale. Raises `OSError` in a process that has none."""
     if sys.stdin is None:
         raise OSError(errno.EBADF, "is closed: give a file, or - with something to read", "standard input")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    # Of one that something was read of the encoding cannot be set: a second reader finds the end.
+    if isinstance(sys.stdin, io.TextIOWrapper) and (sys.stdin.encoding, sys.stdin.errors) != _AS_FILES:
+        sys.stdin.reconfigure(encoding=_AS_FILES[0], errors=_AS_FILES[1])
     return nullcontext(sys.stdin)
 
 

@@ -12,10 +12,7 @@ from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.proof.tokenization import report_tokenization
 from rankport.exporters.quantization.record import record
 from rankport.protos.installed.packages import installed_version
-from rankport.runtime.bundle.manifest import (
-    ManifestDraft,
-    Source,
-)
+from rankport.runtime.bundle.manifest import ManifestDraft, Source
 
 TOKENIZER_FILE = "tokenizer.json"
 _TOOLS = ("rankport", "torch", "transformers", "onnx_ir", "onnxscript", "onnxruntime")

@@ -14,9 +14,7 @@ from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.proof.prove import Progress
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest import (
-    GraphSpec,
-)
+from rankport.runtime.bundle.manifest import GraphSpec
 
 
 @contextmanager

@@ -15,11 +15,7 @@ from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe
 from rankport.exporters.quantization.record import record
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest import (
-    Calibration,
-    ManifestDraft,
-    Quantization,
-)
+from rankport.runtime.bundle.manifest import Calibration, ManifestDraft, Quantization
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 

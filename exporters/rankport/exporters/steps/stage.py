@@ -29,10 +29,7 @@ from rankport.exporters.steps.low_bits import quantize_source
 from rankport.exporters.steps.source import load_source
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.wording import counted
-from rankport.runtime.bundle.manifest import (
-    ManifestDraft,
-    Prompt,
-)
+from rankport.runtime.bundle.manifest import ManifestDraft, Prompt
 
 WEIGHTS_FILE = "weights.bin"
 

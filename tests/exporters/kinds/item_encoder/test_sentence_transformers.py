@@ -203,6 +203,15 @@ def test_queries_are_read_as_items_where_no_text_tells_them_apart(
     assert planned(folder, **options)[1].queries == queries
 
 
+def test_special_tokens_of_a_prompt_file_may_tell_items_from_queries(base: Path, tmp_path: Path) -> None:
+    folder, prompt = folders.pooled(base, tmp_path / "c"), tmp_path / "prompt.toml"
+    frame = "[[item]]\nspecial = ['{}']\n[[item]]\nitem = true\n[[item]]\nspecial = ['{}']\n"
+    before, _, after = planned(folder, prompt="bare")[1].prompt.item
+    for first, queries in ((before.special[0], "as-items"), (after.special[0], None)):
+        prompt.write_text(frame.format(first, after.special[0]))
+        assert planned(folder, prompt=str(prompt))[1].queries == queries
+
+
 def test_a_prompt_is_chosen_by_name(base: Path, tmp_path: Path) -> None:
     folder = folders.pooled(base, tmp_path / "c")
     prompts = {"query": "query: ", "passage": "passage: ", "none": ""}

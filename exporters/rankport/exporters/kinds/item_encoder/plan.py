@@ -25,7 +25,7 @@ def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemE
         shape=ModelShape(hidden_size=width, vocab_size=source.vocab_size, layers=[]),
         limits=item_encoder_limits(source, options),
         embedding=embedding,
-        queries="as-items" if reads_queries(source, prompt) else None,
+        queries="as-items" if reads_queries(source, prompt, options) else None,
         overrides=overrides(source, options),
         graphs=partial(_graphs, embedding),
     )

@@ -1,5 +1,6 @@
 """The prompt of an item encoder: a file's, a sentence-transformers folder's, or the bare item."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,12 +70,26 @@ def _require_instruction(source: Checkpoint, folder: EncoderFolder, prompt_name:
         )
 
 
-def reads_queries(source: Checkpoint, resolved: ResolvedPrompt) -> bool:
-    """Tells whether a query is read as an item is: no text stands before either, and the weights are of no one task."""
+def reads_queries(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> bool:
+    """Tells whether a query is read as an item is: no text is for either, and the weights are of no one task.
+
+    A prompt file's special tokens, other than the tokenizer's own frame, may tell items from queries as texts do.
+    """
     folder = read_encoder_folder(source.path)
     prompts = {} if folder is None else folder.prompts
     texts = [segment for segment in resolved.prompt.item if segment.text is not None]
-    return source.task is None and not texts and not any(prompts.values())
+    if source.task is not None or texts or any(prompts.values()):
+        return False
+    return options.prompt is None or _is_framed(source, resolved)
+
+
+def _is_framed(source: Checkpoint, resolved: ResolvedPrompt) -> bool:
+    """Tells whether a prompt has around its item what the tokenizer puts around a text."""
+    with suppress(CheckpointError):  # a frame that no prompt can say
+        framed = framed_prompt(source.tokenizer_file)
+        ours, own = ([each.special for each in has.prompt.item] for has in (resolved, framed))
+        return ours == own
+    return False
 
 
 def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> int:

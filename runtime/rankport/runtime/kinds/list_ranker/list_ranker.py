@@ -1,7 +1,7 @@
 """`ListRanker`: scores the items of a list together, in this process.
 
 Owns the way from texts, ids, embedding tokens and keys to an answer with scores and statuses. Blocks come from
-`prompt.list_prompt`, rows at markers from `text_engine`, and `joining` makes logits of them.
+`prompt.lists.list_prompt`, rows at markers from `text_engine`, and `joining` makes logits of them.
 """
 
 import os

@@ -89,6 +89,8 @@ def test_a_cancelled_job_ends_behind_its_batch_and_the_next_one_runs(tmp_path: P
         next(job for job in client.jobs.watch(first.id) if job.total_rows or job.state is JobState.RUNNING)
         assert client.jobs.cancel(waiting.id).state is JobState.CANCELLED
         client.jobs.cancel(first.id)
+        with pytest.raises(InvalidRequest, match="is to end, and runs: ask again once it is cancelled"):
+            client.jobs.retry(first.id)
         encoder.worker.gate.set()
         cancelled = ended(client, first.id)
         assert cancelled.state is JobState.CANCELLED

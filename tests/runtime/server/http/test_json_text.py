@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.runtime.server.http.json_text import about_bytes, json_parts, json_text
+from support.effort import scale
 
 VALUES = st.recursive(
     st.none()
@@ -28,6 +29,7 @@ def whole(body: object) -> str:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+@settings(max_examples=scale(40))
 @given(body=VALUES, part_bytes=st.integers(0, 60))
 def test_parts_are_the_whole(body: object, part_bytes: int) -> None:
     assert "".join(json_parts(body, part_bytes)) == whole(body)

@@ -105,8 +105,13 @@ class JobRunner:
         return job
 
     def retry(self, id: str) -> Job:
-        """Has a job that failed or was cancelled wait again. Raises as `JobBook.retry`."""
+        """Has a job that failed or was cancelled wait again.
+
+        Raises as `JobBook.retry`, and `InvalidRequest` for one that runs and is to end.
+        """
         with self._turn:
+            if id in self._cancelled:
+                raise InvalidRequest(f"job {id!r} is to end, and runs: ask again once it is cancelled")
             job = self._book.retry(id)
             _log.info("job %s is asked for again", id)
         self._changed.set()

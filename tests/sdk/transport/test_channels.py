@@ -46,6 +46,7 @@ def test_an_address_and_a_list_become_a_target(address: Any, uri: str) -> None:
         ("localhost:1", False),
         ("[::1]:1", False),
         (["127.0.0.1:1", "127.0.0.2:1"], False),
+        (["127.0.0.1:1", "[::1]:1"], False),
         ("unix:/run/a.0,/run/a.1", False),
         ("dns:///localhost:1", False),
         ("jobs:8500", True),

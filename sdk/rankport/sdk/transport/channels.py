@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Self
 
 from rankport.protos.errors import InvalidRequest, Unavailable
@@ -124,10 +124,15 @@ def _pairs(options: ChannelOptions) -> dict[str, Any]:
 
 def is_this_machine(host: str) -> bool:
     """Tells a name or an address of loopback."""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    # Of a list with both families those of IPv4 are written as IPv6.
+    written = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (written or address).is_loopback
 
 
 def _checked(address: object) -> str:

@@ -60,8 +60,10 @@ class FixedScores(Ranks):
         # Two labels that exclude each other, of which one is sure; and two that do not.
         ("softmax over no, yes: yes", [[0, 30], [0, 20], [9, 40]], [2, 0, 1]),
         ("sigmoid of yes", [[30, 0], [40, 39], [20, 0]], [1, 0, 2]),
-        # Weighed with features, it may be: no label's logits give these scores.
+        # No label's logits give these scores.
         ("sigmoid of yes", [[0.5], [0.7]], [0, 1]),
+        # One label that excludes others is sure of everything.
+        ("softmax over yes: yes", [[5], [9]], [0, 1]),
     ],
 )
 def test_probabilities_that_float32_rounds_to_one_are_in_the_order_of_their_logits(

@@ -68,17 +68,14 @@ def unrounded(result: ScoreResult) -> NDArray[np.float64] | None:
     None of other scores, and where not one label alone can have given these.
     """
     transform = next((name for name in _OF_PROBABILITIES if result.read_out.startswith(f"{name} ")), None)
-    if result.score_kind != "probability" or transform is None:
+    exclusive = transform == "softmax"
+    if result.score_kind != "probability" or transform is None or result.logits.shape[1] <= exclusive:
         return None
-    made = [label_scores(result.logits, label, transform) for label in range(result.logits.shape[1])]
-    labels = [
-        label for label, scores in enumerate(made) if np.array_equal(scores, result.scores, equal_nan=True)
-    ] or [
-        label
-        for label, scores in enumerate(made)
-        if np.allclose(scores, result.scores, _ROUNDING, _LEAST, equal_nan=True)
-    ]
-    return rank_values(result.logits, labels[0], transform) if len(labels) == 1 else None
+    made, given = label_probabilities(result.logits, exclusive=exclusive), result.scores[:, None]
+    labels = np.flatnonzero(((made == given) | (np.isnan(made) & np.isnan(given))).all(axis=0))
+    if not len(labels):
+        labels = np.flatnonzero(np.isclose(made, given, _ROUNDING, _LEAST, equal_nan=True).all(axis=0))
+    return rank_values(result.logits, int(labels[0]), transform) if len(labels) == 1 else None
 
 
 def _log_sum_exp(logits: NDArray[FloatT]) -> NDArray[FloatT]:

@@ -32,6 +32,14 @@ def test_all_numbers_become_what_numpy_makes_of_them() -> None:
     assert not target[[0, -1]].any()
 
 
+def test_rows_of_a_wider_block_leave_what_is_between_them() -> None:
+    values = np.random.default_rng(0).standard_normal((300, 16), np.float32)
+    wide = np.zeros((300, 32), np.float16)
+    HalfFloatCast()(values, wide[:, :16])
+    np.testing.assert_array_equal(wide[:, :16], values.astype(np.float16))
+    assert not wide[:, 16:].any()
+
+
 @pytest.mark.parametrize("rows", [1, 5, 700])
 @pytest.mark.parametrize("cut", [slice(None), slice(0, 16)], ids=["whole", "columns"])
 def test_embeddings_of_several_requests_are_cast_into_the_block_of_a_pass(rows: int, cut: slice) -> None:

@@ -62,3 +62,11 @@ def test_the_best_come_first_equals_in_order_and_what_has_no_score_not_at_all(
     scores = np.array([1.0, 2.0, np.nan, 2.0], np.float32)
     given = replace(result("none", 0, "logit"), scores=scores, logits=scores[:, None])
     assert ranked(given, top_n) == order
+
+
+@pytest.mark.parametrize("transform", ["softmax", "sigmoid"])
+def test_probabilities_that_round_to_one_are_ranked_by_their_logits(transform: Transform) -> None:
+    logits = np.array([[40.0, 0.0], [60.0, 0.0], [np.nan, np.nan], [50.0, 0.0]], np.float32)
+    given = result(transform, 0, "probability", logits)
+    assert np.nanmin(given.scores) == 1
+    assert ranked(given, None) == [1, 3, 0]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
+from rankport.protos.types import Truncation
 from rankport.runtime.bundle.manifest import Embedding, Limits, ModelShape, Prompt, Segment
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.tokens import EMBEDDED
@@ -134,6 +135,18 @@ def test_a_joined_field_is_cut_at_characters_and_its_group_tokenized_again(keep:
     (whole,) = tokenizer.encode_batch([joined_text(ITEM_FIRST, kept, "red shoes")])
     assert prefix.truncated
     assert ids(prefix) + ids(item) == whole.tolist()
+
+
+@pytest.mark.parametrize("truncation", ["error", "truncate"])
+def test_an_item_that_cannot_be_cut_to_its_limit_is_refused(truncation: Truncation) -> None:
+    """A library that fuses unknown characters tells wrong places behind them: 5,006 tokens of an item went on."""
+    prompt = Prompt(prefix=[], item=[Segment(field="query", max_tokens=1), Segment(item=True, joined=True)])
+    encoder = encoder_of(prompt, TOKENIZERS["metaspace"], item=24)
+    prefix = encoder.encode_prefix("x" * 60)
+    (item,) = encoded(encoder, ["y" * 9], truncation, behind=prefix)
+    assert len(ids(item)) == 10
+    with pytest.raises(LimitExceeded, match=r"item 0: .* max_item_tokens is 24"):
+        encoder.encode_items(["y" * 100], truncation, behind=prefix)
 
 
 @settings(max_examples=scale(25))

@@ -115,6 +115,12 @@ class JoinedItems:
             room = self.limit.tokens - self._literals - (tokens - count)
             share = max(min(count, self.slot.max_tokens or count, room), 0)
             if share == count:
+                # The places of a library that fuses unknown characters are wrong behind them.
+                if count > room:
+                    raise LimitExceeded(
+                        f"{where}: has {tokens + self._literals} tokens however it is cut, {self.limit.name} is "
+                        f"{self.limit.tokens}: shorten it, and leave out what the tokenizer does not know"
+                    )
                 return filled.tokens.ids, cut
             filled, cut = filled.shortened([share], self.tokenizer), True
 

@@ -12,10 +12,8 @@ from rankport.protos.types import ScoreResult
 
 Transform = Literal["softmax", "sigmoid", "log-odds", "none", "with-end"]
 _OF_PROBABILITIES: tuple[Transform, ...] = ("softmax", "sigmoid")
-_ROUNDING, _LEAST = (
-    1e-5,
-    1e-30,
-)  # by which scores differ that another processor made of the same logits, a server's say
+# By which scores differ that another processor made of the same logits, a server's say.
+_ROUNDING, _LEAST = 1e-5, 1e-30
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 

@@ -144,6 +144,7 @@ def test_a_fork_after_a_batch_prints_no_warning(tmp_path: Path) -> None:
         "child = os.fork()\n"
         "if child == 0:\n"
         "    os._exit(len(tokenizer.encode_batch(['blue shoes'])[0]))\n"
+        "assert 'TOKENIZERS_PARALLELISM' not in os.environ\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     command = [

@@ -5,6 +5,7 @@ Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_st
 """
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,16 +27,35 @@ Encode = Callable[[tokenizers.Tokenizer, Sequence[Any]], list[tokenizers.Encodin
 _SHOWN = 40  # characters of a text, in messages
 
 
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+_forking: set[int] = set()  # threads that set it for a fork
+
+
+def _say_one_thread() -> None:
+    """Says before a fork that the child is to use one thread: older releases of the library warn of it at the fork."""
+    if Tokenizer.used_in_this_process and _PARALLELISM not in os.environ:
+        os.environ[_PARALLELISM] = "false"
+        _forking.add(threading.get_ident())
+
+
+def _use_threads_again() -> None:
+    if threading.get_ident() in _forking:
+        _forking.discard(threading.get_ident())
+        os.environ.pop(_PARALLELISM, None)
+
+
 def _tokenize_in_one_thread() -> None:
     """Keeps a forked child off the library's pool, whose threads a fork does not copy: it would wait for ever.
 
     The library does so itself unless the variable is set, as it is where somebody asked for several threads.
     """
     if Tokenizer.used_in_this_process:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        os.environ[_PARALLELISM] = "false"
 
 
-os.register_at_fork(after_in_child=_tokenize_in_one_thread)
+os.register_at_fork(
+    before=_say_one_thread, after_in_parent=_use_threads_again, after_in_child=_tokenize_in_one_thread
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _COPIED = {"cuda": 2**30, "cpu": 2**24}
 _ROUNDS = 5
 _TOY_SCALE = 100  # part of the tokens that a rehearsal takes
 _KINDS = (("text", "mix", "rows", "chains"), ("experts",))
-"""What a layer is made of, in all types, before what few models have."""
+"""Order of what is measured: the parts of a layer, in all types, before what few models have."""
 
 
 def run(case: Case, dtype: torch.dtype, sizes: Sizes, copy_rate: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def test_bare_is_the_fields_and_the_item(tmp_path: Path, named: str | None) -> N
 
 
 def test_a_frame_is_found_of_a_tokenizer_that_makes_nothing_of_letters(tmp_path: Path) -> None:
-    """Of one without a token for what is unknown, whose vocabulary is numbers: its first token stood behind a text."""
+    """A vocabulary of numbers, without a token for what is unknown: its first token stood behind a text."""
     numbers = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "1": 2, "2": 3, "12": 4}, [("1", "2")]))
     numbers.add_special_tokens(["<s>", "</s>"])
     numbers.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]

@@ -63,7 +63,7 @@ def imported_modules() -> set[str]:
 
 
 def brings(module: str) -> str:
-    """What the message says that brings a module, or nothing."""
+    """Finds what the message says that brings a module, or nothing."""
     try:
         with extras_named("reading x"):
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)

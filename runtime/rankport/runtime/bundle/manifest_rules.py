@@ -44,7 +44,8 @@ def check_manifest(manifest: Manifest, kinds: KindRules) -> None:
             f"{MANIFEST_NAME}: kind: is {manifest.kind!r}, where {' or '.join(kinds)} is looked for: give another "
             "bundle (`rankport inspect` tells what one is), or update rankport"
         )
-    others = [*([] if own.item_fields else [_no_item_fields]), *([] if own.queries else [_no_queries])]
+    special = ((own.item_fields, _no_item_fields), (own.queries, _no_queries))
+    others = [rule for may, rule in special if not may]
     for rule in (*_RULES, *others, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
         for complaint in rule(manifest):
             raise BundleError(f"{MANIFEST_NAME}: {complaint}")

@@ -181,7 +181,7 @@ def test_logits_that_are_no_numbers_fail_their_text_alone(
 def test_an_item_whose_numbers_are_none_leaves_the_scores_of_those_in_its_row_as_they_are(
     every_token: bool, device: DeviceDecodeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a row of a GPU: what a run has that overflows, all beside it have, unless it is alone."""
+    """Overflows as a row of a GPU does: what one run of it has, all beside it have, unless it is alone."""
     overflows, rng, told = 99, np.random.default_rng(0), DevicePrefixBackend.told
     items = [TokenRun(rng.integers(3, overflows, 1 + place % 3)) for place in range(9)]
     for place in (1, 8):  # of two prefixes, one between them

@@ -29,13 +29,15 @@ def about_bytes(body: object) -> int:
 
 def json_parts(body: object, part_bytes: int = _PART_BYTES) -> Iterator[str]:
     """Writes a body in parts of about so many bytes. Raises as `json_text`."""
-    if about_bytes(body) > part_bytes and isinstance(body, Mapping):
+    if about_bytes(body) <= part_bytes:
+        yield _encode(body)
+    elif isinstance(body, Mapping):
         yield "{"
         for place, (name, value) in enumerate(body.items()):
             yield f"{',' if place else ''}{_encode(name)}:"
             yield from json_parts(value, part_bytes)
         yield "}"
-    elif about_bytes(body) > part_bytes and isinstance(body, list | tuple) and body:
+    elif isinstance(body, list | tuple) and body:
         yield "["
         yield from _values(body, part_bytes)
         yield "]"

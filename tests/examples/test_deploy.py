@@ -18,11 +18,16 @@ import pytest
 import yaml
 
 from support.cli import rankport
+from support.metric_pages import metric_page
 
 FOLDER = Path(__file__).parents[2] / "examples" / "deploy"
 KUBERNETES = {
     file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))
     for file in (FOLDER / "kubernetes").glob("*.yaml")
+}
+AUTOSCALED = {
+    file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))
+    for file in (FOLDER / "autoscaled").glob("*.yaml")
 }
 POD = KUBERNETES["deployment"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
@@ -39,10 +44,10 @@ def settings() -> dict[str, Any]:
     return {each["key"]: each["value"] for each in told["settings"]}
 
 
-@pytest.mark.parametrize("name", sorted(set(KUBERNETES) - {"kustomization"}))
+@pytest.mark.parametrize("name", [*sorted(set(KUBERNETES) - {"kustomization"}), "autoscaler"])
 @pytest.mark.parametrize("version", ["1.30", "1.34"])
 def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str, version: str) -> None:
-    kubernetes_validate.validate(KUBERNETES[name], version, strict=True)
+    kubernetes_validate.validate((KUBERNETES | AUTOSCALED)[name], version, strict=True)
 
 
 def test_a_field_that_kubernetes_does_not_have_is_found() -> None:
@@ -112,6 +117,42 @@ def test_labels_select_the_pods() -> None:
     assert KUBERNETES["network"]["spec"]["podSelector"]["matchLabels"] == labels
     resources = KUBERNETES["kustomization"]["resources"]
     assert sorted(resources) == sorted(f"{name}.yaml" for name in KUBERNETES if name != "kustomization")
+
+
+def test_the_autoscaler_asks_for_the_metric_that_the_adapter_makes() -> None:
+    spec = AUTOSCALED["autoscaler"]["spec"]
+    deployment = KUBERNETES["deployment"]
+    target = {key: deployment[key] for key in ("apiVersion", "kind")} | {
+        "name": deployment["metadata"]["name"]
+    }
+    assert spec["scaleTargetRef"] == target
+    assert spec["minReplicas"] == deployment["spec"]["replicas"]
+    (metric,) = spec["metrics"]
+    (rule,) = AUTOSCALED["adapter-values"]["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    series, labels = rule["seriesQuery"].removesuffix("}").split("{")
+    assert f"\n{series}{{" in metric_page()
+    assert re.findall(r"(\w+)!=", labels) == [*rule["resources"]["overrides"]]
+
+
+def test_the_monitor_scrapes_the_port_of_metrics_behind_tls_and_tokens(settings: dict[str, Any]) -> None:
+    monitor, service = AUTOSCALED["monitor"], KUBERNETES["service"]
+    assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in [each["name"] for each in service["spec"]["ports"]]
+    assert (endpoint["scheme"], "authorization" in endpoint) == ("https", settings["token_file"] is not None)
+    # Its job is the service's name, by which the alerts find servers.
+    alerts = (FOLDER / "observability" / "alerts.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r'job="([^"]+)"', alerts)) == {service["metadata"]["name"]}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_an_autoscaled_deployment_has_no_number_of_pods() -> None:
+    command = ["kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", FOLDER / "autoscaled"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    manifests = {each["kind"]: each for each in yaml.safe_load_all(made)}
+    assert "replicas" not in manifests["Deployment"]["spec"]
+    assert {"ConfigMap", "Service", "HorizontalPodAutoscaler", "ServiceMonitor"} <= manifests.keys()
 
 
 def test_the_unit_waits_as_long_as_a_stop_takes(settings: dict[str, Any]) -> None:

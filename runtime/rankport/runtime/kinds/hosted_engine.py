@@ -10,8 +10,8 @@ import numpy as np
 from rankport.protos.errors import BundleError
 from rankport.protos.priorities import priority
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator.engines import LocalWriting
-from rankport.runtime.kinds.generator.hosted import HostedWriting
+from rankport.runtime.kinds.generator.engines.hosted import HostedWriting
+from rankport.runtime.kinds.generator.engines.local import LocalWriting
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.remote import scored_columns

@@ -12,7 +12,7 @@ from rankport.exporters.export import export
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.engines import local
 from rankport.runtime.kinds.generator.generator import Generator
 from support import checkpoints
 from support.effort import every_run
@@ -94,7 +94,7 @@ def test_greedy_texts_of_200_tokens_are_those_of_transformers(
     for_cuda = bundle.for_target("onnx-cuda")
     assert not without_kernel(ir.load(for_cuda.file(for_cuda.graph("decode").file)).graph)
     device = host_writer(for_cuda, HostMemory())
-    monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: device)
+    monkeypatch.setattr(local, "load_decode_backend", lambda *_, **__: device)
     assert written_by(bundle) == expected
 
 

@@ -19,7 +19,7 @@ from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.warm_up import warm_up_writing
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.engines import local
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.softmax import log_sums
@@ -62,7 +62,7 @@ def load(bundle: Bundle, memory: HostMemory, monkeypatch: pytest.MonkeyPatch) ->
 
     def loaded(**knobs: int) -> Generator:
         backend = host_writer(bundle.for_target("onnx-cuda"), memory)
-        monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: backend)
+        monkeypatch.setattr(local, "load_decode_backend", lambda *_, **__: backend)
         return Generator.load(bundle, config=EngineConfig(**knobs))
 
     return loaded

@@ -19,7 +19,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.runtime.backends.write_contract import DecodeBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.engines import local
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.ranker.ranker import Ranker
 
@@ -142,7 +142,7 @@ def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
 @pytest.fixture
 def on_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Loads what is asked of a GPU on the CPU, but for GPU 9, which there is not; lists the numbers asked for."""
-    load, asked = engines.load_decode_backend, list[int]()
+    load, asked = local.load_decode_backend, list[int]()
 
     def on_cpu(bundle: Bundle, config: EngineConfig, *, gpu: int) -> DecodeBackend:
         if gpu == 9:
@@ -150,7 +150,7 @@ def on_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(gpu)
         return load(bundle, EngineConfig(threads=1))
 
-    monkeypatch.setattr(engines, "load_decode_backend", on_cpu)
+    monkeypatch.setattr(local, "load_decode_backend", on_cpu)
     return asked
 
 

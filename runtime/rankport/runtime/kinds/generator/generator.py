@@ -22,13 +22,13 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.capabilities import Capability, ModelCounts
-from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine
-from rankport.runtime.kinds.generator.orders import most_tokens
+from rankport.runtime.kinds.generator.engines.loading import WritingEngine, load_engine
+from rankport.runtime.kinds.generator.engines.orders import most_tokens
 from rankport.runtime.kinds.generator.results import TextStream, text_result
 from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
 from rankport.runtime.kinds.generator.scoring import SCORES
 from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
-from rankport.runtime.kinds.generator.texts import OnPart
+from rankport.runtime.kinds.generator.texts.text import OnPart
 from rankport.runtime.kinds.generator.trie_searches import TrieSearches
 from rankport.runtime.kinds.generator.tries.tries import Tries
 from rankport.runtime.kinds.replicas import Replicas

@@ -2,32 +2,16 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling, SearchResult
 from rankport.protos.processes.own_process import OwnProcess, StaysInProcess
-from rankport.runtime.kinds.generator.searches import Found
-from rankport.runtime.kinds.generator.texts import Written
-from rankport.runtime.kinds.generator.tries.trie import TokenTrie
-
-
-@dataclass(frozen=True, slots=True)
-class FoundItems:
-    """Items that a search found, the likeliest first."""
-
-    keys: tuple[str, ...]  # [found]
-    tokens: NDArray[np.int64]  # [found, levels]
-    scores: NDArray[np.float64]  # [found] sums of log-probabilities
-    prompt_tokens_cached: int
-    prompt_tokens_computed: int
-    queue_s: float
-    compute_s: float
+from rankport.runtime.kinds.generator.decoder.found_items import FoundItems
+from rankport.runtime.kinds.generator.texts.text import Written
 
 
 class TextStream(StaysInProcess):
@@ -77,28 +61,6 @@ def text_result(tokenize_s: float, sampling: Sampling, written: Written) -> Gene
         ),
         logprobs=np.array(written.logprobs, np.float32) if sampling.logprobs else None,
         beams=written.beams,
-    )
-
-
-def found_items(trie: TokenTrie, top_k: int, found: Found) -> FoundItems:
-    """Lists the first items of the sequences that a search found. Raises `StoreError` as `TokenTrie.check`."""
-    trie.check()
-    keys, rows = list[str](), list[int]()
-    for row, leaf in enumerate(found.leaves.tolist()):
-        for key in trie.keys_of(leaf)[: top_k - len(keys)]:
-            keys.append(key)
-            rows.append(row)
-        if len(keys) == top_k:
-            break
-    trie.check()  # what was written meanwhile may be among them
-    return FoundItems(
-        keys=tuple(keys),
-        tokens=found.tokens[rows],
-        scores=found.scores[rows],
-        prompt_tokens_cached=found.prompt_tokens_cached,
-        prompt_tokens_computed=found.prompt_tokens_computed,
-        queue_s=found.queue_s,
-        compute_s=found.compute_s,
     )
 
 

@@ -17,8 +17,8 @@ from rankport.runtime.bundle.description import LIKELIHOODS
 from rankport.runtime.bundle.manifest import Manifest, Score
 from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.kinds.engine_model import EngineModel
-from rankport.runtime.kinds.generator.engines import WritingEngine
-from rankport.runtime.kinds.generator.likelihoods import Likelihoods
+from rankport.runtime.kinds.generator.decoder.likelihoods import Likelihoods
+from rankport.runtime.kinds.generator.engines.loading import WritingEngine
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems
 from rankport.runtime.prompt.encoder import PromptEncoder

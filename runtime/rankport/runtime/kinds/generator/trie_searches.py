@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import SearchResult, check_search
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.kinds.generator.engines import WritingEngine
+from rankport.runtime.kinds.generator.engines.loading import WritingEngine
 from rankport.runtime.kinds.generator.results import search_result
 from rankport.runtime.kinds.generator.scoring import TextScores
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie

@@ -12,7 +12,7 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.engines import local
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from support.decoding_steps import PROMPT, STEPS, TEXTS, begun, one_run, stepped
@@ -151,7 +151,7 @@ def test_texts_searches_and_scores_are_those_of_the_cpu(
     with Generator.load(hybrid_bundle, config=EngineConfig(threads=1)) as generator:
         expected = asked(generator)
     backend = host_writer(hybrid_on_cuda, memory)
-    monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: backend)
+    monkeypatch.setattr(local, "load_decode_backend", lambda *_, **__: backend)
     with Generator.load(hybrid_on_cuda, config=EngineConfig(max_prefill_tokens=16)) as generator:
         texts, keys, scores = asked(generator)
     assert (texts, keys) == expected[:2]

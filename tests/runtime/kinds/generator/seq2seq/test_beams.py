@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Decoding, Generation
-from rankport.runtime.kinds.generator.sampler import SamplingRules
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamRules, BeamSearch
 from rankport.runtime.kinds.generator.seq2seq.constraints import ConstrainedSampler, Constraints
+from rankport.runtime.kinds.generator.texts.sampler import SamplingRules
 
 VOCABULARY, END, START, LONGEST = 4, 3, 0, 4
 TABLE = (

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.generation import FinishReason
-from rankport.runtime.kinds.generator.sampler import Logits, penalized
 from rankport.runtime.kinds.generator.seq2seq.constraints import Constraints
+from rankport.runtime.kinds.generator.texts.sampler import Logits, penalized
 
 
 @dataclass(frozen=True, slots=True)

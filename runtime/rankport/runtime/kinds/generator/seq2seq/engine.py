@@ -20,7 +20,7 @@ from rankport.runtime.kinds.generator.seq2seq.requests import (
     BeamRequest,
     SourceRequest,
 )
-from rankport.runtime.kinds.generator.texts import Text, TextOrder, Written
+from rankport.runtime.kinds.generator.texts.text import Text, TextOrder, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.passes.pass_plan import ItemWork, PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.passes.pass_results import check_count

@@ -10,8 +10,8 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.generation import GeneratedBeam, GeneratedPart
 from rankport.runtime.backends.write_contract import AnswerKV
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamSearch
-from rankport.runtime.kinds.generator.texts import OnPart, Text, Written, not_finite, tell
-from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.kinds.generator.texts.text import OnPart, Text, Written, not_finite, tell
+from rankport.runtime.kinds.generator.texts.writer import Writer
 from rankport.runtime.scheduling.work import Request
 from rankport.runtime.tokens import TokenRun
 

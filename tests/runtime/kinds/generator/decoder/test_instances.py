@@ -15,7 +15,7 @@ from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
 from rankport.runtime.backends.write_contract import SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.engines import local
 from rankport.runtime.kinds.generator.generator import Generator
 
 WAIT_S = 30.0
@@ -69,7 +69,7 @@ def loaded(generator_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Callabl
             made.append(Watched(bundle, config))
             return made[0]
 
-        monkeypatch.setattr(engines, "load_decode_backend", watched)
+        monkeypatch.setattr(local, "load_decode_backend", watched)
         config = EngineConfig(threads=instances, instances=instances, max_prefill_tokens=8)
         with Generator.load(generator_bundle, config=config) as generator:
             try:

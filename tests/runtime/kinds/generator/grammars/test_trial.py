@@ -12,7 +12,7 @@ from rankport.protos.errors import BackendError, InvalidRequest, Unavailable
 from rankport.protos.generation import Sampling
 from rankport.runtime.kinds.generator.grammars.grammars import KEPT, Grammars
 from rankport.runtime.kinds.generator.grammars.trial import GrammarTrial
-from runtime.kinds.generator.test_grammar import STOP, byte_level
+from runtime.kinds.generator.grammars.test_grammars import STOP, byte_level
 
 
 def endless(patterns: int = 24) -> dict[str, object]:

@@ -7,8 +7,8 @@ from functools import partial
 from rankport.protos.generation import GeneratedPart
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator.engines import LocalWriting
-from rankport.runtime.kinds.generator.remote import (
+from rankport.runtime.kinds.generator.engines.local import LocalWriting
+from rankport.runtime.kinds.generator.engines.remote import (
     items_columns,
     likelihoods_columns,
     part_columns,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
-from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.kinds.generator.texts.writer import Writer
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError
-from rankport.runtime.kinds.generator.beams import Beams, Children
+from rankport.runtime.kinds.generator.decoder.beams import Beams, Children
 from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.tokens import TokenRuns
 

@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded, StoreError
 from rankport.protos.generation import Sampling, SearchResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator.beams import Beams
+from rankport.runtime.kinds.generator.decoder.beams import Beams
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 

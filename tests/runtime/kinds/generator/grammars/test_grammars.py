@@ -15,7 +15,7 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Generation
 from rankport.runtime.kinds.generator.grammars.grammars import Grammars
 from rankport.runtime.kinds.generator.grammars.matcher import GrammarSampler
-from rankport.runtime.kinds.generator.sampler import SamplingRules
+from rankport.runtime.kinds.generator.texts.sampler import SamplingRules
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 SCHEMA = {

@@ -8,8 +8,8 @@ import numpy as np
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError
 from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
-from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
-from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.kinds.generator.texts.sampler import Logits, Sampler, logprob
+from rankport.runtime.kinds.generator.texts.writer import Writer
 from rankport.runtime.scheduling.passes.pass_results import check_count
 from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.work import Request, on_device

@@ -12,14 +12,13 @@ from rankport.runtime.backends.choice import load_decode_backend, load_seq2seq_b
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import EngineConfig, in_one_instance
-from rankport.runtime.kinds.generator.beams import Beams
-from rankport.runtime.kinds.generator.engine import GenerationEngine
-from rankport.runtime.kinds.generator.likelihoods import Likelihoods
-from rankport.runtime.kinds.generator.orders import Orders
-from rankport.runtime.kinds.generator.remote import RemoteWriting
-from rankport.runtime.kinds.generator.results import FoundItems, found_items
+from rankport.runtime.kinds.generator.decoder.beams import Beams
+from rankport.runtime.kinds.generator.decoder.engine import GenerationEngine
+from rankport.runtime.kinds.generator.decoder.found_items import FoundItems, found_items
+from rankport.runtime.kinds.generator.decoder.likelihoods import Likelihoods
+from rankport.runtime.kinds.generator.engines.orders import Orders
 from rankport.runtime.kinds.generator.seq2seq.engine import Seq2SeqEngine
-from rankport.runtime.kinds.generator.texts import OnPart, TextOrder, Written
+from rankport.runtime.kinds.generator.texts.text import OnPart, TextOrder, Written
 from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.chained import begun
@@ -47,7 +46,7 @@ class LocalWriting:
         cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int
     ) -> "LocalWriting":
         """Loads the engine of a bundle, by its kind, on a CPU or a GPU. Raises as `load_decode_backend`."""
-        config = _own_config(config, bundle)
+        config = own_config(config, bundle)
         generation = bundle.manifest.generation
         assert generation is not None, "a rule of both kinds"
         engine: GenerationEngine | Seq2SeqEngine
@@ -166,21 +165,11 @@ class LocalWriting:
         return self._engine
 
 
-def _own_config(config: EngineConfig, bundle: Bundle) -> EngineConfig:
+def own_config(config: EngineConfig, bundle: Bundle) -> EngineConfig:
+    """Gives the settings that hold for a bundle: an encoder-decoder has one instance."""
     generation = bundle.manifest.generation
     if generation is None or generation.decoding is None:
         return config
     return in_one_instance(
         config, bundle.manifest.name, "all texts that an encoder-decoder writes share its passes"
     )
-
-
-WritingEngine = LocalWriting | RemoteWriting
-"""Way of a writing bundle to its engine, in this process or another."""
-
-
-def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int) -> WritingEngine:
-    """Loads the engine of a bundle for one device, here or where the settings say. Raises as `load_decode_backend`."""
-    if config.engines_at:
-        return RemoteWriting(bundle, _own_config(config, bundle), gpu)
-    return LocalWriting.load(bundle, config, tokenizer, gpu)

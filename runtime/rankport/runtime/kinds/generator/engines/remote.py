@@ -12,10 +12,10 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedBeam, GeneratedPart, Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator.likelihoods import Likelihoods
-from rankport.runtime.kinds.generator.orders import most_tokens
-from rankport.runtime.kinds.generator.results import FoundItems
-from rankport.runtime.kinds.generator.texts import OnPart, Written
+from rankport.runtime.kinds.generator.decoder.found_items import FoundItems
+from rankport.runtime.kinds.generator.decoder.likelihoods import Likelihoods
+from rankport.runtime.kinds.generator.engines.orders import most_tokens
+from rankport.runtime.kinds.generator.texts.text import OnPart, Written
 from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.kinds.remote.messages import run_columns, runs_columns
 from rankport.runtime.kinds.remote.remote_engine import RemoteEngine

@@ -8,12 +8,12 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Decoding, Manifest
 from rankport.runtime.kinds.generator.grammars.grammars import Grammars
 from rankport.runtime.kinds.generator.grammars.matcher import GrammarSampler
-from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamRules, BeamSearch
 from rankport.runtime.kinds.generator.seq2seq.constraints import ConstrainedSampler, Constraints
 from rankport.runtime.kinds.generator.seq2seq.requests import BeamOrder
-from rankport.runtime.kinds.generator.texts import OnPart, TextOrder
-from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules
+from rankport.runtime.kinds.generator.texts.text import OnPart, TextOrder
+from rankport.runtime.kinds.generator.texts.writer import Writer
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 

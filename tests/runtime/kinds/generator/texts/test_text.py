@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.protos.generation import GeneratedPart
 from rankport.runtime.backends.write_contract import Likeliest
-from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules, logprob
-from rankport.runtime.kinds.generator.texts import Text, TextOrder, take_likeliest
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, logprob
+from rankport.runtime.kinds.generator.texts.text import Text, TextOrder, take_likeliest
 from rankport.runtime.softmax import log_sums
 
 LOGITS = np.array([[0.0, 3.0, 1.0, 2.0], [4.0, 3.0, 1.0, 2.0], [0.0, 0.5, np.nan, 2.0]], np.float32)

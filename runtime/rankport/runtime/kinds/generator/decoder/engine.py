@@ -22,11 +22,11 @@ import numpy as np
 from rankport.runtime.backends.contract import PrefixBatch, RecordingCounts
 from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.generator.beams import Beams
-from rankport.runtime.kinds.generator.likelihoods import LikelihoodRequest, Likelihoods
-from rankport.runtime.kinds.generator.places import log_probabilities
-from rankport.runtime.kinds.generator.searches import Found, SearchRequest
-from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written, take_likeliest
+from rankport.runtime.kinds.generator.decoder.beams import Beams
+from rankport.runtime.kinds.generator.decoder.likelihoods import LikelihoodRequest, Likelihoods
+from rankport.runtime.kinds.generator.decoder.places import log_probabilities
+from rankport.runtime.kinds.generator.decoder.searches import Found, SearchRequest
+from rankport.runtime.kinds.generator.texts.text import Text, TextOrder, TextRequest, Written, take_likeliest
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Generation
-from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules, logprob
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, logprob
 
 CHANCES = np.array([0.5, 0.2, 0.2, 0.07, 0.03])
 LOGITS = np.log(CHANCES).astype(np.float32)

@@ -1,6 +1,8 @@
 """Changes from a real stream of Redis: done once, the newest version of each item, whatever fails in between."""
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError, Unavailable
 from rankport.runtime.jobs.encode_job import namespace_of
+from rankport.runtime.nearline.changes import read_change
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.runtime.nearline.consumer import NearlineConsumer
 from rankport.runtime.nearline.status_page import StatusPage
@@ -138,21 +141,19 @@ def test_without_a_version_the_order_of_the_stream_decides(changes: Consumers) -
     assert changes.pending() == 0
 
 
-def test_item_that_another_consumer_works_on_waits(changes: Consumers) -> None:
-    first, second = changes.consumer("one"), changes.consumer("two")
+@pytest.mark.parametrize("name", ["two", "one"], ids=["of another name", "of the same name"])
+def test_item_that_another_consumer_works_on_waits(changes: Consumers, name: str) -> None:
+    first, second = changes.stream("one"), changes.consumer(name)
     changes.add(id="a", text="old", version=1)
-    [entry] = changes.stream("one").read(1, 0.1)
-    from rankport.runtime.nearline.changes import read_change
-
+    [entry] = first.read(1, 0.1)
     old = read_change(entry)
-    assert changes.stream("one").lease([old], 30.0) == ["mine"]
+    assert first.lease([old], 30.0) == ["mine"]
     changes.add(id="a", text="new", version=2)
     second.step()
     assert stored(changes.namespace) == {}
-    assert changes.stream("one").finish([old]) == [old]
+    assert first.finish([old]) == [old]
     second.step()
     assert stored(changes.namespace) == expected(a="new")
-    assert first.counts.done == 0
     assert changes.pending() == 0
 
 
@@ -173,6 +174,7 @@ def test_changes_of_a_consumer_that_died_are_taken_over(changes: Consumers) -> N
         ({"id": "a", "text": "  "}, "the text is blank"),
         ({"id": "a", "op": "erase"}, "op 'erase': give put or delete"),
         ({"id": "a", "text": "x", "version": "-1"}, "version '-1'"),
+        ({"id": "a", "text": "x", "version": "9" * 5000}, "give a whole number from 0 to"),
         ({"id": "a", "text": "x", "price": "1"}, "field 'price' is none of"),
         ({"id": "a", "text": "malformed"}, "item 0 is malformed"),
         ({"id": "a", "text": "crash"}, "the pass failed"),
@@ -193,6 +195,36 @@ def test_change_that_cannot_be_done_is_a_dead_letter_and_costs_no_other(
     assert changes.pending() == 0
     assert consumer.counts.dead_letters == 1
     assert changes.redis.hgetall(f"{BASE}:leases") == {}
+
+
+def test_place_in_the_stream_that_is_no_time_in_milliseconds_is_no_version(changes: Consumers) -> None:
+    changes.redis.xadd("items", {"id": "a", "text": "one"}, id="1700000000000000-0")  # microseconds
+    changes.redis.xadd("items", {"id": "b", "text": "two", "version": "007"}, id="1700000000000000-1")
+    changes.consumer().step()
+    assert stored(changes.namespace) == expected(b="two")
+    [dead] = changes.dead()
+    assert b"1700000000000000-0, is no time in milliseconds" in dead[b"reason"]
+
+
+def test_waiting_for_others_of_a_batch_ends_where_it_is_to_stop(changes: Consumers) -> None:
+    config = NearlineConfig(group=GROUP, consumer="one", max_wait_s=3600.0)
+    consumer = NearlineConsumer(HashEncoder(), changes.namespace, changes.stream(), config)
+    running = threading.Thread(target=consumer.run)
+    running.start()
+    changes.add(id="a", text="one")
+    while not changes.pending():
+        time.sleep(0.01)
+    consumer.stop()
+    running.join()
+    assert stored(changes.namespace) == expected(a="one")
+
+
+def test_waiting_for_changes_is_shorter_than_a_reply_may_take(server: RedisServer) -> None:
+    connection = RedisConnection(RedisLocation.parse(f"{server.url}?timeout_s=0.2"), 0.2)
+    stream = ChangeStream(connection, "items", GROUP, "one")
+    stream.ensure_group()
+    assert stream.read(1, 60.0) == []
+    connection.close()
 
 
 def test_dead_letter_that_cannot_be_written_stays_with_the_group(changes: Consumers) -> None:

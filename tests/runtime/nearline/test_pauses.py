@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rankport.protos.errors import Unavailable
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import namespace_of
 from rankport.runtime.nearline.config import NearlineConfig
@@ -86,6 +87,18 @@ class StoppedEncoder(HashEncoder):
 
     def encode(self, texts: Sequence[str], /, *, truncation: Truncation = "error") -> NDArray[np.floating]:
         self._pause()
+        return super().encode(texts, truncation=truncation)
+
+
+class AwayOnce(HashEncoder):
+    """Encoder that cannot be reached where it is said to be away, once."""
+
+    away = False
+
+    def encode(self, texts: Sequence[str], /, *, truncation: Truncation = "error") -> NDArray[np.floating]:
+        if self.away:
+            self.away = False
+            raise Unavailable("the server is away")
         return super().encode(texts, truncation=truncation)
 
 
@@ -182,11 +195,15 @@ def test_older_change_that_was_written_over_a_stopped_one_is_written_over_again(
 def test_item_of_a_consumer_whose_time_is_up_is_written_though_it_is_unchanged_so_far(
     consumers: Consumers, namespace: TokenNamespace
 ) -> None:
-    consumer = consumers.consumer("two")
-    for version, holder in enumerate(("", "two", "stalled"), 1):
+    encoder = AwayOnce()
+    consumer = consumers.consumer("two", encoder=encoder)
+    for version, holder in enumerate(("", "stalled", ""), 1):
+        consumers.redis.xadd("items", {"id": "a", "text": "same", "version": version})
         if holder:  # till a moment long ago
             consumers.redis.hset("{items}:g:leases", "a", f"1 {holder}")
-        consumers.redis.xadd("items", {"id": "a", "text": "same", "version": version})
+            encoder.away = True
+            with pytest.raises(Unavailable):
+                consumer.step()
         consumer.step()
     assert (consumer.counts.encoded, consumer.counts.unchanged) == (2, 1)
     assert consumers.pending() == 0

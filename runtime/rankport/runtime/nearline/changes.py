@@ -16,6 +16,7 @@ from rankport.runtime.store.token_spec import encoded_key
 FIELDS: Final = frozenset({b"id", b"op", b"text", b"version"})
 """Fields of an entry."""
 _MAX_VERSION = 2**63 - 1
+_MAX_DIGITS = len(str(_MAX_VERSION))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,10 +66,17 @@ def _version(entry: Entry) -> int:
     given = entry.fields.get(b"version")
     if given is None:
         milliseconds, _, count = entry.id.partition("-")
-        return int(milliseconds) * 1_000_000 + min(int(count), 999_999)
-    if not given.isdigit() or int(given) > _MAX_VERSION:
+        place = int(milliseconds) * 1_000_000 + min(int(count), 999_999)
+        if place > _MAX_VERSION:
+            raise InvalidRequest(
+                f"its place in the stream, {entry.id}, is no time in milliseconds, by which versions are told: give a "
+                "version"
+            )
+        return place
+    digits = given.lstrip(b"0") or b"0"
+    if not given.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > _MAX_VERSION:
         raise InvalidRequest(f"version {_shown(given)}: give a whole number from 0 to {_MAX_VERSION}")
-    return int(given)
+    return int(digits)
 
 
 def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:

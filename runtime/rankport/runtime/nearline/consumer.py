@@ -72,6 +72,7 @@ class NearlineConsumer:
         self._rows = RowEncoder(encoder, config.truncation, _MAX_FAILURES_IN_A_ROW, dtype)
         self._namespace, self._stream, self._config = namespace, stream, config
         self._open: dict[str, Entry] = {}  # delivered here, and not done
+        self._taken_over: set[str] = set()  # items that another one, whose time was up, may still write
         self._claimed_s = float("-inf")
         self._stopped = threading.Event()
         self.counts = NearlineCounts()
@@ -131,7 +132,9 @@ class NearlineConsumer:
             self._take(self._stream.read(room, _BUSY_S if self._open else _IDLE_S))
         until = time.monotonic() + self._config.max_wait_s
         while self._open and (room := self._room()) > 0 and (left := until - time.monotonic()) > 0:
-            self._take(self._stream.read(room, left))
+            if self._stopped.is_set():
+                return
+            self._take(self._stream.read(room, min(left, _IDLE_S)))
 
     def _take(self, entries: Iterable[Entry]) -> None:
         self._open.update((entry.id, entry) for entry in entries)
@@ -160,11 +163,12 @@ class NearlineConsumer:
         standings = self._stream.lease(changes, self._config.claim_after_s)
         judged = list(zip(changes, standings, strict=True))
         self._finish("stale", [change for change, standing in judged if standing == "stale"])
-        mine = {change: standing for change, standing in judged if standing in ("mine", "taken over")}
+        self._taken_over |= {change.item for change, standing in judged if standing == "taken over"}
+        mine = [change for change, standing in judged if standing in ("mine", "taken over")]
         deleted = [change for change in mine if change.text is None]
         puts = [change for change in mine if change.text is not None]
-        changed, unchanged = self._compared([change for change in puts if mine[change] == "mine"])
-        changed += [change for change in puts if mine[change] != "mine"]  # to stand behind what comes late
+        changed, unchanged = self._compared([put for put in puts if put.item not in self._taken_over])
+        changed += [put for put in puts if put.item in self._taken_over]  # to stand behind what comes late
         tokens = self._encoded(changed)
         writing = [*tokens, *unchanged, *deleted]
         fence = self._namespace.fence([change.item for change in writing], self._config.claim_after_s)
@@ -243,6 +247,7 @@ class NearlineConsumer:
         now = time.time()
         for change in finished:
             self._open.pop(change.entry.id, None)
+            self._taken_over.discard(change.item)
         fresh_s = sum(max(0.0, now - change.entry.written_ms / 1000) for change in finished)
         self._count(outcome, len(finished))
         self.counts = replace(self.counts, freshness_s_sum=self.counts.freshness_s_sum + fresh_s)

@@ -2,12 +2,13 @@
 
 Owns what Redis keeps beside the stream, in the same slot of a cluster:
     {stream}:GROUP:versions   hash: item -> 20 digits of the version that is done, and "d" where that deleted it
-    {stream}:GROUP:leases     hash: item -> until when (milliseconds), a blank, the consumer that works on it
+    {stream}:GROUP:leases     hash: item -> until when (milliseconds), a blank, who works on it: a consumer, and which
     {stream}:GROUP:dead       stream of dead letters: the fields of the entry, and its reason
 Each step is one script, which nothing comes between; it acknowledges last, as Redis takes nothing back of one that
 fails.
 """
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class ChangeStream:
 
     def __init__(self, connection: RedisConnection, stream: str, group: str, consumer: str) -> None:
         self._connection, self._group, self._consumer = connection, group, consumer
+        self._holder = f"{consumer} {secrets.token_hex(8)}"  # two processes may have one name: of a machine, or given
         base = f"{stream}:{group}" if "{" in stream else f"{{{stream}}}:{group}"
         self._stream = stream
         self._versions, self._leases, self.dead = f"{base}:versions", f"{base}:leases", f"{base}:dead"
@@ -157,8 +159,9 @@ class ChangeStream:
             )
 
     def read(self, count: int, wait_s: float) -> list[Entry]:
-        """Takes new entries, waiting for the first one at most so long. Raises `StoreError`."""
-        block: Command = ("BLOCK", max(1, round(wait_s * 1000)))
+        """Takes new entries, waiting for the first one at most so long, or half a reply's time. Raises `StoreError`."""
+        longest_s = self._connection.location.timeout_s / 2  # a reply that takes all of its time is none
+        block: Command = ("BLOCK", max(1, round(min(wait_s, longest_s) * 1000)))
         streams: Command = ("STREAMS", self._stream, ">")
         command = ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, *block, *streams)
         [found] = self._connection.run([command])
@@ -183,7 +186,7 @@ class ChangeStream:
         if not changes:
             return []
         pairs = [word for change in changes for word in (change.item, _digits(change))]
-        arguments: Command = (self._consumer, round(seconds * 1000), "kept" if kept else "", *pairs)
+        arguments: Command = (self._holder, round(seconds * 1000), "kept" if kept else "", *pairs)
         found = self._script(_LEASE, [self._versions, self._leases], arguments)
         return [standing.decode() for standing in found]
 
@@ -200,7 +203,7 @@ class ChangeStream:
             for word in (change.entry.id, change.item, _digits(change), "d" if change.text is None else "")
         ]
         keys = [self._stream, self._versions, self._leases]
-        found = self._script(_FINISH, keys, (self._group, self._consumer, *words))
+        found = self._script(_FINISH, keys, (self._group, self._holder, *words))
         return [changes[place] for place in found]
 
     def bury(self, entry: Entry, item: str | None, reason: str) -> None:
@@ -211,7 +214,7 @@ class ChangeStream:
             reason += f"; {left_out} other fields are left out here, the entry in the stream has them"
         fields: list[bytes | str | int] = [word for pair in kept.items() for word in pair]
         told: Command = ("reason", reason, "entry", entry.id, "deliveries", entry.deliveries)
-        arguments: Command = (self._group, self._consumer, entry.id, item or "", *fields, *told)
+        arguments: Command = (self._group, self._holder, entry.id, item or "", *fields, *told)
         self._script(_BURY, [self._stream, self.dead, self._leases], arguments)
 
     def backlog(self) -> Backlog:

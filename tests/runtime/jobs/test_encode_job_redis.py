@@ -72,3 +72,17 @@ def test_killed_job_and_restarted_redis_end_as_an_undisturbed_run(
         assert unchanged == len(survived)
         with open_store(server.url, read_only=True) as store:
             assert stored(store.namespace("hash-encoder")) == undisturbed
+
+
+def test_items_that_a_job_finds_unchanged_live_as_long_as_those_that_it_writes(tmp_path: Path) -> None:
+    encoder, rows = HashEncoder(), [ItemRow(1, "a", "text")]
+    with (
+        redis_server(tmp_path) as server,
+        open_store(f"{server.url}?ttl=7d", create=True) as store,
+        server.client() as client,
+    ):
+        run_encode_job(encoder, namespace_of(store, encoder), rows)
+        [key] = client.keys("rankport:t:*")
+        client.expire(key, 60)
+        assert run_encode_job(encoder, namespace_of(store, encoder), rows).unchanged == 1
+        assert client.ttl(key) > 6 * 86_400

@@ -48,7 +48,7 @@ class StoppedWriter:
     def __init__(self, namespace: TokenNamespace, pause: Pause) -> None:
         self._namespace, self._pause = namespace, pause
         self.spec, self.alive = namespace.spec, True
-        self.content_hashes = namespace.content_hashes
+        self.content_hashes, self.prolong = namespace.content_hashes, namespace.prolong
 
     def fence(self, keys: Sequence[str], seconds: float) -> Fence:
         return self._namespace.fence(keys, 0.0)  # over before the pause is

@@ -193,7 +193,9 @@ class _Job:
 
     def _changed_ids(self, rows: Sequence[ItemRow]) -> set[str]:
         changed: set[str] = set()
-        stored = self._namespace.content_hashes([row.id for row in rows])
+        keys = [row.id for row in rows]
+        self._namespace.prolong(keys)  # first: what expires before the look is encoded anew
+        stored = self._namespace.content_hashes(keys)
         for row, digest in zip(rows, stored, strict=True):
             if digest is None:  # nothing to compare with, and hashed once more when it is stored
                 changed.add(row.id)

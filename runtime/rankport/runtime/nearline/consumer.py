@@ -201,7 +201,9 @@ class NearlineConsumer:
     def _compared(self, puts: Sequence[Change]) -> tuple[list[Change], list[Change]]:
         """Parts changes whose text is not what the store has from those whose text is."""
         parts: tuple[list[Change], list[Change]] = [], []
-        stored = self._namespace.content_hashes([change.item for change in puts]) if puts else []
+        items = [change.item for change in puts]
+        self._namespace.prolong(items)  # first: what expires before the look is encoded anew
+        stored = self._namespace.content_hashes(items) if puts else []
         for change, digest in zip(puts, stored, strict=True):
             text = change.text or ""
             known = [content_hash(text)]

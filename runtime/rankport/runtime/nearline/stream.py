@@ -125,7 +125,9 @@ class ChangeStream:
 
     def __init__(self, connection: RedisConnection, stream: str, group: str, consumer: str) -> None:
         self._connection, self._group, self._consumer = connection, group, consumer
-        self._holder = f"{consumer} {secrets.token_hex(8)}"  # two processes may have one name: of a machine, or given
+        self._holder = (
+            f"{consumer} {secrets.token_hex(8)}"  # two processes may have one name: of a machine, or given
+        )
         base = f"{stream}:{group}" if "{" in stream else f"{{{stream}}}:{group}"
         self._stream = stream
         self._versions, self._leases, self.dead = f"{base}:versions", f"{base}:leases", f"{base}:dead"

@@ -72,13 +72,11 @@ class TokenNamespace(ABC):
 
     @abstractmethod
     def delete_many(self, keys: Sequence[str], *, fence: Fence | None = None) -> int:
-        """Deletes the keys; returns how many of them were there.
+        """Deletes the keys; returns how many of them were there. Raises as `put_many`."""
 
-        Raises:
-            InvalidRequest: something is not an item key.
-            StoreError: the store is read-only or closed.
-            LateWriteError: the `fence` has passed.
-        """
+    def prolong(self, keys: Sequence[str]) -> None:
+        """Has keys that are there live on as if they were written now, where items expire; raises as `put_many`."""
+        _ = keys  # nothing: here they do not
 
     @abstractmethod
     def pages(self) -> Iterator[list[Written]]:

@@ -169,6 +169,7 @@ class NamespaceTarget(CopyTarget):
 
     def absent(self, keys: Sequence[str], infos: Sequence[EntryInfo]) -> list[int]:
         """Returns the places of those items whose content hash is another, or not there."""
+        self._namespace.prolong(keys)
         there = self._namespace.content_hashes(keys)
         return [place for place, info in enumerate(infos) if info.content_hash != there[place]]
 

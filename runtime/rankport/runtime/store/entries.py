@@ -48,16 +48,17 @@ class LateWriteError(Exception):
 
 def fence_here(keys: Iterable[str], seconds: float) -> Fence:
     """Makes a fence by this machine's clock, which goes on while the machine sleeps."""
-    return dict.fromkeys(keys, _now_s() + seconds)
+    return dict.fromkeys(keys, now_s() + seconds)
 
 
 def check_in_time(keys: Iterable[str], fence: Fence | None) -> None:
     """Raises `LateWriteError` where the fence of a key, by this machine's clock, has passed."""
-    if fence is not None and _now_s() >= min((fence[key] for key in keys), default=float("inf")):
+    if fence is not None and now_s() >= min((fence[key] for key in keys), default=float("inf")):
         raise LateWriteError
 
 
-def _now_s() -> float:
+def now_s() -> float:
+    """Reads this machine's clock, which goes on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -148,6 +148,20 @@ def test_batches_lost_after_they_were_confirmed_are_told(
     namespace.put_many([entry("b")])
 
 
+def test_writer_that_wrote_nothing_for_long_lost_nothing(
+    server: RedisServer, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.put_many([entry("a")])
+    with server.client() as client:
+        [writer] = client.keys("rankport:writer:*")
+        assert 0 < client.ttl(writer) <= 86_400
+        client.delete(writer)  # as it expires
+    clock, later_s = time.clock_gettime, 86_400.0
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + later_s)
+    namespace.put_many([entry("b")])
+    assert sorted(namespace.keys()) == ["a", "b"]
+
+
 def test_hidden_tokens_show_once_published_and_go_once_dropped(server: RedisServer) -> None:
     with open_store(server.url, create=True) as store, open_store(server.url, read_only=True) as reader:
         store.namespace(ENCODER, SPEC, create=True, filling=True).put_many([entry("a", 1)])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankport.protos.errors import StoreError
+from rankport.runtime.store.entries import now_s
 from rankport.runtime.store.redis_store.connection import Command, RedisConnection
 from rankport.runtime.store.redis_store.key_names import KeyNames
 
@@ -26,8 +27,8 @@ class Batches:
         self, connection: RedisConnection, names: KeyNames, fingerprint: str, *, read_only: bool
     ) -> None:
         self._connection, self._names, self._fingerprint = connection, names, fingerprint
-        self._writer = names.writer(secrets.token_hex(8))
-        self._confirming, self._confirmed = threading.Lock(), 0  # the lock guards the count of batches
+        self._confirming = threading.Lock()  # guards the next three
+        self._writer, self._confirmed, self._counted_s = self._new_writer(), 0, now_s()
         self._version, self._version_s = 0, float("-inf")
         self._owes_version = connection.clustered and not read_only  # a writer may have ended before its own
 
@@ -54,11 +55,11 @@ class Batches:
 
     def write(self, commands: Sequence[Command]) -> list[int]:
         """Runs writes with a new version behind them; returns their replies."""
-        version, confirmed = secrets.token_hex(7), self._confirmed
+        version, (writer, confirmed) = secrets.token_hex(7), self._counted()
         counted: list[Command] = [
             ("HEXISTS", self._names.meta, self._fingerprint),
-            ("INCR", self._writer),
-            ("EXPIRE", self._writer, _WRITER_KEPT_S),
+            ("INCR", writer),
+            ("EXPIRE", writer, _WRITER_KEPT_S),
         ]
         new_version: list[Command] = [("SET", self._names.version, version)]
         if self._connection.clustered:  # one node may have the version before another has its items
@@ -70,7 +71,8 @@ class Batches:
             raise self.gone()
         lost = confirmed + 1 - count  # others of this process may have confirmed more meanwhile
         with self._confirming:
-            self._confirmed = count if lost > 0 else max(self._confirmed, count)
+            if writer == self._writer:
+                self._confirmed = count if lost > 0 else max(self._confirmed, count)
         if lost > 0:
             raise StoreError(
                 f"token store {self._connection.location.name}: Redis lost {lost} of {confirmed} "
@@ -78,6 +80,20 @@ class Batches:
             )
         self._version, self._version_s = int(version, 16), time.monotonic()
         return replies
+
+    def _counted(self) -> tuple[bytes, int]:
+        """Returns the key that counts the batches, and how many are confirmed.
+
+        It is a new one, of none so far, where Redis may not have the one of before any more: nothing was written long.
+        """
+        with self._confirming:
+            before_s, self._counted_s = self._counted_s, now_s()
+            if self._counted_s - before_s > _WRITER_KEPT_S / 2:
+                self._writer, self._confirmed = self._new_writer(), 0
+            return self._writer, self._confirmed
+
+    def _new_writer(self) -> bytes:
+        return self._names.writer(secrets.token_hex(8))
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
         """Runs a part of a write to a cluster: if it fails, what others did has no version."""

@@ -135,6 +135,14 @@ class RedisNamespace(RecordNamespace):
         names = self._names.items(self.fingerprint, [storage_key(key) for key in keys])
         return sum(self._write_items([("DEL", name) for name in names], keys, fence))
 
+    def prolong(self, keys: Sequence[str]) -> None:
+        """Has those keys that are there live on for the time of the store's URL from now; raises as `put_many`."""
+        self._check_writable()
+        ttl_ms = self._connection.location.ttl_ms
+        if ttl_ms is not None:
+            names = self._names.items(self.fingerprint, storage_keys(keys))
+            self._connection.run([("PEXPIRE", name, ttl_ms) for name in names])
+
     def pages(self) -> Iterator[list[Written]]:
         """Yields the keys with their marks, some at a time, in no promised order, without what is corrupt.
 

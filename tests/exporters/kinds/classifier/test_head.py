@@ -49,6 +49,25 @@ def test_names_that_do_not_fit_the_head_are_refused(
         resolve_head(loaded(levels), given)
 
 
+@pytest.mark.parametrize(
+    ("id2label", "message"),
+    [
+        ({"1": "low", "2": "medium", "3": "high"}, "the outputs 1, 2, 3: must count from 0 to 2"),
+        ({"-1": "low", "0": "medium", "1": "high"}, "the outputs -1, 0, 1: must count from 0 to 2"),
+        ({"0": "low", "1": "low", "2": "high"}, "several outputs 'low'"),
+    ],
+)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_names_of_other_places_are_refused(
+    bert: Path, tmp_path: Path, id2label: dict[str, str], message: str, pooled: bool
+) -> None:
+    """Each would be of another output than the one that it is of in training."""
+    folder = pooled_levels(bert, tmp_path / "p", labels=None) if pooled else level_classifier(tmp_path / "c")
+    sentence_folders.change(folder, "config.json", id2label=id2label)
+    with pytest.raises(CheckpointError, match=f"id2label names {message}"):
+        resolve_head(loaded(folder), None)
+
+
 def test_labels_that_do_not_exclude_each_other_stand_alone(tmp_path: Path) -> None:
     folder = level_classifier(tmp_path / "c", problem_type="multi_label_classification")
     assert resolve_head(loaded(folder), None)[1].exclusive is False

@@ -1,5 +1,6 @@
 """Classification heads: names of their outputs, and which way the model under them reads."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -15,15 +16,24 @@ from rankport.runtime.bundle.manifest import Labels
 
 
 def head_names(checkpoint: Checkpoint) -> list[str]:
-    """Lists the names of a classification head's outputs. Raises CheckpointError if two have one."""
-    config = checkpoint.model.config
-    stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
-    outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
-    names = [stated.get(index, f"label_{index}") for index in range(outputs)]
-    if twice := repeated(names):
+    """Lists the names of a classification head's outputs. Raises CheckpointError as `names_in_order`."""
+    return names_in_order(checkpoint.model.config.id2label, "config.json")  # type: ignore[union-attr, arg-type]
+
+
+def names_in_order(id2label: Mapping[int | str, object], where: str) -> list[str]:
+    """Lists the names of outputs, from the first on, by their places.
+
+    Raises CheckpointError if two have one name, or the places do not count from 0: a name would be of another output.
+    """
+    stated = {int(place): str(name) for place, name in id2label.items()}
+    if sorted(stated) != list(range(len(id2label))):
         raise CheckpointError(
-            f"config.json: id2label names several outputs {twice[0]!r}: give each its own name"
+            f"{where}: id2label names the outputs {', '.join(map(str, id2label))}: must count from 0 to "
+            f"{len(id2label) - 1}"
         )
+    names = [stated[place] for place in range(len(stated))]
+    if twice := repeated(names):
+        raise CheckpointError(f"{where}: id2label names several outputs {twice[0]!r}: give each its own name")
     return names
 
 

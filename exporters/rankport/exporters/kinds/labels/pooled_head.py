@@ -8,6 +8,7 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.dense import require_chained
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.states import states_width
+from rankport.exporters.kinds.labels.heads import names_in_order
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import ClassHead, Embedding, Pooling
@@ -92,13 +93,13 @@ def _folder_names(
     source: Checkpoint, folder: EncoderFolder, outputs: int, *, wanted: bool
 ) -> tuple[str, ...]:
     """Takes the names that the folder states: its own `labels`, or id2label of the body's config."""
+    if not wanted:
+        return ("",) * outputs
     stated, where = folder.labels, "config_sentence_transformers.json: labels"
     names = read_json_object(source.config_file).get("id2label")
     if stated is None and isinstance(names, dict):
-        stated = tuple(str(names[index]) for index in sorted(names, key=int))
+        stated = tuple(names_in_order(names, str(source.config_file)))
         where = f"{source.config_file}: id2label"
-    if not wanted:
-        return ("",) * outputs
     if stated is None:
         raise InvalidRequest(
             f"checkpoint {str(source.path)!r} does not name the {counted(outputs, 'output')} of its last "

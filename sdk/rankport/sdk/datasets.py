@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.datasets import DatasetDtype, DatasetFormat
+from rankport.runtime.jobs.datasets import DatasetDtype, DatasetFormat, format_of_folder
 from rankport.runtime.jobs.datasets.part_maker import Target
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.encode_job import spec_of
@@ -100,12 +99,6 @@ def encode_dataset(
     from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 
     return run_ray_job(make_encoder, target, files, cluster, on_progress=on_progress, on_bad_row=on_bad_row)
-
-
-def format_of_folder(folder: StrPath) -> DatasetFormat:
-    """Tells the format of a dataset by its folder's name: Parquet where that says none."""
-    named: dict[str, DatasetFormat] = {".arrow": "arrow", ".lance": "lance"}
-    return named.get(Path(folder).suffix.lower(), "parquet")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat, dataset_content
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copy_ends import (
@@ -118,7 +119,8 @@ def _opened(target: str, source: CopySource, spec: TokenSpec, kind: _TargetKind)
         case "snapshot":
             yield snapshot_target(Path(target), source, spec)
         case "dataset" | "arrow" | "lance":
-            from rankport.runtime.jobs.datasets.target import DatasetTarget
+            with extras_named(f"{target}, a dataset,", "lance" if kind == "lance" else "parquet"):
+                from rankport.runtime.jobs.datasets.target import DatasetTarget
 
             part_format: DatasetFormat = "parquet" if kind == "dataset" else kind
             yield DatasetTarget(Path(target), source, spec, part_format)

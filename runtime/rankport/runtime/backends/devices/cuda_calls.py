@@ -96,7 +96,8 @@ def load_cuda_runtime() -> Any:
         from cuda.bindings import runtime
     except ImportError as error:
         raise BackendError(
-            f"a GPU needs cuda-python, which cannot be imported ({error}): pip install 'rankport[cuda]'"
+            f"a GPU needs cuda-python, which cannot be imported ({error}): pip install 'rankport[cuda]', "
+            "or for --device tensorrt 'rankport[tensorrt]'"
         ) from error
     return runtime
 

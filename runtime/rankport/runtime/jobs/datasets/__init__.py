@@ -1,6 +1,7 @@
 """Encode jobs whose tokens go to a dataset: windows of rows to parts, here or on the actors of a Ray cluster."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,12 @@ DatasetFormat = Literal["parquet", "arrow", "lance"]
 """Format of a dataset's parts."""
 DatasetDtype = Literal["float16", "float32"]
 """Type of a dataset's tokens."""
+
+
+def format_of_folder(folder: str | os.PathLike[str]) -> DatasetFormat:
+    """Tells the format of a dataset by its folder's name: Parquet where that says none."""
+    named: dict[str, DatasetFormat] = {".arrow": "arrow", ".lance": "lance"}
+    return named.get(Path(folder).suffix.lower(), "parquet")
 
 
 def dataset_content(folder: Path) -> Mapping[str, Any]:

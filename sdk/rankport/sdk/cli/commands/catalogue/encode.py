@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rankport.protos.errors import RankportError
+from rankport.protos.installed.extras import extras_named
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets import DatasetFormat, format_of_folder
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes, values_of
 from rankport.sdk.cli.flags.encoder import BundleFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
@@ -208,7 +209,11 @@ def _to_dataset(
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.consoles import plain_console
     from rankport.sdk.cli.output.encoding import encode as told
-    from rankport.sdk.datasets import encode_dataset
+
+    part_format: DatasetFormat = given["part_format"] or format_of_folder(folder)
+    extra = "ray" if engine == "ray" else "lance" if part_format == "lance" else "parquet"
+    with extras_named("--dataset", extra):
+        from rankport.sdk.datasets import encode_dataset
 
     console = plain_console(stderr=True)
     known = {name: value for name, value in given.items() if value is not None}

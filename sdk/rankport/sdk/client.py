@@ -195,6 +195,7 @@ class Client(WeighingRanks, Streams, Generates, RanksSets, Reads, Describes):
                 lambda to: method(to.jobs), request, timeout_s, repeatable=is_repeatable(request)
             ),
             lambda: self._connected().jobs,
+            goes_on=self._retries.enabled,
         )
 
     def close(self) -> None:

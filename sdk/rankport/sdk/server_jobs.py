@@ -1,5 +1,7 @@
 """`ServerJobs`: offline jobs of a server, over a client's connection."""
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Protocol, TypeVar
@@ -7,7 +9,7 @@ from typing import Protocol, TypeVar
 import grpc
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.protos.jobs import EncodeTask, Job
 from rankport.protos.messages import job_wire
 from rankport.protos.messages.wire_parts import message_of
@@ -20,6 +22,10 @@ from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
+
+_log = logging.getLogger(__name__)
+_RESTART_S = 600.0  # that a server may be away under who watches a job: it loads its models first
+_LOOK_S = 0.2  # from one look for it to the next
 
 
 class Answer(Protocol):
@@ -53,11 +59,13 @@ class ServerJobs:
     Files are the server's, below its job roots. Jobs outlive the client, and a restart of the server.
     """
 
-    def __init__(self, target: Target, answer: Answer, stub: Callable[[], pb_grpc.JobsStub]) -> None:
-        """Raises `InvalidRequest` for several servers, each of which has jobs of its own."""
+    def __init__(
+        self, target: Target, answer: Answer, stub: Callable[[], pb_grpc.JobsStub], *, goes_on: bool
+    ) -> None:
+        """Begins a broken watch again where it `goes_on`. Raises `InvalidRequest` for several servers, each with its jobs."""
         if target.several:
             raise InvalidRequest(f"jobs: the client asks {target.told} in turn: make one for each server")
-        self._answer, self._stub, self._address = answer, stub, target.told
+        self._answer, self._stub, self._address, self._goes_on = answer, stub, target.told, goes_on
 
     def create(self, task: EncodeTask, id: str = "", timeout_s: float | None = None) -> Job:
         """Has the server run a task when its turn comes.
@@ -84,8 +92,10 @@ class ServerJobs:
     def watch(self, id: str, timeout_s: float | None = None) -> Iterator[Job]:
         """Yields a job as it is now, and again whenever it has changed, until it has ended.
 
-        It begins where it is read, in the priority and by the id of the code that made it.
-        Raises `NotFound`, and `Unavailable` where the server stops: the job goes on after its next start.
+        It begins where it is read, in the priority and by the id of the code that made it. A server that stops, or is
+        lost, is waited for, as the job goes on after its next start: for ten minutes, and no longer than `timeout_s`
+        (not by a client without retries).
+        Raises `NotFound`, and `Unavailable` of one that cannot be reached at first, or stays away.
         """
         request = message_of(pb.WatchJobRequest, id=id)
         return self._watched(request, checked_timeout_s(timeout_s), trace_metadata())
@@ -118,9 +128,30 @@ class ServerJobs:
     def _watched(
         self, request: pb.WatchJobRequest, timeout_s: float | None, traced: Metadata | None
     ) -> Iterator[Job]:
+        told, away = None, _Away(timeout_s)
+        while True:
+            try:
+                for job in self._states(request, timeout_s, away.left_s(), traced):
+                    away.ended()
+                    if job != told:
+                        yield job
+                    told = job
+                return
+            except Unavailable as error:
+                if told is None or not self._goes_on:
+                    raise
+                away.wait(error)
+
+    def _states(
+        self,
+        request: pb.WatchJobRequest,
+        timeout_s: float | None,
+        left_s: float | None,
+        traced: Metadata | None,
+    ) -> Iterator[Job]:
         stub = self._stub()
         with rankport_errors(self._address, timeout_s):
-            call = stub.Watch(request, timeout=timeout_s, metadata=traced)
+            call = stub.Watch(request, timeout=left_s, metadata=traced)
             with closing(responses_of(call, self._address)) as messages:
                 for message in messages:
                     yield job_wire.job_value(message)
@@ -132,3 +163,31 @@ class ServerJobs:
         timeout_s: float | None,
     ) -> AnswerT:
         return self._answer(method, request, checked_timeout_s(timeout_s))
+
+
+class _Away:
+    """Time that a server is away under who watches a job."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._since_s: float | None = None
+
+    def left_s(self) -> float | None:
+        """Seconds left to watch, 0 or more; None without a limit."""
+        return None if self._until_s is None else max(0.0, self._until_s - time.monotonic())
+
+    def ended(self) -> None:
+        """Takes that the server has answered."""
+        self._since_s = None
+
+    def wait(self, error: Unavailable) -> None:
+        """Waits a moment. Raises the error where it was away for too long, or there is no time left, or no client."""
+        now_s = time.monotonic()
+        if self._since_s is None:
+            self._since_s = now_s
+            _log.warning("%s; it is waited for", error)
+        left_s = self.left_s()
+        closed = error.retry_after_s is not None and error.retry_after_s < 0
+        if closed or now_s - self._since_s > _RESTART_S or (left_s is not None and left_s <= _LOOK_S):
+            raise error
+        time.sleep(_LOOK_S)

@@ -25,7 +25,7 @@ class RetryBudget:
 
     def __init__(self, *, enabled: bool = True) -> None:
         """Allows none where it is not `enabled`."""
-        self._enabled = enabled
+        self.enabled = enabled
         self._left = dict(_AT_ONCE)
         self._lock = threading.Lock()
 
@@ -43,7 +43,7 @@ class RetryBudget:
         """Takes a retry after such an error, if one is left."""
         kind: type[Refusal] = Overloaded if isinstance(error, Overloaded) else Unavailable
         with self._lock:
-            if not self._enabled or self._left[kind] < 1:
+            if not self.enabled or self._left[kind] < 1:
                 return False
             self._left[kind] -= 1
             return True

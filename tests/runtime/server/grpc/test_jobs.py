@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, Unavailable
 from rankport.protos.jobs import Job, JobBadRow, JobCounts, JobState
 from rankport.protos.versions import ModelState
 from rankport.runtime.server.jobs.book import JobBook
@@ -118,6 +119,19 @@ def test_a_job_goes_on_after_the_server_was_stopped(tmp_path: Path) -> None:
         assert done.state is JobState.DONE
         assert done.counts.encoded + done.counts.unchanged == 100
     check_stored(tmp_path, texts)
+
+
+def test_who_watches_a_job_sees_its_end_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    write_items(tmp_path, 100)
+    with serving(jobs_config(tmp_path)) as running:
+        running.encoder.worker.gate.clear()
+        client, port = Client(running.address), int(running.address.rpartition(":")[2])
+        states = client.jobs.watch(client.jobs.create(task(), "nightly").id, timeout_s=60.0)
+        assert not next(states).state.ended
+    with serving(replace(jobs_config(tmp_path), port=port)):
+        assert list(states)[-1].state is JobState.DONE
+    with client, pytest.raises(Unavailable):  # who saw nothing of it so far is told at once
+        next(client.jobs.watch("nightly"))
 
 
 def test_a_job_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class ServerJobs:
     def __init__(
         self, target: Target, answer: Answer, stub: Callable[[], pb_grpc.JobsStub], *, goes_on: bool
     ) -> None:
-        """Begins a broken watch again where it `goes_on`. Raises `InvalidRequest` for several servers, each with its jobs."""
+        """Begins a broken watch again where it `goes_on`. Raises `InvalidRequest` for several servers."""
         if target.several:
             raise InvalidRequest(f"jobs: the client asks {target.told} in turn: make one for each server")
         self._answer, self._stub, self._address, self._goes_on = answer, stub, target.told, goes_on

@@ -174,6 +174,25 @@ def test_snapshot_that_was_stopped_goes_on_unless_its_source_has_changed(
         assert content(snapshot) == content(source)
 
 
+@pytest.mark.parametrize(
+    ("column", "told"), [("tokens", "2 items of encoder"), ("digests", "the copy has 25")], ids=["rows", "index"]
+)
+def test_what_a_crash_of_the_machine_has_spoiled_is_made_anew_by_the_next_copy(
+    source: TokenNamespace, tmp_path: Path, column: str, told: str
+) -> None:
+    path = tmp_path / "snap"
+    with pytest.raises(StoppedError):
+        copy_tokens(of(source), snapshot_target(path, of(source), SPEC), stop_after(1000))
+    with (path / f".{ENCODER}.part" / column).open("r+b") as staged:
+        staged.seek(4096 + 320)  # as long as it was, and zeros
+        staged.write(bytes(32))
+    with pytest.raises(StoreError, match=told):
+        copy_tokens(of(source), snapshot_target(path, of(source), SPEC))
+    assert copy_tokens(of(source), snapshot_target(path, of(source), SPEC)).written == 2500
+    with opened(path) as snapshot:
+        assert content(snapshot) == content(source)
+
+
 def test_two_writers_of_one_snapshot_take_turns(source: TokenNamespace, tmp_path: Path) -> None:
     first = snapshot_target(tmp_path, of(source), SPEC)
     with pytest.raises(StoreError, match=r"another process writes .*\.tokens: wait"):

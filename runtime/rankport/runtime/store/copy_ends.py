@@ -152,8 +152,11 @@ class CopyTarget(ABC):
         """Shows what was compared."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Lets go of what is open; a copy that was not published can go on later. Closing twice does nothing."""
+    def close(self, *, spoiled: bool = False) -> None:
+        """Lets go of what is open; a copy that was not published can go on later, unless what is staged is `spoiled`.
+
+        Closing twice does nothing.
+        """
 
 
 class NamespaceTarget(CopyTarget):
@@ -191,8 +194,8 @@ class NamespaceTarget(CopyTarget):
         """Shows the namespace, in one step, where it was hidden."""
         self._store.publish(self._namespace.fingerprint)
 
-    def close(self) -> None:
-        """Leaves the store open."""
+    def close(self, *, spoiled: bool = False) -> None:
+        """Leaves the store open, and what is written, which another copy mends."""
 
 
 class SnapshotTarget(CopyTarget):
@@ -225,9 +228,9 @@ class SnapshotTarget(CopyTarget):
         """Puts the snapshot into its place, in one step."""
         self._writer.publish()
 
-    def close(self) -> None:
-        """Leaves what is staged to a copy that goes on. Closing twice does nothing."""
-        self._writer.close()
+    def close(self, *, spoiled: bool = False) -> None:
+        """Leaves what is staged to a copy that goes on, or deletes it. Closing twice does nothing."""
+        self._writer.discard() if spoiled else self._writer.close()
 
 
 def snapshot_target(directory: Path, source: CopySource, spec: TokenSpec) -> SnapshotTarget:

@@ -61,6 +61,7 @@ def copy_tokens(
             compared = copy.compare_all(copied)
             stored = len(copied)
         if target.made_whole and stored > compared:
+            target.close(spoiled=True)
             raise StoreError(
                 f"the copy has {counted(stored, 'item')} of encoder {source.fingerprint}, and the source {compared} by "
                 "now: it was written to meanwhile; run the copy again"
@@ -106,6 +107,7 @@ class _Copy:
             if places and self._target.repair(wrong.keys, wrong.infos, tokens[places]):
                 places = copied.differing(batch, tokens)
             if places:
+                self._target.close(spoiled=True)  # a copy that goes on would not write them again
                 raise StoreError(
                     f"{counted(len(places), 'item')} of encoder {self._source.fingerprint} {be(len(places))} not as "
                     "in the source, "

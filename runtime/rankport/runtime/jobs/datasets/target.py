@@ -128,8 +128,10 @@ class DatasetTarget(CopyTarget):
         except OSError as error:
             raise StoreError(f"dataset {self._folder} cannot be written: {reason_of(error)}") from error
 
-    def close(self) -> None:
-        """Leaves what is staged to a copy that goes on. Closing twice does nothing."""
+    def close(self, *, spoiled: bool = False) -> None:
+        """Leaves what is staged to a copy that goes on, or to be made anew. Closing twice does nothing."""
+        if spoiled:
+            (self._staged / "origin").unlink(missing_ok=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -226,5 +226,9 @@ def test_the_image_runs_the_server_itself_and_not_as_root() -> None:
     assert f"CMD {json.dumps(CONTAINER['args'])}" in lines
     (user,) = (line.split()[1] for line in lines if line.startswith("USER "))
     assert int(user) == POD["securityContext"]["runAsUser"] > 0
-    sources = [line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    sources = {source for line in copied for source in line}
     assert all((FOLDER.parents[1] / source).exists() for source in sources)
+    sent = (FOLDER.parents[1] / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in sent
+    assert {line.removeprefix("!") for line in sent if line.startswith("!")} == sources

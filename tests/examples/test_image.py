@@ -52,7 +52,7 @@ class Image:
             *sources, target = shlex.split(said)
             for source in sources:
                 self._copy(ROOT / source, target)
-        elif name == "ENV":
+        elif name in ("ARG", "ENV"):
             for word in shlex.split(said):
                 variable, _, value = word.partition("=")
                 here = value.replace("/opt/", f"{self.folder}/opt/").replace("$PATH", os.environ["PATH"])

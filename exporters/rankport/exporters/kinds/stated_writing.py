@@ -22,20 +22,42 @@ SAMPLING = frozenset(
 _CHANGES_NO_TEXT = frozenset(
     {
         "_from_model_config",
+        "assistant_confidence_threshold",  # this and its like: of assisted decoding, which drafts the same text
+        "assistant_early_exit",
+        "assistant_lookbehind",
         "bos_token_id",
+        "cache_config",
         "cache_implementation",
+        "compile_config",
+        "continuous_batching_config",
+        "disable_compile",
+        "is_assistant",
+        "low_memory",
+        "max_cache_len",
         "max_length",  # of a request, which the bundle's limits bound
+        "max_matching_ngram_size",
         "max_new_tokens",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
         "output_attentions",
         "output_hidden_states",
         "output_logits",
         "output_scores",
         "pad_token_id",
+        "prefill_chunk_size",
+        "prompt_lookup_num_tokens",
         "return_dict_in_generate",
+        "speculation_type",
+        "target_lookbehind",
         "transformers_version",
         "use_cache",
+        "use_mtp",
     }
 )
+_OF_DRAWS = frozenset({"epsilon_cutoff", "eta_cutoff", "top_h", "typical_p"})
+"""Fields that are read where tokens are drawn alone."""
+_OF_BEAMS = frozenset({"early_stopping", "length_penalty"})
+"""Fields that change a text where beams find it alone."""
 _NEUTRAL: Mapping[str, object] = MappingProxyType(
     {
         "num_beams": 1,
@@ -43,6 +65,10 @@ _NEUTRAL: Mapping[str, object] = MappingProxyType(
         "num_return_sequences": 1,
         "length_penalty": 1.0,
         "diversity_penalty": 0.0,
+        "guidance_scale": 1.0,
+        "suppress_tokens": [],
+        "begin_suppress_tokens": [],
+        "token_healing": False,
         "encoder_repetition_penalty": 1.0,
         "typical_p": 1.0,
         "epsilon_cutoff": 0.0,
@@ -124,8 +150,13 @@ def value_or(fields: Mapping[str, object], name: str, default: float) -> object:
 def _others(fields: Mapping[str, object], read: frozenset[str]) -> Iterator[tuple[str, object]]:
     """Yields the fields that would change a text and are not read."""
     defaults = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
+    passed_over = read | _CHANGES_NO_TEXT
+    if not fields.get("do_sample"):
+        passed_over |= _OF_DRAWS
+    if value_or(fields, "num_beams", 1) == 1:
+        passed_over |= _OF_BEAMS
     for name, value in fields.items():
-        if name in read or name in _CHANGES_NO_TEXT or value is None:
+        if name in passed_over or value is None:
             continue
         if value not in (defaults.get(name), _NEUTRAL.get(name)):
             yield name, value

@@ -50,10 +50,36 @@ def test_a_count_that_is_null_is_that_of_transformers(source: Checkpoint) -> Non
         assert stated_generation(source, None) == Generation(stop_ids=[6], temperature=1.0, top_k=top_k)
 
 
-def test_another_way_of_writing_is_refused_by_its_file(source: Checkpoint) -> None:
-    say(source, {"num_beams": 3})
-    with pytest.raises(CheckpointError, match=r"^config\.json: num_beams is 3, a way of writing"):
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"num_beams": 3}, "num_beams is 3"),
+        ({"num_beams": 3, "length_penalty": 2.0, "eos_token_id": 5}, "num_beams is 3"),
+        ({"do_sample": True, "typical_p": 0.9}, "typical_p is 0.9"),
+        ({"suppress_tokens": [7]}, r"suppress_tokens is \[7\]"),
+    ],
+)
+def test_another_way_of_writing_is_refused_by_its_file(
+    fields: dict[str, object], named: str, source: Checkpoint
+) -> None:
+    say(source, fields)
+    with pytest.raises(CheckpointError, match=rf"^config\.json: {named}, a way of writing"):
         stated_generation(source, None)
+
+
+def test_fields_that_change_no_text_of_such_a_model_are_taken(source: Checkpoint) -> None:
+    """Drafts of an assistant are checked by the model; beams' fields are of beams, and cut-offs of draws."""
+    drafts = {
+        "num_assistant_tokens": 20,
+        "assistant_confidence_threshold": 0.4,
+        "prompt_lookup_num_tokens": 3,
+    }
+    of_beams = {"length_penalty": 2.0, "early_stopping": True, "num_beams": 1}
+    of_draws = {"typical_p": 0.9, "epsilon_cutoff": 1e-3, "do_sample": False}
+    neutral = {"guidance_scale": 1, "suppress_tokens": [], "use_mtp": False, "token_healing": False}
+    fields = {"eos_token_id": 6, **drafts, **of_beams, **of_draws, **neutral}
+    (source.path / "generation_config.json").write_text(json.dumps(fields))
+    assert stated_generation(source, None) == Generation(stop_ids=[6])
 
 
 def test_the_start_of_a_decoder_of_two_changes_no_text_of_one(source: Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
 import pytest
@@ -57,6 +58,24 @@ def test_the_graph_is_that_of_the_whole_optimizer(traced: ir.Model) -> None:
     assert _nodes(ours) == _nodes(own)
     assert len(_nodes(ours)) < len(_nodes(traced))
     assert list(ours.graph.initializers) == list(own.graph.initializers)
+
+
+@pytest.mark.parametrize(
+    ("operator", "number", "kept"),
+    [
+        *[(operator, number, number != 0) for operator in ("Add", "Sub") for number in (0.0, 1e-8, -1e-30)],
+        *[(operator, number, number != 1) for operator in ("Mul", "Div") for number in (1.0, 1.000005)],
+    ],
+)
+def test_numbers_next_to_nothing_are_kept(operator: str, number: float, kept: bool) -> None:
+    """Helium's norms, of epsilon 1e-8, gave NaN of a token whose embedding is of zeros, as padding's is."""
+    states = ir.val("states", ir.DataType.FLOAT, ir.Shape(["tokens", 4]))
+    constant = ir.val("number", const_value=ir.tensor(np.array(number, np.float32), name="number"))
+    node = ir.node(operator, [states, constant])
+    node.outputs[0].name = "result"
+    graph = ir.Graph([states], node.outputs, nodes=[node], initializers=[constant], opset_imports={"": 21})
+    optimize(ir.Model(graph, ir_version=10))
+    assert [node.op_type for node in graph] == [operator if kept else "Identity"]
 
 
 def _nodes(model: ir.Model) -> list[tuple[object, ...]]:

@@ -56,13 +56,49 @@ def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> Non
     assert facts.max_positions == 128
 
 
-def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: Path) -> None:
-    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "llama", rope_parameters=rope))
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 32,
+    "short_factor": [1.0] * 4,
+    "long_factor": [2.0] * 4,
+}
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+TYPES = ("sliding_attention", "full_attention")
+
+
+@pytest.mark.parametrize(
+    ("family", "rope", "longest"),
+    [
+        ("llama", DYNAMIC, 128),
+        ("llama", DYNAMIC | {"original_max_position_embeddings": 32}, 128),  # which no dynamic ones read
+        ("llama", LONG, 32),
+        ("gemma3_text", dict(zip(TYPES, (PLAIN, LONG), strict=True)), 32),
+        ("gemma3_text", dict(zip(TYPES, (PLAIN, DYNAMIC), strict=True)), 128),
+    ],
+)
+def test_rotary_frequencies_that_switch_with_length_bound_the_limits(
+    family: str, rope: dict[str, Any], longest: int, tmp_path: Path
+) -> None:
+    layers = {"layer_types": list(TYPES), "head_dim": 8} if family == "gemma3_text" else {}
+    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, family, rope_parameters=rope, **layers))
+    kinds = [part.rope_type for part in checkpoint.model.modules() if hasattr(part, "rope_type")]
     facts = survey(DecoderModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
-    facts.check_length(64, 64)
-    with pytest.raises(CheckpointError, match="position encodings of 128"):
-        facts.check_length(65, 64)
+    facts.check_length(longest - 16, 16)
+    with pytest.raises(CheckpointError, match=f"position encodings of {longest}"):
+        facts.check_length(longest - 15, 16)
+    assert [part.rope_type for part in checkpoint.model.modules() if hasattr(part, "rope_type")] == kinds
+
+
+def test_what_attention_is_handed_and_no_graph_computes_is_refused(checkpoint: Path) -> None:
+    """Inkling 2 adds a bias of places and sinks of tokens so, which were passed over until the proof missed them."""
+    loaded = load_checkpoint(checkpoint)
+    layer: Any = loaded.model.base_model.layers[0].self_attn  # type: ignore[union-attr, index]
+    plain = layer.forward
+    layer.forward = lambda *given, **more: plain(*given, **more, position_bias=torch.zeros(1))
+    with pytest.raises(CheckpointError, match="Qwen2Attention attends by position_bias too"):
+        survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
 
 
 def test_chunks_of_attention_bound_the_limits_and_windows_do_not() -> None:

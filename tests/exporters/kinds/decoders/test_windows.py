@@ -58,6 +58,23 @@ def test_chunks_bound_what_graphs_attend_to(tmp_path: Path) -> None:
     assert read_windows(module_of(tmp_path, "llama4_text", **overrides)) == Windows({}, 16)
 
 
+@pytest.mark.parametrize(("sparse", "bound"), [(True, 12), (False, None)])
+def test_blocks_that_a_token_chooses_bound_what_graphs_attend_to(
+    sparse: bool, bound: int | None, tmp_path: Path
+) -> None:
+    """MiniMax M3: of more keys than it chooses a token would see all in a graph, which no sample is so long to tell."""
+    layers = [FULL, "minimax_m3_sparse" if sparse else FULL]
+    chosen = {"index_topk_blocks": 3, "index_block_size": 4, "index_head_dim": 8}
+    overrides = {
+        "layer_types": layers,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "head_dim": 8,
+        **chosen,
+    }
+    assert read_windows(module_of(tmp_path, "minimax_m3_vl_text", **overrides)) == Windows({}, bound)
+
+
 def test_a_window_that_only_the_config_states_bounds_what_graphs_attend_to(tmp_path: Path) -> None:
     module = module_of(tmp_path, "mistral", sliding_window=16)
     body: Any = module.model.base_model

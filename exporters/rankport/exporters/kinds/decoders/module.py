@@ -26,7 +26,6 @@ from rankport.exporters.kinds.decoders.shared_prefix import (
 )
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.exporters.temporary_attributes import temporary_attributes
-from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.sections.embedding import Pooling
 
 Inputs = dict[str, Tensor]
@@ -236,7 +235,7 @@ def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
     with ExitStack() as stack:
         for rotary in switching_rotary(model):
-            stack.enter_context(temporary_attributes(rotary, {"rope_type": "default"}))
+            stack.enter_context(temporary_attributes(rotary, {"rope_type": _of_short_ones(rotary.rope_type)}))
         for attention in scaling_by_place(model):
             stack.enter_context(temporary_attributes(attention, {"attn_temperature_tuning": False}))
         if full_head is not None:
@@ -260,8 +259,14 @@ def scaling_by_place(model: nn.Module) -> list[nn.Module]:
 
 
 def _switches(kind: object) -> bool:
-    if isinstance(kind, dict) and any(_switches(part) for part in kind.values()):
-        raise CheckpointError(
-            f"rotary frequencies {kind} switch with the sequence length in some layers only"
-        )
+    """Tells it of a kind, or of one for each kind of layer."""
+    if isinstance(kind, dict):
+        return any(_switches(part) for part in kind.values())
     return isinstance(kind, str) and ("dynamic" in kind or kind == "longrope")
+
+
+def _of_short_ones(kind: object) -> object:
+    """Names what computes with the frequencies that are there, in a kind's place or for each kind of layer."""
+    if isinstance(kind, dict):
+        return {layers: _of_short_ones(part) for layers, part in kind.items()}
+    return "default" if _switches(kind) else kind

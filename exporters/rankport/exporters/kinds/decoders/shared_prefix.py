@@ -21,6 +21,9 @@ from rankport.protos.errors import CheckpointError
 
 _NAME = "rankport_shared_prefix"
 
+_PASSED_OVER = ("position_ids", "block_indices")
+"""What layers hand to kernels that need it; blocks of keys that are chosen leave none out within `Windows.bound`."""
+
 KV = tuple[Tensor, Tensor]  # key and value, each [prefixes, kv_heads, slots, width]
 Cap = Callable[[Tensor], Tensor]
 NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
@@ -143,10 +146,15 @@ def _attention(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **kwargs: object,
+    **more: object,
 ) -> tuple[Tensor, None]:
     """Attends in one layer. Raises CheckpointError if the layer asks for what shared-prefix scoring lacks."""
     shared = _CURRENT.get()
+    lacking = [name for name, value in more.items() if isinstance(value, Tensor) and name not in _PASSED_OVER]
+    if lacking:
+        raise CheckpointError(
+            f"{type(module).__name__} attends by {', '.join(lacking)} too, which shared-prefix scoring lacks"
+        )
     if not getattr(module, "is_causal", True):
         raise CheckpointError(
             f"{type(module).__name__} reads a text in both directions, or another one: what a token sees is not its "

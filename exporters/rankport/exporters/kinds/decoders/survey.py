@@ -7,6 +7,7 @@ reason; fields of configs are refused where they are read, in `checkpoints`.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -256,7 +257,15 @@ def _max_positions(model: nn.Module) -> int | None:
     names = ("max_position_embeddings", "max_target_positions")
     limits = [getattr(config, name, None) for name in names]
     if switching_rotary(model):
-        scaling = getattr(config, "rope_parameters", None) or {}
-        limits.append(scaling.get("original_max_position_embeddings", config.max_position_embeddings))
+        limits += _short_lengths(getattr(config, "rope_parameters", None) or {})
     limits += [int(attention.floor_scale) - 1 for attention in scaling_by_place(model)]  # type: ignore[arg-type]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _short_lengths(rope: Mapping[str, Any]) -> list[int]:
+    """Lists up to where the frequencies of longrope are those of short sequences, in each kind of layer.
+
+    Dynamic ones change beyond `max_position_embeddings`, whatever else the config says of lengths.
+    """
+    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]
+    return [part["original_max_position_embeddings"] for part in parts if part.get("rope_type") == "longrope"]

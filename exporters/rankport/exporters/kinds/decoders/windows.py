@@ -21,7 +21,7 @@ from transformers.masking_utils import (
 from rankport.exporters.graphs.attention_interface import attending
 from rankport.exporters.graphs.masks import Rule, sees
 from rankport.exporters.kinds.decoders.module import DecoderModule
-from rankport.exporters.kinds.window_sizes import stated_windows
+from rankport.exporters.kinds.window_sizes import chosen_blocks, stated_windows
 from rankport.exporters.temporary_attributes import temporary_attributes
 from rankport.protos.errors import CheckpointError
 
@@ -61,6 +61,7 @@ class _Given:
     layer: int
     mask: Tensor | None
     window: int | None
+    chooses: bool  # which blocks of keys a token sees
 
 
 def read_windows(module: DecoderModule) -> Windows:
@@ -70,6 +71,8 @@ def read_windows(module: DecoderModule) -> Windows:
         inputs = module.inputs(torch.arange(1, _TOKENS + 1) % module.embed_tokens.num_embeddings)
         model.base_model(**inputs, use_cache=False)  # type: ignore[operator]
     for one in given:
+        if one.chooses:
+            windows.bind([chosen_blocks(model)])
         told = _made_for(one.mask, made)
         if told is None:
             # The model makes masks of its own, if any: what is stated must not be reached.
@@ -113,10 +116,12 @@ def _watched(model: nn.Module) -> Iterator[tuple[list[_Made], list[_Given]]]:
         attention_mask: Tensor | None,
         *,
         sliding_window: int | None = None,
+        block_indices: Tensor | None = None,
         **more: object,
     ) -> tuple[Tensor, None]:
         items, heads, tokens, _ = query.shape
-        given.append(_Given(int(getattr(layer, "layer_idx", -1)), attention_mask, sliding_window))
+        number = int(getattr(layer, "layer_idx", -1))
+        given.append(_Given(number, attention_mask, sliding_window, block_indices is not None))
         return value.new_zeros(items, tokens, heads, value.shape[-1]), None
 
     AttentionMaskInterface.register(_NAME, make)

@@ -175,7 +175,9 @@ def test_snapshot_that_was_stopped_goes_on_unless_its_source_has_changed(
 
 
 @pytest.mark.parametrize(
-    ("column", "told"), [("tokens", "2 items of encoder"), ("digests", "the copy has 25")], ids=["rows", "index"]
+    ("column", "told"),
+    [("tokens", "2 items of encoder"), ("digests", "the copy has 25")],
+    ids=["rows", "index"],
 )
 def test_what_a_crash_of_the_machine_has_spoiled_is_made_anew_by_the_next_copy(
     source: TokenNamespace, tmp_path: Path, column: str, told: str

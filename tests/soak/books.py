@@ -1,4 +1,4 @@
-"""Books of a server: what its metrics must say once nobody asks it any more, and the memory of its processes."""
+"""Books of a server: what its metrics must say once nobody asks it any more, and what its processes hold."""
 
 import os
 from collections import Counter
@@ -35,3 +35,13 @@ def resident_bytes(*pids: int) -> int:
     """Memory that processes hold together."""
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files(*pids: int) -> int:
+    """Files, connections and the like that processes have open together."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+
+
+def threads_of(*pids: int) -> int:
+    """Threads of processes."""
+    return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in pids)

@@ -1,6 +1,6 @@
 """A served ranker and a generator under all that clients do at once: every call answered or refused rightly.
 
-Memory stays flat, and the end is good.
+Memory, open files and threads stay flat, and the end is good.
 
 Its store is replaced, and its version swapped again and again, under the same traffic.
 
@@ -19,7 +19,7 @@ import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import Client
-from soak.books import assert_engine_books_balance, metric_sums, resident_bytes
+from soak.books import assert_engine_books_balance, metric_sums, open_files, resident_bytes, threads_of
 from soak.texts import Asked, Reader
 from soak.traffic import Caller, Ledger, Question
 from support.effort import FACTOR
@@ -32,6 +32,8 @@ SWAP_S = 2.0 if FACTOR == 1 else 20.0
 ALIAS = "ranker"
 SETTLED = 0.3  # of the time, after which memory is to stay
 GROWTH_BYTES = 24 * 2**20  # of a heap that is broken in
+MORE_THREADS = 4  # of a pool, by chance
+MORE_FILES = 4  # that are opened when they are needed first
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def command(mix_bundle: Bundle, generator_bundle: Bundle, store: Path) -> Iterat
 def test_every_call_is_answered_or_refused_rightly(
     command: Command, questions: Sequence[Question], asked: Sequence[Asked], store: Path, mix_bundle: Bundle
 ) -> None:
-    ledger, stop = Ledger(), threading.Event()
+    ledger, stop, files = Ledger(), threading.Event(), open_files(command.process.pid)
     callers = [
         *(Caller(command.address, questions, ledger, seed) for seed in range(CALLERS)),
         *(Reader(command.address, asked, ledger, seed) for seed in range(READERS)),
@@ -55,7 +57,8 @@ def test_every_call_is_answered_or_refused_rightly(
     threads = [threading.Thread(target=caller.run, args=(stop.is_set,)) for caller in callers]
     for thread in threads:
         thread.start()
-    begun, settled_bytes, swaps = time.monotonic(), 0, 0
+    pid = command.process.pid
+    begun, settled_bytes, settled_threads, swaps = time.monotonic(), 0, 0, 0
     with Client(command.address, timeout_s=60) as client:
         while (passed_s := time.monotonic() - begun) < SECONDS and all(
             thread.is_alive() for thread in threads
@@ -64,11 +67,11 @@ def test_every_call_is_answered_or_refused_rightly(
                 swaps += 1
                 client.admin.load(str(mix_bundle.path), "ranker", f"s{swaps}", alias=ALIAS, replace=True)
             if not settled_bytes and passed_s > SECONDS * SETTLED:
-                settled_bytes = resident_bytes(command.process.pid)
+                settled_bytes, settled_threads = resident_bytes(pid), threads_of(pid)
                 replace_store(store)
             stop.wait(0.1)
         # Two versions are in memory while one takes the other's place.
-        grown_bytes = resident_bytes(command.process.pid) - settled_bytes
+        grown_bytes, more_threads = resident_bytes(pid) - settled_bytes, threads_of(pid) - settled_threads
     stop.set()
     for thread in threads:
         thread.join(60)
@@ -85,6 +88,8 @@ def test_every_call_is_answered_or_refused_rightly(
     assert ledger.counts["hurried text: DeadlineExceeded"] > 0
     assert ledger.counts["too long a text: LimitExceeded"] > 0
     assert grown_bytes < GROWTH_BYTES, f"{grown_bytes / 2**20:.1f} MiB more, after {ledger.counts}"
+    assert FACTOR == 1 or more_threads <= MORE_THREADS, f"{more_threads} threads more"
+    eventually(lambda: open_files(pid) <= files + MORE_FILES)  # once connections have ended
     assert_good_end(command, ledger)
 
 

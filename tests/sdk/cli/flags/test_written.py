@@ -1,10 +1,11 @@
 """A file that a command writes is none of those that it reads, and no other that it writes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from rankport.sdk.cli.flags.written import WRITTEN
+from rankport.sdk.cli.flags.written import FILES_AS_TEXT, WRITTEN, guard_files
 from support.cli import rankport
 from support.command_tree import all_commands, option_name
 
@@ -32,6 +33,38 @@ def test_a_file_to_write_that_is_another_of_the_command_is_refused(
     assert done.returncode == 2
     assert told in done.stderr
     assert (tmp_path / "x.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("ground", {"init": "grounded", "out": Path("grounded")}),
+        ("export", {"name": "jobs", "out": Path("jobs")}),
+        ("export", {"quantize": "int8", "out": Path("int8")}),
+        ("export", {"prompt": Path("bare"), "out": Path("bare")}),
+        ("classify", {"texts": ["a.csv"], "out": Path("a.csv")}),
+        ("score", {"prefix": "a.csv", "field": ["a.csv"], "out": Path("a.csv")}),
+    ],
+)
+def test_a_word_or_name_is_no_file_that_would_be_written_over(words: str, given: dict[str, object]) -> None:
+    params = next(command.params for name, command in all_commands() if " ".join(name) == words)
+    assert given.keys() <= {param.name for param in params}
+    command = SimpleNamespace(params=params, callback=lambda **_: "ran")
+    guard_files(command)
+    assert command.callback(**given) == "ran"
+
+
+def test_texts_that_name_files_are_known() -> None:
+    """Where a file is written, an option whose text is a file or folder to read is looked at as well."""
+    named = {
+        option_name(parameter)
+        for _, command in all_commands()
+        if {"--out", "--html", "--list", "--bad-rows"} & {option_name(each) for each in command.params}
+        for parameter in command.params
+        if str(parameter.get_runtime_param().annotation) in ("<class 'str'>", "list[str]")
+        and "FILE" in str(parameter.metavar)
+    }
+    assert {"--file", "--items", "--prefixes"} <= named <= FILES_AS_TEXT
 
 
 def test_what_is_written_is_known() -> None:

@@ -61,9 +61,10 @@ def guard_files(command: Any) -> None:
 def _refuse_one_file_twice(command: Any, given: Mapping[str, object]) -> None:
     """Raises `typer.BadParameter` where two options name one file, and one of them is to be written."""
     named = [
-        (max(param.opts, key=len) if param.opts[0].startswith("-") else str(param.name), path)
+        (option, path)
         for param in command.params
-        for path in _paths(given.get(str(param.name)))
+        for option in [max(param.opts, key=len) if param.opts[0].startswith("-") else str(param.name)]
+        for path in _paths(option, given.get(str(param.name)))
     ]
     for (first, path), (second, other) in combinations(named, 2):
         written = WRITTEN & {first, second}
@@ -76,13 +77,17 @@ def _refuse_one_file_twice(command: Any, given: Mapping[str, object]) -> None:
 
 
 WRITTEN = {"--json", "--html", "--out", "--bad-rows", "--list"}
+FILES_AS_TEXT = {"--file", "--items", "--prefixes", "--store", "first", "second", "source", "store", "target"}
+"""Options and arguments that name files by text, since a URL or "-" may stand there; other text is a name or a word."""
 
 
-def _paths(value: object) -> Iterator[str]:
-    if isinstance(value, str | Path) and str(value):
-        yield str(value)
-    elif isinstance(value, list):
-        yield from (each for each in value if isinstance(each, str) and each)
+def _paths(option: str, value: object) -> Iterator[str]:
+    """Gives the files that an option names; of one that is read, those that are there to be written over."""
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        is_file = isinstance(each, Path) or (isinstance(each, str) and option in FILES_AS_TEXT)
+        if is_file and str(each) and (option in WRITTEN or os.path.exists(each)):
+            yield str(each)
 
 
 def _fault(file: Path) -> int | None:

@@ -83,10 +83,9 @@ FILES_AS_TEXT = {"--file", "--items", "--prefixes", "--store", "first", "second"
 
 def _paths(option: str, value: object) -> Iterator[str]:
     """Gives the files that an option names; of one that is read, those that are there to be written over."""
-    values = value if isinstance(value, list) else [value]
-    for each in values:
-        is_file = isinstance(each, Path) or (isinstance(each, str) and option in FILES_AS_TEXT)
-        if is_file and str(each) and (option in WRITTEN or os.path.exists(each)):
+    for each in value if isinstance(value, list) else [value]:
+        named = isinstance(each, Path) or (isinstance(each, str) and each and option in FILES_AS_TEXT)
+        if named and (option in WRITTEN or os.path.exists(str(each))):
             yield str(each)
 
 

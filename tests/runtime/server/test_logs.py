@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from grpc._cython import cygrpc
 
-from rankport.runtime.server.logs import JsonFormatter, PlainFormatter, UnblockedHandler
+from rankport.runtime.server.logs import JsonFormatter, PlainFormatter, UnblockedHandler, is_told
 from rankport.runtime.server.observing.call import Call, WorkingFor
 
 
@@ -37,6 +38,23 @@ def test_an_error_has_its_traceback() -> None:
     except ZeroDivisionError:
         entry = record("failed", error=True)
     assert entry["traceback"].endswith("ZeroDivisionError: by zero")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('Failed "execute_batch": (<SendStatusFromServerOperation>,)', False),
+        ("Failed grpc_call_start_batch: 8", True),
+    ],
+)
+def test_a_client_that_left_as_it_was_answered_is_no_error_of_the_server(text: str, told: bool) -> None:
+    try:
+        raise cygrpc.ExecuteBatchError(text)
+    except cygrpc.ExecuteBatchError:
+        info = sys.exc_info()
+    made = logging.LogRecord("grpc._cython.cygrpc", logging.ERROR, "file", 1, "raised in core", (), info)
+    assert is_told(made) == told
+    assert is_told(logging.LogRecord("x", logging.ERROR, "file", 1, text, (), None))
 
 
 def test_text_of_a_client_makes_no_line_of_its_own() -> None:

@@ -26,11 +26,23 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
     own = f" [{process}]" if process else ""
     plain = PlainFormatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter(process) if json_log else plain)
+    handler.addFilter(is_told)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     with suppress(
         io.UnsupportedOperation
     ):  # a stream that is no file, as a program that embeds this one may have
         faulthandler.enable()
+
+
+def is_told(record: logging.LogRecord) -> bool:
+    """Says whether a record is worth a line: gRPC tells clients that left as they were answered as errors of its own.
+
+    Under load, with short timeouts, that is many a second.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        type(error).__name__ == "ExecuteBatchError" and str(error).startswith('Failed "execute_batch"')
+    )
 
 
 class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):

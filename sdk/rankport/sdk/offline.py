@@ -17,7 +17,7 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, require_side, run_encode_job
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
@@ -136,20 +136,15 @@ def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -
     """
     if side not in (None, *get_args(Side)):
         raise InvalidRequest(f"side is {side!r}: give query or item")
-    if side is None or (side == "item" and isinstance(encoder, Towers)):
+    if side is None:
         return encoder
-    if not isinstance(encoder, Towers):
-        raise _one_side(encoder.describe())
-    return _Queries(encoder)
+    require_side(encoder.describe(), side)
+    return _Queries(encoder) if side == "query" and isinstance(encoder, Towers) else encoder
 
 
 def served_encoder(client: Client, side: Side | None) -> Encoder:
     """Gives the side of a server's encoder that reads texts. Raises as its `encode`."""
     return _ServedEncoder(client, side)
-
-
-def _one_side(encoder: ModelDescription) -> InvalidRequest:
-    return InvalidRequest(f"side: {encoder.name!r} of kind {encoder.kind} has one side: leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +171,8 @@ class _ServedEncoder:
         self._client, self._side = client, side
         client.encode([], side=side)  # tells now what encodes nothing, or lacks the side: not of each row
         self._description = client.describe()
-        if side == "query" and self._description.kind != "two-tower":
-            raise _one_side(self._description)  # which answers for it as for items
+        if side == "query":  # one of a single side answers for it as for items
+            require_side(self._description, side)
 
     @property
     def fingerprint(self) -> str:

@@ -35,6 +35,10 @@ from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
 from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
 from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
+from rankport.exporters.checkpoints.late_interaction.folder import is_late, late_form
+from rankport.exporters.checkpoints.late_interaction.form import LATE_FILES
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, LateTokens
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.pair_scorer import pair_scorer
@@ -67,6 +71,7 @@ _HASHED = (
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",
+    *LATE_FILES,
     *QUANTIZATION_FILES,
 )
 
@@ -135,9 +140,12 @@ def load_checkpoint(
         CheckpointError: naming the file, field or tensor at fault.
         InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
     """
-    bodies = "none" if scores_pairs(path) else head
+    late = is_late(path)
+    bodies = "none" if late or scores_pairs(path) else head
     loaded = _load_with_base(path, bodies, base, ignore_remote_code, task)
-    return loaded if bodies == head else _scoring_pairs(loaded)
+    if bodies == head:
+        return loaded
+    return _late(loaded) if late else _scoring_pairs(loaded)
 
 
 def _load_with_base(
@@ -185,6 +193,21 @@ def _scoring_pairs(body: Checkpoint) -> Checkpoint:
     typed = "token_type_ids" in inspect.signature(model.forward).parameters
     scorer = pair_scorer(model, body.path, states_width(model, body.hidden_size), typed=typed)
     return dataclasses.replace(body, model=scorer, head="classification_head", parameters=_parameters(scorer))
+
+
+def _late(body: Checkpoint) -> Checkpoint:
+    """Puts what a folder of late interaction says on its body."""
+    if body.tokenizer_file is None:
+        raise CheckpointError(
+            f"checkpoint {str(body.path)!r} has no tokenizer.json, which says what fills a query and what is skipped"
+        )
+    form = late_form(body.path)
+    model = LateInteraction(body.model, form, LateTokens.of(form, own_tokenizer(body.tokenizer_file)))
+    model.eval().requires_grad_(False)
+    notes = tuple(note for note in body.notes if not note.startswith("left out: linear,"))
+    return dataclasses.replace(
+        body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width, notes=notes
+    )
 
 
 def _load(

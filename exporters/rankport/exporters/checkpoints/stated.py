@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.forms.adapters.head import with_adapters_hea
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
 from rankport.exporters.checkpoints.forms.onnx_model import stated_head
+from rankport.exporters.checkpoints.late_interaction.folder import is_late
 from rankport.exporters.checkpoints.list_ranker import config as list_ranker
 from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
@@ -66,6 +67,8 @@ class StatedModel:
         if is_adapter(inner):
             stored = with_adapters_head(stored, inner)
         architecture = stored.architecture
+        if is_late(path):
+            return cls(path, architecture, "towers", False, base)
         if scores_pairs(path):
             return cls(path, architecture, "classification_head", False, base, _PAIR_HEAD, pair_outputs(path))
         return cls(

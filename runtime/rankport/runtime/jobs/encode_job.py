@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from rankport.protos.errors import PairingError, StoreError
+from rankport.protos.errors import InvalidRequest, PairingError, StoreError
+from rankport.protos.types import ModelDescription, Side
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
@@ -49,6 +50,21 @@ def spec_of(encoder: Encoder, dtype: str | None = None) -> TokenSpec:
     """Makes the spec of an encoder's tokens, in its own dtype or another."""
     about = encoder.describe()
     return TokenSpec(about.embedding_tokens, about.hidden_size, dtype or about.embedding_dtype)
+
+
+def require_side(about: ModelDescription, side: Side | None) -> None:
+    """Raises InvalidRequest for a side of an encoder that has only one, and for queries that no store keeps."""
+    if side is None:
+        return
+    if about.kind != "two-tower":
+        raise InvalidRequest(
+            f"side is {side!r}, and {about.name!r} of kind {about.kind} has one side: leave it out"
+        )
+    if side == "query" and about.embedding_tokens > 1:
+        raise InvalidRequest(
+            f"side is {side!r}, and {about.name!r} is of late interaction, of which items alone are stored: give a "
+            "request the query itself"
+        )
 
 
 def run_encode_job(

@@ -53,9 +53,16 @@ class PromptEncoder:
     """Immutable once built: safe to use from several threads at once."""
 
     def __init__(
-        self, manifest: ManifestDraft, tokenizer: Tokenizer | None, *, kept: int | None = None
+        self,
+        manifest: ManifestDraft,
+        tokenizer: Tokenizer | None,
+        *,
+        kept: int | None = None,
+        texts_alone: bool = False,
     ) -> None:
         """Tokenizes the prompt's literal segments. Of a text `kept` tokens are kept at most, if no limit says so.
+
+        With `texts_alone` no embedding tokens take an item's place in the prompt.
 
         Raises:
             BundleError: the prompt names tokens that tokenizer or model lack, or its literals exceed a limit.
@@ -68,7 +75,7 @@ class PromptEncoder:
         parts = PromptParts.of(manifest, tokenizer)
         self._prefix = parts.prefix
         taken = manifest.embedding
-        if taken is not None and taken.is_output:
+        if texts_alone or (taken is not None and taken.is_output):
             taken = None
         self._items: ItemParts | ItemFields
         if manifest.prompt.item_fields:
@@ -77,11 +84,11 @@ class PromptEncoder:
             self._items = parts.items(taken)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Self:
+    def from_bundle(cls, bundle: Bundle, *, texts_alone: bool = False) -> Self:
         """Makes the encoder of an opened bundle. Raises `BundleError` if its tokenizer and prompt do not fit."""
         name = bundle.manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(bundle.file(name))
-        return cls(bundle.manifest, tokenizer)
+        return cls(bundle.manifest, tokenizer, texts_alone=texts_alone)
 
     def encode_prefix(self, prefix: Prefix, truncation: Truncation = "error") -> EncodedPrefix:
         """Encodes the prefix of a request; it may be empty.

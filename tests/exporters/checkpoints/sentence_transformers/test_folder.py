@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         sets(BERT, processing_kwargs={"text": {"max_length": 9}}),
         "processing_kwargs: text .* set that instead",
     ),
-    "multi-vector": (sets(BERT, query_length=32), "query_length 32 belongs to multi-vector encoders"),
+    "multi-vector": (sets(BERT, query_length=32), "query_length 32 belongs to encoders of several vectors"),
     "model arguments": (
         sets(BERT, model_args={"rope_scaling": 2}),
         "model_args: rope_scaling 2 .* write it into config.json",

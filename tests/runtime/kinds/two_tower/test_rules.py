@@ -58,7 +58,10 @@ def test_what_contradicts_is_named(wide_bundle: Bundle) -> None:
         ),
         (changed(manifest, "wide", value=[*few, WideFeature(name="bm25")]), "wide: 'bm25' is named twice"),
         (changed(manifest, "embedding", hidden_size=13), "must be float32 ['items', 1, 13]"),
-        (changed(manifest, "embedding", tokens=2), "embedding.tokens: is 2, a representation is one"),
+        (
+            changed(manifest, "embedding", tokens=2),
+            "gives float32 ['items', 1, 12], must be float32 ['items', 12, 12]",
+        ),
         (changed(manifest, "embedding", pooling="mean"), "embedding.pooling: is the tower's own affair"),
         (
             changed(manifest, "score", kind="probability", transform="softmax"),

@@ -16,6 +16,7 @@ _HEADS = re.compile(
     r"|lm_predictions|mask_predictions"  # DeBERTa
     r"|sequence_summary|logits_proj"  # XLM, FlauBERT, XLNet
     r"|pred_layer|lm_transform_head|classification_head|multiple_choice_head|final_logits_bias"
+    r"|linear(?=\.weight$)"  # ColBERT
     r"|head|decoder(?=\.(?:weight|bias)$))"  # ModernBERT
     r"(?:\..*)?"
 )

@@ -17,6 +17,8 @@ DenseWeights = Mapping[str, Tensor]
 """`linear.weight` [out, in], and as far as the layer has them `linear.bias` [out] and `residual.weight`."""
 WEIGHTS_FILE = "model.safetensors"
 _POOLED = "sentence_embedding"
+TOKENS = "token_embeddings"
+"""Name of the states of a text's tokens, which an encoder of several vectors projects."""
 _DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
 _ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
     {
@@ -30,11 +32,11 @@ _ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
 )
 
 
-def dense_layer(folder: Path, output: str = _POOLED) -> DenseLayer:
-    """Reads the config of a Dense module whose `output` has that name. CheckpointError for what cannot be exported."""
+def dense_layer(folder: Path, output: str = _POOLED, taken: str = _POOLED) -> DenseLayer:
+    """Reads the config of a Dense module between states of those names. CheckpointError for what cannot be exported."""
     settings = Settings.read(folder / "config.json")
-    settings.require("module_input_name", [_POOLED], f"must be {_POOLED}: it follows the pooling")
-    named = settings.text("module_output_name") or _POOLED
+    settings.require("module_input_name", [taken], f"must be {taken} in its place of modules.json")
+    named = settings.text("module_output_name") or taken
     if named != output:
         raise settings.error("module_output_name", named, f"must be {output} in its place of modules.json")
     sizes = [settings.count(name) for name in ("in_features", "out_features")]
@@ -83,13 +85,18 @@ def require_chained(layers: Sequence[tuple[Path, DenseLayer]], width: int) -> in
     Raises CheckpointError naming the module that takes another width than comes in.
     """
     for folder, layer in layers:
-        if layer.in_features != width:
-            raise CheckpointError(
-                f"{folder / 'config.json'}: in_features {layer.in_features} do not fit what comes in, which is {width} "
-                "wide: modules.json names another model, pooling or order of modules than the layer was trained behind"
-            )
-        width = layer.out_features
+        width = require_fits(str(folder / "config.json"), layer, width)
     return width
+
+
+def require_fits(where: str, layer: DenseLayer, width: int) -> int:
+    """Gives the width behind a layer. Raises CheckpointError for one that takes another than comes in."""
+    if layer.in_features != width:
+        raise CheckpointError(
+            f"{where}: in_features {layer.in_features} do not fit what comes in, which is {width} wide: modules.json "
+            "names another model, pooling or order of modules than the layer was trained behind"
+        )
+    return layer.out_features
 
 
 def _shapes(layer: DenseLayer) -> dict[str, tuple[int, ...]]:

@@ -146,13 +146,13 @@ def _ordered(path: Path, modules: tuple[StatedModule, ...]) -> tuple[StatedModul
     return modules
 
 
-def is_normalize(module: StatedModule) -> bool:
-    """Tells a Normalize module. Raises CheckpointError for one of another value than what is pooled."""
+def is_normalize(module: StatedModule, of: str = "sentence_embedding") -> bool:
+    """Tells a Normalize module. Raises CheckpointError for one of another value than what is pooled, or `of` says."""
     if module.kind != "Normalize":
         return False
     settings = Settings.read(module.folder / "config.json")
     for name in ("module_input_name", "module_output_name"):
-        settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
+        settings.require(name, [of], f"must be {of} in its place of modules.json")
     settings.finish()
     return True
 

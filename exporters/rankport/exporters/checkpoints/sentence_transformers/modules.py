@@ -11,6 +11,8 @@ from rankport.protos.files.json_text import json_of_text
 MODULES_FILE = "modules.json"
 _KEYS = frozenset({"idx", "name", "path", "type", "kwargs"})
 _NAMESPACE = "sentence_transformers."
+_ALIKE = {"pylate.models.Dense.Dense": "sentence_transformers.models.Dense"}
+"""Classes of other libraries that do the same, by the same config and weights."""
 _TASK = ["task"]
 
 
@@ -67,7 +69,8 @@ def _module(path: Path, entry: object, where: str) -> StatedModule:
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
         raise CheckpointError(f"{where} has the unknown key {unknown[0]!r}")
-    kind: str = entry["type"]
+    stated: str = entry["type"]
+    kind = _ALIKE.get(stated, stated)
     folder = path / _inside(entry.get("path"), where)
     # Told the task in each call, which of a bundle is said at its export.
     if kind == jina.MODULE and entry.get("kwargs") in (None, [], _TASK) and _has_tasks(folder):

@@ -76,6 +76,13 @@ class Settings:
             raise self.error(name, value, "must be an object")
         return Settings(f"{self.where}: {name}", value)
 
+    def optional_part(self, name: str) -> "Settings | None":
+        """Takes an object; None where it is absent or null."""
+        if self._rest.get(name) is None:
+            self._rest.pop(name, None)
+            return None
+        return self.part(name)
+
     def value(self, name: str) -> Any:
         """Takes whatever is there; None where it is absent."""
         return self._rest.pop(name, None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rankport.exporters.checkpoints.sentence_transformers.dense import TOKENS
 from rankport.exporters.checkpoints.sentence_transformers.messages import ChatMessages, chat_messages
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.protos.errors import CheckpointError
@@ -11,6 +12,9 @@ from rankport.protos.errors import CheckpointError
 _CONFIG_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+LOWERCASE = (
+    'cannot be exported: put a normalizer {"type": "Lowercase"} first in tokenizer.json, and say false here'
 )
 _CUT = "truncate_dim"
 _UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
@@ -40,7 +44,7 @@ def transformer_settings(folder: Path) -> TransformerSettings:
     _check_modalities(Settings.read(file))
     messages = chat_messages(settings)
     for name in ("query_length", "document_length", "query_expansion"):
-        settings.require(name, (), "belongs to multi-vector encoders, which cannot be exported")
+        settings.require(name, (), "belongs to encoders of several vectors: leave it out of one that pools")
     settings.ignore("unpad_inputs")  # how passes are laid out
     limit, lower = settings.count("max_seq_length"), settings.flag("do_lower_case", False)
     _check_arguments(settings)
@@ -61,6 +65,52 @@ def transformer_settings(folder: Path) -> TransformerSettings:
         lower_case=lower,
         messages=messages,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """Lengths of the texts of an encoder of several vectors, and how short queries are filled."""
+
+    file: Path
+    tokens: int | None  # of any text, special ones included
+    query_tokens: int | None
+    item_tokens: int | None
+    expansion: Settings | None
+
+
+def token_settings(folder: Path) -> TokenSettings:
+    """Reads the settings beside a transformer whose tokens' states are used as they are.
+
+    Raises CheckpointError for one that a graph or tokenizer would lack.
+    """
+    file = _config_file(folder)
+    settings = Settings.read(file)
+    settings.require("transformer_task", ["feature-extraction"], "only feature-extraction makes embeddings")
+    settings.require("module_output_name", [TOKENS], f"must be {TOKENS}")
+    _check_modalities(Settings.read(file))
+    if chat_messages(settings) is not None:
+        raise CheckpointError(
+            f"{file}: texts are messages of a chat template, which several vectors a text have not"
+        )
+    settings.ignore("unpad_inputs", "modality_config")
+    if settings.flag("do_lower_case", False):
+        raise settings.error("do_lower_case", True, LOWERCASE)
+    _check_arguments(settings)
+    limit, own = settings.count("max_seq_length"), _tokenizer_arguments(settings)
+    settings.part("processing_kwargs").finish(
+        "only lengths cut texts: set query_length and document_length instead"
+    )
+    query, item = settings.count("query_length"), settings.count("document_length")
+    filled = settings.optional_part("query_expansion")
+    settings.finish("remove it if it changes no score")
+    stored = Settings.read(folder / "tokenizer_config.json")
+    if _kept(stored.text("truncation_side"), folder / "tokenizer.json") == "end":
+        raise CheckpointError(
+            f"{folder}: cuts texts at their left, and with them the mark that says what a text is: set truncation_side "
+            "to right in tokenizer_config.json"
+        )
+    most = limit or own or _finite(stored.value("model_max_length"))
+    return TokenSettings(file, most, query, item, filled)
 
 
 def _kept(stated: str | None, tokenizer_file: Path) -> Literal["start", "end"]:
@@ -95,7 +145,7 @@ def check_pair_settings(folder: Path) -> None:
         raise settings.error(
             "do_lower_case",
             True,
-            'cannot be exported: put a normalizer {"type": "Lowercase"} first in tokenizer.json, and say false here',
+            LOWERCASE,
         )
     _check_arguments(settings)
     _tokenizer_arguments(settings)

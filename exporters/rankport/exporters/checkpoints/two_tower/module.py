@@ -22,7 +22,10 @@ from rankport.protos.errors import InvalidRequest
 
 @runtime_checkable
 class TowersModule(Protocol):
-    """Two towers as any module may have them. Tensors are float32 unless said otherwise."""
+    """Two towers as any module may have them. Tensors are float32 unless said otherwise.
+
+    A representation is one vector [width], or of late interaction several, [vectors, width].
+    """
 
     def represent(self, input_ids: Tensor, attention_mask: Tensor, side: Side) -> Tensor:
         """Computes representations of texts, both [texts, tokens] int64, padded at the end. [texts, width]"""

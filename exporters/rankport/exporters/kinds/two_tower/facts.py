@@ -1,16 +1,18 @@
 """Facts of two towers that an export needs, of the reference module and of a module of one's own alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction
 from rankport.exporters.checkpoints.two_tower.config import Side, TwoTowerConfig
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.checkpoints.two_tower.scoring import WideInput
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.manifest import Score
+from rankport.runtime.bundle.manifest import Limits, Score
 from rankport.runtime.bundle.sections.wide import WideFeature
 
 
@@ -18,7 +20,7 @@ from rankport.runtime.bundle.sections.wide import WideFeature
 class TowerFacts:
     """Sizes, names and limits of two towers."""
 
-    width: int  # of a representation
+    width: int  # of a vector
     outputs: tuple[str, ...]  # names of the logits
     positive: int  # which of them a score speaks for
     wide: tuple[WideFeature, ...]
@@ -26,6 +28,17 @@ class TowerFacts:
     max_query_tokens: int
     max_item_tokens: int
     score: Score
+    late: bool = False  # a representation has a vector for each token
+    expanded_query_tokens: int | None = None  # that a query of late interaction always has
+
+    def vectors(self, limits: Limits) -> Mapping[Side, int]:
+        """Counts the vectors of a representation by side; those of late interaction go by the limits of a bundle."""
+        if not self.late:
+            return {"query": 1, "item": 1}
+        return {
+            "query": self.expanded_query_tokens or limits.max_prefix_tokens,
+            "item": limits.max_item_tokens,
+        }
 
 
 class OwnTowers(nn.Module):
@@ -73,6 +86,8 @@ def facts_of(source: Checkpoint) -> TowerFacts:
     if isinstance(module, TwoTower):
         _require_positions(module)
         return _stated(module.config)
+    if isinstance(module, LateInteraction):
+        return _late(module)
     assert isinstance(module, OwnTowers)
     return module.facts
 
@@ -82,7 +97,7 @@ def body_of(module: nn.Module, side: Side) -> nn.Module:
     if isinstance(module, TwoTower):
         tower = module.towers[module.config.place(side)]
         return getattr(tower, "body", tower)
-    return module
+    return module.body if isinstance(module, LateInteraction) else module
 
 
 def _stated(config: TwoTowerConfig) -> TowerFacts:
@@ -95,6 +110,33 @@ def _stated(config: TwoTowerConfig) -> TowerFacts:
         max_query_tokens=config.max_query_tokens,
         max_item_tokens=config.max_item_tokens,
         score=_score(config),
+    )
+
+
+_MOST_TOKENS = 1024
+"""Tokens of a text where neither a checkpoint nor its positions say how many it may have."""
+
+
+def _late(module: LateInteraction) -> TowerFacts:
+    form = module.form
+    most = position_limit(module.body)
+    for side, stated in (("query", form.query_tokens), ("item", form.item_tokens)):
+        if most is not None and stated is not None and stated > most:
+            raise CheckpointError(
+                f"{form.where}: a {side} may have {stated} tokens, and the position encodings end at {most}: lower it"
+            )
+    otherwise = _MOST_TOKENS if most is None else min(most, _MOST_TOKENS)
+    return TowerFacts(
+        width=module.width,
+        outputs=(form.similarity,),
+        positive=0,
+        wide=(),
+        shared=False,
+        max_query_tokens=form.query_tokens or otherwise,
+        max_item_tokens=form.item_tokens or otherwise,
+        score=Score(kind="logit", transform="none"),
+        late=True,
+        expanded_query_tokens=form.query_tokens if form.expansion else None,
     )
 
 

@@ -16,9 +16,11 @@ def plan_two_tower(source: Checkpoint, prompt: ResolvedPrompt, options: TwoTower
     """Plans two towers. Raises CheckpointError or InvalidRequest for what cannot be exported."""
     facts = facts_of(source)
     dtype = options.output_dtype or "float32"
+    limits = _limits(facts, options)
+    vectors = facts.vectors(limits)
     return ExportPlan(
         shape=ModelShape(hidden_size=facts.width, vocab_size=source.vocab_size, layers=[]),
-        limits=_limits(facts, options),
+        limits=limits,
         labels=Labels(
             source="classification_head",
             names=list(facts.outputs),
@@ -27,12 +29,16 @@ def plan_two_tower(source: Checkpoint, prompt: ResolvedPrompt, options: TwoTower
         ),
         score=facts.score,
         wide=facts.wide,
-        embedding=Embedding(tokens=1, hidden_size=facts.width, dtype=dtype),
-        graphs=partial(two_tower_graphs, facts, dtype),
+        embedding=Embedding(tokens=vectors["item"], hidden_size=facts.width, dtype=dtype),
+        graphs=partial(two_tower_graphs, facts, vectors, dtype),
     )
 
 
 def _limits(facts: TowerFacts, options: TwoTowerOptions) -> Limits:
+    if facts.late and options.max_item_tokens == 1:
+        raise InvalidRequest(
+            "--max-item-tokens 1: late interaction has a vector for each token of an item: give more"
+        )
     return Limits(
         max_prefix_tokens=_limit("max-prefix-tokens", options.max_prefix_tokens, facts.max_query_tokens),
         max_item_tokens=_limit("max-item-tokens", options.max_item_tokens, facts.max_item_tokens),

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction
+from rankport.exporters.kinds.two_tower.late_prompt import QUERY, late_prompt
 from rankport.exporters.kinds.two_tower.options import TwoTowerOptions
 from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import (
@@ -14,9 +16,6 @@ from rankport.exporters.options.prompts import (
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment
 
-QUERY = "query"
-"""The field of a query, where no prompt file names others."""
-
 
 def check_two_tower_prompt(checkpoint: Path, options: TwoTowerOptions) -> None:
     """Raises InvalidRequest for a prompt that is neither file nor preset."""
@@ -25,6 +24,13 @@ def check_two_tower_prompt(checkpoint: Path, options: TwoTowerOptions) -> None:
 
 def two_tower_prompt(source: Checkpoint, options: TwoTowerOptions) -> ResolvedPrompt:
     """Takes the prompt that is named, or frames query and item. Raises InvalidRequest for one that does not fit."""
+    if isinstance(source.model, LateInteraction):
+        if options.prompt is not None:
+            raise InvalidRequest(
+                f"--prompt {options.prompt}: a folder of late interaction says what stands before a query and an item: "
+                "leave it out"
+            )
+        return late_prompt(source, source.model.form)
     if options.prompt is None or str(options.prompt) == BARE:
         framed = framed_prompt(source.tokenizer_file)
         query = [Segment(field=QUERY) if segment.item else segment for segment in framed.prompt.item]

@@ -87,9 +87,13 @@ class TowerParts:
         logits = self.form.nothing()
         if len(request.places):
             read = isinstance(request.query, EncodedPrefix)
-            query, rows = request.filled(computed, self.together and read)
-            features = None if request.features is None else request.features[request.places]
-            logits = self.scorer.logits(query, rows, features)
+            query, columns = request.filled(computed, self.together and read)
+            wide = request.features
+            parts = [
+                self.scorer.logits(query, rows, None if wide is None else wide[places])
+                for places, rows in request.scored_parts(columns, self.scorer.most_items)
+            ]
+            logits = np.concatenate(parts)
         failed = np.asarray(~np.isfinite(logits).all(axis=1), np.bool_)
         usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
         return self.form.answer(request.scored, logits, failed, usage)

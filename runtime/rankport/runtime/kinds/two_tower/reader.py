@@ -48,7 +48,7 @@ class Reader:
         return TokenRuns.of([self._read_one(index, text, truncation) for index, text in enumerate(texts)])
 
     def submit(self, runs: TokenRuns, timeout_s: float | None, spent_s: float) -> "Future[TextRows]":
-        """Queues runs; rows [runs, 1, width]. Raises and answers as `TextEngine.submit`."""
+        """Queues runs; rows [runs, vectors, width]. Raises and answers as `TextEngine.submit`."""
         return self.engines.submit(
             lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), len(runs.ids)
         )

@@ -15,7 +15,8 @@ from rankport.protos.types import Features, Item, Key, OnMissing, Query, Truncat
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.two_tower.features import ordered_features
 from rankport.runtime.kinds.two_tower.parts import TowerParts
-from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
+from rankport.runtime.kinds.two_tower.request import RowColumn, Rows, TowersRequest
+from rankport.runtime.kinds.two_tower.rules import is_late, vectors_of
 from rankport.runtime.prompt.checks import checked_rows
 from rankport.runtime.prompt.encoded import EncodedItems, EncodedPrefix
 from rankport.runtime.store.contract import TokenNamespace
@@ -60,7 +61,7 @@ class RequestReader:
             own = replace(columns, keys=None, embeddings=None)
             texts = self.parts.item.prompt.encode_items(own, truncation, skip_empty=True)
         there = [column for column in (columns.embeddings, keyed.stored) if column is not None]
-        rows = self._rows(there, columns.count)
+        rows = tuple(self._row_column(column) for column in there if len(column.places))
         places = np.sort(np.concatenate([texts.places, *(column.places for column in there)]))
         return TowersRequest(columns.count, asked, texts, rows, places, wide, keyed.missing)
 
@@ -74,10 +75,14 @@ class RequestReader:
         if isinstance(query, Key):
             return self._stored_query(query)
         if isinstance(query, np.ndarray) and is_embedding(query):
-            return given_query(query, self.width)
+            return given_query(query, vectors_of(self.manifest, "query"), self.width)
         return self.parts.query.read(query, truncation)  # type: ignore[arg-type]  # an array is of ids then
 
     def _stored_query(self, key: Key) -> Rows:
+        if is_late(self.manifest):
+            raise InvalidRequest(
+                f"prefix is the key {key.id!r}: of late interaction no queries are stored: give the query itself"
+            )
         if self.queries is None:
             raise InvalidRequest(
                 f"prefix is the key {key.id!r}, and no stored queries are at hand: give a store that `rankport encode "
@@ -88,20 +93,18 @@ class RequestReader:
             raise NotFound(
                 f"prefix: no query of key {key.id!r} is stored: run `rankport encode --side query` for it"
             )
-        row: Rows = stored.tokens[0, 0].astype(np.float32)
-        return row
-
-    def _rows(self, there: list[Column[Embeddings]], count: int) -> Rows:
-        """Puts the representations that are there in their places. [count, width]"""
-        rows = np.zeros((count, self.width), np.float32)
-        for column in there:
-            if len(column.places):
-                rows[column.places] = checked_rows(column.values, column.places, 1, self.width)
+        rows: Rows = stored.tokens[0].astype(np.float32)
         return rows
+
+    def _row_column(self, column: Column[Embeddings]) -> RowColumn:
+        """Checks representations that are there."""
+        vectors = vectors_of(self.manifest, "item")
+        rows = checked_rows(column.values, column.places, vectors, self.width)
+        return column.places, rows.reshape(-1, vectors, self.width)
 
 
 def item_columns(items: Iterable[Item] | ItemColumns) -> ItemColumns:
-    """Sorts items into columns; representations may be rows [width], or all of them an array [items, width]."""
+    """Sorts items into columns; of one vector, representations may be rows [width], or all of them [items, width]."""
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.dtype.kind == "f":
         items = items[:, None, :]
     columns = ItemColumns.of(items)
@@ -112,11 +115,14 @@ def item_columns(items: Iterable[Item] | ItemColumns) -> ItemColumns:
     return replace(columns, embeddings=replace(given, values=values))
 
 
-def given_query(row: NDArray[np.floating], width: int) -> Rows:
-    """Takes the representation of a query, [width] or [1, width]. Raises InvalidRequest for another shape, or NaN."""
-    values = row[None] if row.ndim == 1 else row
+def given_query(rows: NDArray[np.floating], vectors: int, width: int) -> Rows:
+    """Takes the representation of a query, [vectors, width], of one vector [width] too.
+
+    Raises InvalidRequest for another shape, or NaN.
+    """
+    values = rows[None] if rows.ndim == 1 else rows
     try:
-        checked: Rows = checked_rows([values], _ONE, 1, width).astype(np.float32)
+        checked: Rows = checked_rows([values], _ONE, vectors, width).astype(np.float32)
     except InvalidRequest as error:
         raise InvalidRequest(str(error).replace("item 0", "prefix", 1)) from None
-    return checked.reshape(width)
+    return checked

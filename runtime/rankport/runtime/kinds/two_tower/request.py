@@ -1,6 +1,6 @@
 """`TowersRequest`: what is known of a request before anything is computed, and how rows become an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.prompt.encoded import EncodedItems, EncodedPrefix
 
 Rows = NDArray[np.float32]
+RowColumn = tuple[NDArray[np.int64], NDArray[np.floating]]
+"""Places of items, ascending, and their representations [items, vectors, width]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,9 @@ class TowersRequest:
     """One request, read: texts as tokens, representations that are given or stored as rows."""
 
     count: int  # of items
-    query: EncodedPrefix | Rows  # tokens, or the representation [width]
+    query: EncodedPrefix | Rows  # tokens, or the representation [vectors, width]
     texts: EncodedItems  # of the items that are texts
-    rows: Rows  # [count, width] of the items that are given or stored, zeros of the others
+    rows: tuple[RowColumn, ...]  # of the items that are given or stored
     places: NDArray[np.int64]  # [scored] of the items that have a representation, or will, ascending
     features: Rows | None  # [count, features]
     missing: Mapping[int, str]  # why an item has none, by its place
@@ -36,20 +38,31 @@ class TowersRequest:
             self.missing,
         )
 
-    def filled(self, parts: tuple[TextRows, ...], together: bool) -> tuple[Rows, Rows]:
-        """Takes the rows that were computed to the query [width] and the items that are scored [scored, width].
+    def filled(self, parts: tuple[TextRows, ...], together: bool) -> tuple[Rows, tuple[RowColumn, ...]]:
+        """Takes the rows that were computed to the query [vectors, width] and the items that are scored.
 
         `together` says that query and texts were computed as one, the query first.
         """
-        computed = [part.rows[:, 0].astype(np.float32) for part in parts]
+        computed = [part.rows for part in parts]
         if together:
             computed = [computed[0][:1], computed[0][1:]]
-        rows = self.rows
+        columns = self.rows
         if len(self.texts.places):
-            rows = rows.copy()
-            rows[self.texts.places] = computed[-1]
-        query = computed[0][0] if isinstance(self.query, EncodedPrefix) else self.query
-        return query, rows[self.places]
+            columns = (*columns, (self.texts.places, computed[-1]))
+        query = computed[0][0].astype(np.float32) if isinstance(self.query, EncodedPrefix) else self.query
+        return query, columns
+
+    def scored_parts(
+        self, columns: tuple[RowColumn, ...], most: int | None
+    ) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+        """Yields the items that are scored in order, at most so many at once: places, and rows [n, vectors, width]."""
+        for start in range(0, len(self.places), most or max(1, len(self.places))):
+            places = self.places[start : start + most] if most else self.places
+            rows = np.empty((len(places), *columns[0][1].shape[1:]), np.float32)
+            for own, values in columns:
+                first, end = np.searchsorted(own, (places[0], places[-1] + 1))
+                rows[np.searchsorted(places, own[first:end])] = values[first:end]
+            yield places, rows
 
     def usage(self, computed: tuple[TextRows, ...], tokenize_s: float, score_s: float) -> Usage:
         """Counts what was read; the towers of a request work at the same time."""

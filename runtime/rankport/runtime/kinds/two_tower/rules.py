@@ -33,13 +33,29 @@ def _parts(manifest: Manifest) -> Iterator[str]:
         yield f"score.transform: the outputs of kind {NAME} do not compete: sigmoid or none"
 
 
+def is_late(manifest: Manifest) -> bool:
+    """Tells late interaction: a representation is several vectors, of query and item alike."""
+    return manifest.embedding is not None and manifest.embedding.tokens > 1
+
+
+def vectors_of(manifest: Manifest, side: Side) -> int:
+    """Counts the vectors of a side's representation: one but of late interaction, whose score graph says the query's.
+
+    Of a manifest that was not checked 0 may be said.
+    """
+    assert manifest.embedding is not None
+    if side == "item" or not is_late(manifest):
+        return manifest.embedding.tokens
+    inputs = (tensor for graph in manifest.graphs if graph.role == SCORE for tensor in graph.inputs)
+    shape = next((tensor.shape for tensor in inputs if tensor.name == "query"), [])
+    return shape[0] if shape and isinstance(shape[0], int) else 0
+
+
 def _embedding(manifest: Manifest) -> Iterator[str]:
     embedding = manifest.embedding
     if embedding is None:
         yield f"embedding: kind {NAME} must say what a representation is"
         return
-    if embedding.tokens != 1:
-        yield f"embedding.tokens: is {embedding.tokens}, a representation is one"
     for name in embedding.making:
         yield f"embedding.{name}: is the tower's own affair: must be left out"
 
@@ -62,15 +78,23 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
     if manifest.embedding is None or manifest.labels is None:
         return
     width, dtype = manifest.embedding.hidden_size, manifest.embedding.dtype
-    takes: dict[str, list[int | str]] = {"query": [width], "items": ["items", width]}
+    query, item = vectors_of(manifest, "query"), vectors_of(manifest, "item")
+    late = is_late(manifest)
+    takes: dict[str, list[int | str]] = {
+        "query": [query, width] if late else [width],
+        "items": ["items", item, width] if late else ["items", width],
+    }
     if manifest.wide:
         takes["features"] = ["items", len(manifest.wide)]
     for index, graph in enumerate(manifest.graphs):
         if graph.role == SCORE:
             yield from _inputs(graph, index, takes)
             yield from _output(graph, index, ["items", len(manifest.labels.names)], "float32")
+        elif late and graph.role == SHARED:
+            yield f"graphs[{index}].role: {SHARED} reads query and item as one vector, and here are {item} of an item"
         else:
-            yield from _output(graph, index, ["items", 1, width], dtype)
+            vectors = query if graph.role == APART["query"] else item
+            yield from _output(graph, index, ["items", vectors, width], dtype)
 
 
 def _inputs(graph: GraphSpec, index: int, takes: Mapping[str, list[int | str]]) -> Iterator[str]:

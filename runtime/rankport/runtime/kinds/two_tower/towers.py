@@ -37,6 +37,7 @@ from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.two_tower.loading import StoredRows, load_parts, opened_towers, stored_rows
 from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reading import RequestReader
+from rankport.runtime.kinds.two_tower.rules import is_late, vectors_of
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -120,7 +121,9 @@ class Towers(EngineModel, WeighingRanks):
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
-        """Computes the representations of texts, or token ids. [texts, width] in the bundle's type
+        """Computes the representations of texts, or token ids, in the bundle's type.
+
+        [texts, width], of late interaction [texts, vectors, width], with zeros behind a text's own vectors.
 
         `side` may be left out where both sides read a text alike. Raises as `ItemEncoder.encode`, and InvalidRequest
         where the side is missing.
@@ -129,7 +132,8 @@ class Towers(EngineModel, WeighingRanks):
             raise InvalidRequest(
                 "side is missing, and query and item are read differently: give query or item"
             )
-        return self.encode(texts, timeout_s, truncation=truncation, side=side)[:, 0]
+        rows = self.encode(texts, timeout_s, truncation=truncation, side=side)
+        return rows if is_late(self._manifest) else rows[:, 0]
 
     def encode(
         self,
@@ -139,7 +143,7 @@ class Towers(EngineModel, WeighingRanks):
         truncation: Truncation = "error",
         side: Side | None = None,
     ) -> NDArray[np.floating]:
-        """Computes what a store keeps: `represent`, as one token a text, items without a side. [texts, 1, width]"""
+        """Computes what a store keeps: `represent`, as tokens of a text, items without a side. [texts, k, width]"""
         timeout_s = checked_timeout_s(timeout_s)
         future = self.submit_texts(texts, timeout_s, truncation=truncation, side=side)
         return result_within(future, timeout_s)
@@ -160,7 +164,8 @@ class Towers(EngineModel, WeighingRanks):
         reader = self._parts.reader(side or "item")
         runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
         if not len(runs):
-            return resolved(np.empty((0, 1, self._width), self._dtype))
+            vectors = vectors_of(self._manifest, side or "item")
+            return resolved(np.empty((0, vectors, self._width), self._dtype))
         return converted(reader.submit(runs, timeout_s, time.perf_counter() - begun_s), attrgetter("rows"))
 
     def score(
@@ -173,7 +178,9 @@ class Towers(EngineModel, WeighingRanks):
         on_missing: OnMissing = "skip",
         features: Features | FeatureColumns | None = None,
     ) -> ScoreResult:
-        """Scores items, as texts, token ids, keys or representations [width], against a query that is read once.
+        """Scores items, as texts, token ids, keys or representations, against a query that is read once.
+
+        A representation is [width], of late interaction [vectors, width], as `represent` gives it.
 
         `features` are the bundle's wide features of each item: an array [items, features] in the bundle's order, or a
         column by name. Raises as `Ranker.score`, and InvalidRequest for features that are not the bundle's.

@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.jobs import EncodeTask
 from rankport.protos.types import ModelDescription
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, require_side, run_encode_job
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
@@ -79,10 +79,7 @@ def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> N
         InvalidRequest: a place outside of the roots, a column or an option that there is not.
         NotFound: no such file.
     """
-    if task.side is not None and encoder.kind != "two-tower":
-        raise InvalidRequest(
-            f"side is {task.side!r}, and {encoder.name!r} of kind {encoder.kind} has one side: leave it out"
-        )
+    require_side(encoder, task.side)
     if task.batch_size < 0:
         raise InvalidRequest(f"batch_size is {task.batch_size}: it must be at least 1, or 0 for the default")
     _config(task)

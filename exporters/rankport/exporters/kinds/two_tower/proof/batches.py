@@ -26,7 +26,7 @@ def rankings_by_size(
     samples: TowerSamples,
     values: RankValues,
 ) -> BatchIndependence:
-    """Compares how the source's score ranks the items' representations [items, width] of each batch size."""
+    """Compares how the source's score ranks the items' representations [items, vectors, width] of each batch size."""
     queries = reference.represent(samples.queries, "query")
 
     def rankings(items: NDArray[np.floating]) -> list[NDArray[np.float64]]:
@@ -44,7 +44,7 @@ def rankings_by_size(
 def rows_by_size(
     place: Runnable, samples: TowerSamples, on_size: Callable[[int], None]
 ) -> dict[int, NDArray[np.floating]]:
-    """Represents the items in batches of 1, 2, 4, … up to as many as a pass has tokens for. [items, width] each"""
+    """Represents the items in batches of 1, 2, 4, … up to what a pass has tokens for. [items, vectors, width] each"""
     runs = samples.items
     most = max(1, int(place.config.max_batch_tokens / np.mean([len(run) for run in runs])))
     by_size = {}
@@ -55,5 +55,5 @@ def rows_by_size(
             batches = [
                 backend.compute(runs_of(runs[start : start + size])) for start in range(0, len(runs), size)
             ]
-            by_size[size] = np.concatenate(batches)[:, 0]
+            by_size[size] = np.concatenate(batches)
     return by_size

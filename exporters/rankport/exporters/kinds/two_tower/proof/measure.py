@@ -41,7 +41,7 @@ Lists = Sequence[Rows]  # [queries] of logits [items, outputs]
 class TowerAnswers:
     """Answers of a bundle, by mode."""
 
-    rows: dict[str, NDArray[np.floating]]  # mode -> representations [texts, width]
+    rows: dict[str, NDArray[np.floating]]  # mode -> representations [texts, vectors, width]
     logits: dict[str, Lists]  # mode -> logits of each query
 
     def of_side(self, side: Side) -> NDArray[np.floating]:
@@ -54,8 +54,8 @@ def measure_two_tower(
 ) -> Measured:
     """Measures two towers; a `proof.prove.Measure`. Raises ParityError for what the manifest says and they do not."""
     require_stated(manifest, facts_of(source))
-    reference = TowersReference(towers_of(source))
-    samples = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle))
+    reference = _reference(manifest, source)
+    samples = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle, texts_alone=True))
     on_progress("reference in torch")
     rows = _expected_rows(reference, samples)
     on_progress("parity: representations, scores, features, order, the whole way")
@@ -85,6 +85,11 @@ def measure_two_tower(
     )
 
 
+def _reference(manifest: Manifest, source: Checkpoint) -> TowersReference:
+    facts = facts_of(source)
+    return TowersReference(towers_of(source), facts.vectors(manifest.limits), facts.late)
+
+
 def _expected_rows(reference: TowersReference, samples: TowerSamples) -> dict[Side, Rows]:
     return {
         "query": reference.represent(samples.queries, "query"),
@@ -99,8 +104,8 @@ def _answers(place: Runnable, samples: TowerSamples, rows: dict[Side, Rows]) -> 
         role = role_of(place.bundle.manifest, side)
         with closing(load_text_backend(place.bundle, role, place.config)) as backend:
             made = answers_by_mode(backend, runs[side])
-        represented[f"{side}_alone"] = made["one_item"][:, 0]
-        represented[f"{side}_batch"] = made["batch"][:, 0]
+        represented[f"{side}_alone"] = made["one_item"]
+        represented[f"{side}_batch"] = made["batch"]
     with closing(GraphScorer(place.bundle, place.config)) as scorer:
         logits = _scored(scorer, samples, rows)
     logits["end_to_end"] = _whole_way(place, samples)
@@ -198,7 +203,9 @@ def _batches(
     alone, together = answers.of_side("item"), answers.rows["item_batch"]
     if options.batch_queries is None:
         return rankings_by_size({1: alone, len(alone) - 1: together}, reference, samples, values)
-    many = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle), options.batch_queries)
+    many = TowerSamples.of(
+        manifest, PromptEncoder.from_bundle(place.bundle, texts_alone=True), options.batch_queries
+    )
     by_size = rows_by_size(place, many, lambda size: on_progress(f"{counted(size, 'item')} in a pass"))
     return rankings_by_size(by_size, reference, many, values)
 
@@ -206,7 +213,7 @@ def _batches(
 def _drift_from(
     manifest: Manifest, samples: TowerSamples, answers: TowerAnswers, original: Checkpoint
 ) -> Drift:
-    reference = TowersReference(towers_of(original))
+    reference = _reference(manifest, original)
     rows = _expected_rows(reference, samples)
     series = Series.of(
         "representation values",

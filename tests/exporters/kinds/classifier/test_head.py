@@ -68,8 +68,16 @@ def test_names_of_other_places_are_refused(
         resolve_head(loaded(folder), None)
 
 
-def test_labels_that_do_not_exclude_each_other_stand_alone(tmp_path: Path) -> None:
-    folder = level_classifier(tmp_path / "c", problem_type="multi_label_classification")
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"problem_type": "multi_label_classification"},
+        {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"},
+    ],
+    ids=["problem type", "activation of a CrossEncoder"],
+)
+def test_labels_that_do_not_exclude_each_other_stand_alone(tmp_path: Path, stated: dict[str, Any]) -> None:
+    folder = level_classifier(tmp_path / "c", **stated)
     assert resolve_head(loaded(folder), None)[1].exclusive is False
 
 

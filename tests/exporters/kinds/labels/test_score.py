@@ -14,6 +14,11 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Labels, Score
 from support import checkpoints
 
+SIGMOID, IDENTITY = (
+    {"sbert_ce_default_activation_function": f"torch.nn.modules.{name}"}
+    for name in ("activation.Sigmoid", "linear.Identity")
+)
+
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -76,6 +81,10 @@ def answer(checkpoint: Checkpoint, **options: Any) -> tuple[Labels, Score]:
             "probability",
             "softmax",
         ),
+        # A CrossEncoder has its activation of each output by itself.
+        ({"labels": ("a", "b", "c"), **SIGMOID}, {"positive": "c"}, 2, "probability", "sigmoid"),
+        ({"labels": ("a", "b"), **SIGMOID}, {"positive": "a", "score": "logit"}, 0, "logit", "none"),
+        ({"labels": ("a", "b"), **IDENTITY}, {"positive": "a"}, 0, "logit", "log-odds"),
         ({}, {"label_ids": (7,)}, 0, "probability", "sigmoid"),
         ({}, {"label_ids": (7,), "score": "logit"}, 0, "logit", "none"),
         ({}, {"label_ids": (7, 9)}, 0, "probability", "softmax"),

@@ -9,6 +9,7 @@ from rankport.exporters.checkpoints.sentence_transformers.dense import require_c
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.states import states_width
 from rankport.exporters.kinds.labels.heads import names_in_order
+from rankport.exporters.kinds.labels.score import outputs_compete
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import ClassHead, Embedding, Pooling
@@ -64,7 +65,7 @@ def are_exclusive(source: Checkpoint, outputs: int) -> bool:
             "config.json: problem_type is regression, whose output is no class: --kind cross-encoder gives it as a "
             "score of a pair, or set problem_type to what the head was trained for"
         )
-    return problem != "multi_label_classification" and outputs > 1
+    return outputs > 1 and outputs_compete(source)
 
 
 def _folder(source: Checkpoint) -> EncoderFolder:

@@ -1,7 +1,8 @@
 """Score of a model: which label it speaks for, and what is computed of the logits for it.
 
 Unless told otherwise, a score is what transformers' text classification computes: softmax of labels that exclude each
-other, sigmoid of a single one or of labels that do not, the output itself of a regression.
+other, sigmoid of a single one or of labels that do not, the output itself of a regression. A CrossEncoder's folder says
+otherwise by its activation.
 """
 
 from collections.abc import Sequence
@@ -17,15 +18,25 @@ _PLAIN_OF_TWO = ("label_1", "1")
 
 def resolve_score(checkpoint: Checkpoint, wanted: ScoreKind | None, labels: Labels) -> Score:
     """Chooses kind and transform of the score: as `wanted`, as a CrossEncoder's activation, or by `problem_type`."""
-    problem = None
+    problem, compete = None, len(labels.names) > 1
+    stated = CrossEncoderFolder.read(checkpoint.path).score
     if labels.source == "classification_head":
         problem = getattr(checkpoint.model.config, "problem_type", None)
-    compete = len(labels.names) > 1 and problem not in ("multi_label_classification", "regression")
-    stated = CrossEncoderFolder.read(checkpoint.path).score
+        compete = compete and problem != "regression" and outputs_compete(checkpoint)
     kind = wanted or stated or ("logit" if problem == "regression" else "probability")
     if kind == "probability":
         return Score(kind=kind, transform="softmax" if compete else "sigmoid")
     return Score(kind="logit", transform="log-odds" if compete else "none")
+
+
+def outputs_compete(checkpoint: Checkpoint) -> bool:
+    """Tells whether several outputs of a classification head exclude each other: unless something says otherwise.
+
+    `problem_type` of config.json may, or a sigmoid as the activation of a CrossEncoder, which has it of each output.
+    """
+    problem = getattr(checkpoint.model.config, "problem_type", None)
+    activated = CrossEncoderFolder.read(checkpoint.path).score
+    return problem != "multi_label_classification" and activated != "probability"
 
 
 def positive_of_tokens(names: Sequence[str], ids: Sequence[int], wanted: str | None) -> int:

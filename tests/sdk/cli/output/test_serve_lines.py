@@ -7,6 +7,7 @@ import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.server import Server
 from rankport.sdk.cli.output.serve import ServerLines
@@ -26,15 +27,17 @@ def test_the_ready_line_has_the_addresses(http: bool, capsys: pytest.CaptureFixt
 
 
 def test_a_model_says_what_it_takes(
-    set_bundle: Callable[[str, str], Bundle], capsys: pytest.CaptureFixture[str]
+    set_bundle: Callable[[str, str], Bundle], seq2seq_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving() as served:
         ServerLines(served.server, False).models()
     with (
         SetRanker.load(set_bundle("ligr", "top"), config=EngineConfig(threads=1)) as ranker,
-        Server({"sets": ranker}, LOCAL) as server,
+        Generator.load(seq2seq_bundle, config=EngineConfig(threads=1)) as generator,
+        Server({"sets": ranker, "texts": generator}, LOCAL) as server,
     ):
         ServerLines(server, False).models()
     told = capsys.readouterr().out
     assert ", items as text" in told
     assert ", candidates of movie, user, genre, title, a score is a probability" in told
+    assert " fp32, prompts of prefix, fingerprint " in told

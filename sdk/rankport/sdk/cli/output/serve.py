@@ -53,8 +53,7 @@ class ServerLines:
 
 
 def _line(model: ModelDescription) -> str:
-    forms, features = ", ".join(model.item_forms), ", ".join(model.features)
-    takes = f"items as {forms}" if forms else f"candidates of {features}"
+    takes = _taken(model)
     tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
     scores = f", a score is a {model.score_kind}: {model.read_out}" if model.score_kind else ""
     if model.read_out and not model.score_kind:
@@ -63,3 +62,11 @@ def _line(model: ModelDescription) -> str:
         f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}{scores}, "
         f"fingerprint {model.fingerprint[:12]}"
     )
+
+
+def _taken(model: ModelDescription) -> str:
+    if model.item_forms:
+        return f"items as {', '.join(model.item_forms)}"
+    if model.features:
+        return f"candidates of {', '.join(model.features)}"
+    return f"prompts of {', '.join(model.prompt_fields) or 'text'}"

@@ -25,9 +25,12 @@ def texts(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
             yield first, values[first:last]
 
 
-def test_linear_chain_finds_the_best_path_and_its_probabilities() -> None:
+@pytest.mark.parametrize("forbidding", [False, True])
+def test_linear_chain_finds_the_best_path_and_its_probabilities(forbidding: bool) -> None:
     rng = np.random.default_rng(0)
     tables = CrfTables(tuple(BIO), rng.normal(size=(5, 5)), rng.normal(size=5), rng.normal(size=5))
+    if forbidding:  # of a text of one unit every path has what cannot be
+        tables.start[1:] = tables.end[0] = -10000
     logits = rng.normal(size=(OFFSETS[-1], 5)) * 2
     steps = ByStep.of(OFFSETS)
     labels = best_labels(tables, logits, steps)
@@ -41,10 +44,10 @@ def test_linear_chain_finds_the_best_path_and_its_probabilities() -> None:
             )
         best = max(scores, key=scores.__getitem__)
         assert tuple(labels[first : first + len(own)]) == best
-        total = sum(map(np.exp, scores.values()))
+        weights = {path: np.exp(score - scores[best]) for path, score in scores.items()}
         for place, label in enumerate(best):
-            through = sum(np.exp(score) for path, score in scores.items() if path[place] == label)
-            assert probabilities[first + place] == pytest.approx(through / total)
+            through = sum(weight for path, weight in weights.items() if path[place] == label)
+            assert probabilities[first + place] == pytest.approx(through / sum(weights.values()))
 
 
 @pytest.mark.parametrize("names", SCHEMES, ids=["BIO", "IO", "BIOES"])

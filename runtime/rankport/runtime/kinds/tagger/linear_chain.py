@@ -12,6 +12,7 @@ from rankport.runtime.kinds.tagger.tables import CrfTables
 
 Logits = NDArray[np.float64]  # [units, labels]
 _LEAST = 1e-300  # of a divisor: weights of all labels that underflowed
+_EXACT = 1e-200  # least sum of products that none of its parts was lost of
 
 
 def best_labels(tables: CrfTables, logits: Logits, steps: ByStep) -> NDArray[np.int64]:
@@ -50,9 +51,39 @@ def label_probabilities(
     forward = _forward(np.exp(tables.start - tables.start.max()), moves, weights, steps)
     backward = _backward(np.exp(tables.end - tables.end.max()), moves, weights, steps)
     both = forward * backward
-    chosen = both[np.arange(len(labels)), labels]
-    probabilities: NDArray[np.float64] = chosen / np.maximum(both.sum(axis=1), _LEAST)
+    totals = both.sum(axis=1)
+    if totals.min(initial=1.0) < _EXACT:
+        return _probabilities_by_logs(tables, logits, steps, labels)
+    probabilities: NDArray[np.float64] = both[np.arange(len(labels)), labels] / totals
     return probabilities
+
+
+def _probabilities_by_logs(
+    tables: CrfTables, logits: Logits, steps: ByStep, labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Computes them where every path of a text has a part that cannot be, whose weight is none. Slow."""
+    forward, backward = np.empty_like(logits), np.empty_like(logits)
+    reached = tables.start + logits[steps.units(0)]
+    forward[steps.units(0)] = reached
+    for step in range(1, steps.longest):
+        units = steps.units(step)
+        reached = _log_sum(reached[: len(units), :, None] + tables.transitions, axis=1) + logits[units]
+        forward[units] = reached
+    ahead = np.tile(tables.end, (len(steps.lengths), 1))
+    for step in reversed(range(steps.longest)):
+        units, going_on = steps.units(step), steps.ending(step).start
+        if going_on:
+            behind = ahead[:going_on] + logits[units[:going_on] + 1]
+            ahead[:going_on] = _log_sum(behind[:, None] + tables.transitions, axis=2)
+        backward[units] = ahead[: len(units)]
+    both = forward + backward
+    probabilities: NDArray[np.float64] = np.exp(both[np.arange(len(labels)), labels] - _log_sum(both, axis=1))
+    return probabilities
+
+
+def _log_sum(values: Logits, axis: int) -> Logits:
+    sums: Logits = np.logaddexp.reduce(values, axis=axis)
+    return sums
 
 
 def _forward(start: Logits, moves: Logits, weights: Logits, steps: ByStep) -> Logits:

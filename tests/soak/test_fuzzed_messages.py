@@ -21,7 +21,7 @@ from soak.test_mixed_traffic import resident_bytes
 from support.effort import FACTOR
 from support.servers.serving import Command, serve
 
-MESSAGES = 800 if FACTOR == 1 else 100_000
+MESSAGES = 800 if FACTOR == 1 else 5_000 * FACTOR
 CALLERS = 16
 WAIT_S = 60.0
 MOST_BYTES = 160 * 2**20  # beyond what the server held before: requests in hand, and a heap that is broken in

@@ -1,99 +1,17 @@
 """Changes from a real stream of Redis: done once, the newest version of each item, whatever fails in between."""
 
 import shutil
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest, StoreError, Unavailable
+from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.jobs.encode_job import namespace_of
-from rankport.runtime.nearline.changes import read_change
-from rankport.runtime.nearline.config import NearlineConfig
-from rankport.runtime.nearline.consumer import NearlineConsumer
 from rankport.runtime.nearline.status_page import StatusPage
-from rankport.runtime.nearline.stream import ChangeStream
-from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.opening import open_store
-from rankport.runtime.store.redis_store.connection import RedisConnection
-from rankport.runtime.store.redis_store.location import RedisLocation
 from support.hash_encoder import HashEncoder
+from support.jobs.changes import BASE, Consumers, expected
 from support.jobs.encode_jobs import stored
-from support.servers.redis_server import RedisServer, redis_server
-
-GROUP = "g"
-BASE = "{items}:g"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    with running.client() as client:
-        client.flushall()
-    return running
-
-
-@pytest.fixture
-def namespace(tmp_path: Path) -> Iterator[TokenNamespace]:
-    with open_store(tmp_path / "store", create=True) as store:
-        yield namespace_of(store, HashEncoder())
-
-
-@pytest.fixture
-def connection(server: RedisServer) -> Iterator[RedisConnection]:
-    connection = RedisConnection(RedisLocation.parse(server.url), 1.0)
-    yield connection
-    connection.close()
-
-
-class Consumers:
-    """Consumers of one stream, which step by step do what there is."""
-
-    def __init__(self, server: RedisServer, connection: RedisConnection, namespace: TokenNamespace) -> None:
-        self.redis = server.client()
-        self.connection, self.namespace = connection, namespace
-
-    def add(self, **fields: str | int) -> str:
-        return str(self.redis.xadd("items", fields))  # type: ignore[arg-type]
-
-    def stream(self, name: str = "one") -> ChangeStream:
-        stream = ChangeStream(self.connection, "items", GROUP, name)
-        stream.ensure_group()
-        return stream
-
-    def consumer(
-        self, name: str = "one", encoder: HashEncoder | None = None, claim_after_s: float = 30.0
-    ) -> NearlineConsumer:
-        config = NearlineConfig(
-            group=GROUP, consumer=name, max_wait_s=0.0, max_batch_items=8, claim_after_s=claim_after_s
-        )
-        return NearlineConsumer(encoder or HashEncoder(), self.namespace, self.stream(name), config)
-
-    def pending(self) -> int:
-        return int(self.redis.xpending("items", GROUP)["pending"])
-
-    def dead(self) -> list[dict[bytes, bytes]]:
-        return [fields for _, fields in self.redis.xrange(f"{BASE}:dead")]
-
-
-@pytest.fixture
-def changes(
-    server: RedisServer, connection: RedisConnection, namespace: TokenNamespace
-) -> Iterator[Consumers]:
-    consumers = Consumers(server, connection, namespace)
-    yield consumers
-    consumers.redis.close()
-
-
-def expected(**texts: str) -> dict[str, bytes]:
-    return {item: HashEncoder().encode([text])[0].tobytes() for item, text in texts.items()}
 
 
 def test_changes_are_stored_acknowledged_and_counted(changes: Consumers) -> None:
@@ -141,31 +59,6 @@ def test_without_a_version_the_order_of_the_stream_decides(changes: Consumers) -
     assert changes.pending() == 0
 
 
-@pytest.mark.parametrize("name", ["two", "one"], ids=["of another name", "of the same name"])
-def test_item_that_another_consumer_works_on_waits(changes: Consumers, name: str) -> None:
-    first, second = changes.stream("one"), changes.consumer(name)
-    changes.add(id="a", text="old", version=1)
-    [entry] = first.read(1, 0.1)
-    old = read_change(entry)
-    assert first.lease([old], 30.0) == ["mine"]
-    changes.add(id="a", text="new", version=2)
-    second.step()
-    assert stored(changes.namespace) == {}
-    assert first.finish([old]) == [old]
-    second.step()
-    assert stored(changes.namespace) == expected(a="new")
-    assert changes.pending() == 0
-
-
-def test_changes_of_a_consumer_that_died_are_taken_over(changes: Consumers) -> None:
-    changes.add(id="a", text="one", version=1)
-    assert len(changes.stream("dead").read(8, 0.1)) == 1
-    consumer = changes.consumer("alive", claim_after_s=0.1)
-    while changes.pending():
-        consumer.step()
-    assert stored(changes.namespace) == expected(a="one")
-
-
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -204,27 +97,6 @@ def test_place_in_the_stream_that_is_no_time_in_milliseconds_is_no_version(chang
     assert stored(changes.namespace) == expected(b="two")
     [dead] = changes.dead()
     assert b"1700000000000000-0, is no time in milliseconds" in dead[b"reason"]
-
-
-def test_waiting_for_others_of_a_batch_ends_where_it_is_to_stop(changes: Consumers) -> None:
-    config = NearlineConfig(group=GROUP, consumer="one", max_wait_s=3600.0)
-    consumer = NearlineConsumer(HashEncoder(), changes.namespace, changes.stream(), config)
-    running = threading.Thread(target=consumer.run)
-    running.start()
-    changes.add(id="a", text="one")
-    while not changes.pending():
-        time.sleep(0.01)
-    consumer.stop()
-    running.join()
-    assert stored(changes.namespace) == expected(a="one")
-
-
-def test_waiting_for_changes_is_shorter_than_a_reply_may_take(server: RedisServer) -> None:
-    connection = RedisConnection(RedisLocation.parse(f"{server.url}?timeout_s=0.2"), 0.2)
-    stream = ChangeStream(connection, "items", GROUP, "one")
-    stream.ensure_group()
-    assert stream.read(1, 60.0) == []
-    connection.close()
 
 
 def test_dead_letter_that_cannot_be_written_stays_with_the_group(changes: Consumers) -> None:
@@ -270,33 +142,6 @@ def test_store_that_is_replaced_ends_the_consumer(changes: Consumers, tmp_path: 
     ):
         consumer.run()
     assert changes.pending() == 1
-
-
-def test_change_that_ends_each_of_its_consumers_is_a_dead_letter_in_the_end(changes: Consumers) -> None:
-    entry = changes.redis.xadd("items", {"id": "a", "text": "poison"})
-    changes.stream("died").read(8, 0.1)
-    changes.redis.execute_command("XCLAIM", "items", GROUP, "died", 0, entry, "RETRYCOUNT", 5)
-    consumer = changes.consumer("alive", claim_after_s=0.1)
-    while changes.pending():
-        consumer.step()
-    [dead] = changes.dead()
-    assert dead[b"reason"] == b"delivered 5 times, and never done"
-    assert stored(changes.namespace) == {}
-
-
-def test_encoder_that_is_away_is_waited_for(changes: Consumers) -> None:
-    class Away(HashEncoder):
-        def encode(self, texts: object, *, truncation: object = "error") -> object:  # type: ignore[override]
-            raise Unavailable("the server is away")
-
-    changes.add(id="a", text="one", version=1)
-    away = changes.consumer(encoder=Away())
-    with pytest.raises(Unavailable):
-        away.step()
-    assert changes.pending() == 1
-    assert away.counts.dead_letters == 0
-    with pytest.raises(Unavailable):
-        away.step()
 
 
 def test_page_tells_lag_and_outcomes(changes: Consumers) -> None:

@@ -120,10 +120,9 @@ class NearlineConsumer:
         if not self._namespace.alive:
             return []
         self._claimed_s = now
-        found = self._stream.claim(self._config.max_batch_items, self._config.claim_after_s)
-        fresh = [entry for entry in found if entry.id not in self._open]
-        self._take(fresh)
-        return fresh
+        found = self._stream.claim(self._config.max_batch_items, self._config.claim_after_s, self._open)
+        self._take(found)
+        return found
 
     def _gather(self) -> None:
         """Reads new changes until a batch is full, or its first one waited long enough."""

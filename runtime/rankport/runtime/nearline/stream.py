@@ -10,7 +10,7 @@ fails.
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,12 +86,31 @@ return redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 """
 )
 _CLAIM = """
-local found = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local open = {}
+for at = 5, #ARGV do open[ARGV[at]] = true end
+local function leased_for(entry)
+  local found = redis.call('XRANGE', KEYS[1], entry, entry)[1]
+  for at = 1, found and #found[2] or 0, 2 do
+    if found[2][at] == 'id' then
+      local lease = redis.call('HGET', KEYS[2], found[2][at + 1])
+      return lease and math.max(0, tonumber(string.match(lease, '^%d+')) - now) or 0
+    end
+  end
+  return 0
+end
 local claimed = {}
-for _, entry in ipairs(found[2]) do
-  if entry and entry[2] then
-    local pending = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
-    claimed[#claimed + 1] = {entry[1], entry[2], pending[1][4]}
+for _, facts in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])) do
+  local entry, left = facts[1], leased_for(facts[1])
+  if open[entry] then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], entry, 'JUSTID')
+  elseif left > 0 then
+    local idle = string.format('%.0f', math.max(0, ARGV[3] - left))
+    redis.call('XCLAIM', KEYS[1], ARGV[1], facts[2], ARGV[3], entry, 'IDLE', idle, 'JUSTID')
+  else
+    local found = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], entry)[1]
+    if found and found[2] then claimed[#claimed + 1] = {entry, found[2], facts[4] + 1} end
   end
 end
 return claimed
@@ -169,10 +188,14 @@ class ChangeStream:
         [found] = self._connection.run([command])
         return [Entry(name.decode(), fields or {}) for _, entries in found or [] for name, fields in entries]
 
-    def claim(self, count: int, idle_s: float) -> list[Entry]:
-        """Takes over entries that were delivered so long ago and are not done. Raises `StoreError`."""
-        arguments = (self._group, self._consumer, round(idle_s * 1000), count)
-        found = self._script(_CLAIM, [self._stream], arguments)
+    def claim(self, count: int, idle_s: float, open_ids: Iterable[str]) -> list[Entry]:
+        """Takes over entries that were delivered so long ago and are not done. Raises `StoreError`.
+
+        Not those that are open here, or whose items are leased: somebody is at work. A delivery of such an entry would
+        count as one that ended its consumer.
+        """
+        arguments: Command = (self._group, self._consumer, round(idle_s * 1000), count, *open_ids)
+        found = self._script(_CLAIM, [self._stream, self._leases], arguments)
         return [
             Entry(name.decode(), dict(zip(flat[::2], flat[1::2], strict=True)), int(deliveries))
             for name, flat, deliveries in found

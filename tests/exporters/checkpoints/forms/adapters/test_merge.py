@@ -202,6 +202,19 @@ def test_labels_of_such_an_adapter_are_called_as_its_base_says_where_it_names_as
         assert model.config.id2label[0] == expected
 
 
+def test_a_config_beside_such_an_adapter_says_what_its_labels_are(tmp_path: Path) -> None:
+    """No tensor does, and those of the base are of another head."""
+    base, trained = encoder_and_adapter(tmp_path, "roberta")
+    pruned.edit_config(base, id2label={"0": "old", "1": "older", "2": "oldest"})
+    own = {"model_type": "roberta", "problem_type": "multi_label_classification"}
+    for names, expected in ((["low", "medium", "high"], "low"), (["LABEL_0", "LABEL_1", "LABEL_2"], "old")):
+        stated = own | {"id2label": dict(enumerate(names))}
+        (trained.folder / "config.json").write_text(json.dumps(stated))
+        model: Any = load_checkpoint(trained.folder, base=base).model
+        assert (model.config.id2label[0], model.config.problem_type) == (expected, own["problem_type"])
+        assert StatedModel.read(trained.folder, base).outputs == 3
+
+
 def test_a_part_of_such_a_head_that_nobody_stored_is_named(tmp_path: Path) -> None:
     base, trained = encoder_and_adapter(tmp_path, "modernbert", modules_to_save=None)
     message = r"lacks tensor 'head\.dense\.weight' .* save the adapter with 'head' in modules_to_save"

@@ -2,10 +2,11 @@
 
 Peft trains a classifier over the body of whatever base it is given, and stores the head beside the LoRA. A base that is
 a causal LM keeps its own head until it is merged; any other is loaded as the class that was trained, whose
-head the merge puts in place.
+head the merge puts in place. Names of its labels stand in a config.json beside it, if it has one, else in the base's.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,15 +37,23 @@ _CLASSES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 _OUTPUTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """Weights with a row for each label."""
+_LABELLED = ("ForSequenceClassification", "ForTokenClassification")
+_UNNAMED = re.compile(r"LABEL_\d+")
 
 
 def with_adapters_head(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
     """Gives the base as the class that the adapter was trained as, which lacks its head until the merge.
 
-    The base itself where it is that class, is a causal LM, or where the adapter brings no head.
+    As it is where it is that class, is a causal LM, or where the adapter brings no head; labels are called as the
+    adapter's own config.json says.
 
     Raises CheckpointError for a head whose labels cannot be counted, or of a published layout that transformers lacks.
     """
+    trained = _as_trained(base, adapter)
+    return _called(trained, adapter) if trained.architecture.endswith(_LABELLED) else trained
+
+
+def _as_trained(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
     stated = read_json_object(adapter / ADAPTER_CONFIG)
     classes = _CLASSES.get(str(stated.get("task_type")), {})
     trained = classes.get(str(base.raw.get("model_type")))
@@ -85,3 +94,22 @@ def _labelled(raw: dict[str, Any], labels: int) -> dict[str, Any]:
         return raw
     others = ("id2label", "label2id")
     return {name: value for name, value in raw.items() if name not in others} | {"num_labels": labels}
+
+
+def _called(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
+    """Takes names of labels, where they are as many, and `problem_type` from a config.json beside the adapter."""
+    file = adapter / "config.json"
+    own = read_json_object(file) if file.is_file() else {}
+    stated = {name: own[name] for name in ("id2label", "problem_type") if own.get(name) is not None}
+    names, below = own.get("id2label"), base.raw.get("id2label")
+    count = len(below) if isinstance(below, dict) else base.raw.get("num_labels", 2)
+    if not isinstance(names, dict) or len(names) != count or _are_unnamed(names):
+        stated.pop("id2label", None)
+    replaced = {"label2id"} if "id2label" in stated else set[str]()
+    kept = {name: value for name, value in base.raw.items() if name not in replaced}
+    return dataclasses.replace(base, raw=kept | stated)
+
+
+def _are_unnamed(id2label: Mapping[str, object]) -> bool:
+    """Tells the names that transformers gives to labels of which nobody said any."""
+    return all(_UNNAMED.fullmatch(str(name)) for name in id2label.values())

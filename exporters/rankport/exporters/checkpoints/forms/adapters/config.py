@@ -46,7 +46,7 @@ _READ_IN_FULL = (
 """Methods of a base that is read as the full precision that its codes stand for: what an adapter was trained over."""
 _MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
 _LABELS = frozenset({"id2label", "label2id", "num_labels", "problem_type", "vocab_size"})
-"""Fields of a config.json beside an adapter that may differ from the base's: they are read, or the tensors show them."""
+"""Fields of a config.json beside an adapter that may differ from the base's: they are read, or tensors show them."""
 # Fields that make another model of the adapter than W + scaling * B A, each with what it does.
 _REFUSED_FIELDS = {
     "alora_invocation_tokens": "switches the adapter on within a prompt, so no merged weight equals it",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
 from support.sentence_folders import add_dense, change, write
 
@@ -60,6 +60,30 @@ def body(folder: Path) -> Path:
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     named = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 40, **special}
     write(folder, "tokenizer_config.json", named)
+    return folder
+
+
+def modern_body(base: Path, folder: Path, *, window: int) -> Path:
+    """Saves a ModernBERT of a window of local attention, with the tokenizer of another body."""
+    shutil.copytree(base, folder)
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(3)
+    config = ModernBertConfig(
+        vocab_size=len(_SPECIAL) + len(_WORDS),
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        local_attention=window,
+        initializer_range=0.3,
+        pad_token_id=0,
+        bos_token_id=2,
+        cls_token_id=2,
+        eos_token_id=3,
+        sep_token_id=3,
+    )
+    ModernBertModel(config).save_pretrained(folder)
     return folder
 
 

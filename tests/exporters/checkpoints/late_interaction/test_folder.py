@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, Side
+from rankport.exporters.checkpoints.late_interaction.unseen import require_seen
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.two_tower.facts import facts_of
 from rankport.exporters.kinds.two_tower.late_prompt import late_prompt
@@ -188,3 +189,20 @@ def _with_module(folder: Path, kind: str) -> Path:
     place = "sentence_transformers.multi_vector_encoder.modules.token_pooling"
     write(folder, "modules.json", [*modules, {"idx": 4, "name": "4", "path": "4", "type": f"{place}.{kind}"}])
     return folder
+
+
+def test_what_fills_a_query_and_sees_none_of_it_is_refused(base: Path, tmp_path: Path) -> None:
+    narrow = load_checkpoint(
+        late.pylate(late.modern_body(base, tmp_path / "a", window=8), tmp_path / "narrow")
+    )
+    wide = load_checkpoint(late.pylate(late.modern_body(base, tmp_path / "b", window=32), tmp_path / "wide"))
+    assert isinstance(narrow.model, LateInteraction)
+    assert isinstance(wide.model, LateInteraction)
+    with pytest.raises(CheckpointError, match="filled to 10 tokens, some of which see no token of the query"):
+        require_seen(narrow.model)
+    require_seen(wide.model)
+    assert wide.model.config._attn_implementation == "eager"
+    attended = late.pylate(tmp_path / "a", tmp_path / "attended", attend_to_expansion_tokens=True)
+    seen = load_checkpoint(attended)
+    assert isinstance(seen.model, LateInteraction)
+    require_seen(seen.model)

@@ -3,6 +3,8 @@
 from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction
+from rankport.exporters.checkpoints.late_interaction.unseen import require_seen
 from rankport.exporters.kinds.two_tower.facts import TowerFacts, facts_of
 from rankport.exporters.kinds.two_tower.graphs import two_tower_graphs
 from rankport.exporters.kinds.two_tower.options import TwoTowerOptions
@@ -15,6 +17,8 @@ from rankport.runtime.bundle.manifest import Embedding, Labels, Limits, ModelSha
 def plan_two_tower(source: Checkpoint, prompt: ResolvedPrompt, options: TwoTowerOptions) -> ExportPlan:
     """Plans two towers. Raises CheckpointError or InvalidRequest for what cannot be exported."""
     facts = facts_of(source)
+    if isinstance(source.model, LateInteraction):
+        require_seen(source.model)
     dtype = options.output_dtype or "float32"
     limits = _limits(facts, options)
     vectors = facts.vectors(limits)

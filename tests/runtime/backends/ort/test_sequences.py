@@ -121,3 +121,40 @@ def test_behind_a_sequence_nothing_is_left_of_one_whose_numbers_were_none(moved:
     assert [sequence.row for sequence in sequences] == list(range(len(sequences)))
     past = rows.past(sequences)
     assert all(np.isfinite(past[f"past_{part}.0"]).all() for part in ("key", "value"))
+
+
+def test_behind_a_sequence_nothing_is_left_of_a_step_that_failed() -> None:
+    rows = pool()
+    broken = rows.begin(prefix(1.0))
+    rows.past([broken])["past_key.0"][0, :, broken.length] = np.nan
+    rows.end(broken)
+    assert np.isfinite(rows.past([rows.begin(())])["past_key.0"]).all()
+
+
+def test_a_past_that_is_cut_is_as_long_as_its_sequences_need() -> None:
+    rows = pool()
+    short, long = rows.begin(prefix(1.0)), rows.begin(prefix(2.0) * 200)
+    for sequences in ([short], [short, long], [long]):
+        past, whole = rows.past(sequences, cut=True), rows.past(sequences)
+        for name in ("past_key.0", "past_value.0"):
+            room = past[name].shape[2]
+            assert past[name].flags.c_contiguous
+            assert (room == whole[name].shape[2]) == (long in sequences)
+            assert max(sequence.length for sequence in sequences) < room
+            assert np.array_equal(past[name], whole[name][:, :, :room])
+
+
+def test_memory_that_none_needed_since_the_pool_was_empty_is_given_back() -> None:
+    rows = pool()
+    many = [rows.begin(prefix(1.0) * 200) for _ in range(5)]
+    for sequence in many:
+        rows.end(sequence)
+    large = rows.nbytes
+    few = rows.begin(prefix(2.0))
+    place = rows.place([few])
+    assert rows.nbytes == large  # which the last ones needed
+    rows.end(few)
+    assert rows.nbytes < large / 20
+    again = rows.begin(prefix(3.0))
+    assert held(rows, [again]) == [(3.0,) * 3]
+    assert rows.place([again]) != place  # other memory

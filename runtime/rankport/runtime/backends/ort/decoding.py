@@ -105,7 +105,7 @@ class OnnxRuntimeDecodeBackend:
             logits = np.empty((len(sequences), self._vocabulary), np.float32)
             self._in_place.step(sequences, step_inputs(tokens, lengths), logits)
             return logits
-        past = self._pool.past(sequences)
+        past = self._pool.past(sequences, cut=True)
         room = next(iter(past.values())).shape[2]
         logits, *rest = self._decode.run(past | self._lay_out(tokens, lengths, room))
         self._pool.append(sequences, rest[: len(past)])  # what graphs for a GPU tell of logits is behind it

@@ -63,9 +63,9 @@ class OnnxRuntimeSeq2SeqBackend:
             "input_ids": tokens[order],
             "past_lengths": np.array([text.length for text in texts], np.int64),
             "source_lengths": np.array([text.source.length for text in texts], np.int64),
-            **self._sources.past([text.source for text in texts]),
+            **self._sources.past([text.source for text in texts], cut=True),
         }
-        for name, past in self._answers.past(sequences).items():
+        for name, past in self._answers.past(sequences, cut=True).items():
             inputs[name] = past.reshape(len(texts), -1, *past.shape[1:])
         by_row, *new = self._decode.run(inputs)
         self._answers.append(sequences, [states.reshape(-1, *states.shape[2:])[:, :, None] for states in new])

@@ -2,6 +2,7 @@
 
 A pass reads the arrays as they lie, or writes in them: no KV is copied to write one token more, but when they grow.
 Behind a sequence its row holds numbers, whatever lay there before: what has no weight must still be finite.
+Once no sequence is left, arrays that are much larger than those since the last such moment needed are made smaller.
 States of recurrent layers, which each step makes anew, are `StateRows`'.
 """
 
@@ -18,6 +19,7 @@ from rankport.runtime.backends.ort.states import StateRows
 from rankport.runtime.bundle.manifest import LayerKV
 
 _STEP = 64  # tokens by which rows are made longer, at least
+_SPARE = 4  # times as much room as is needed is too much
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +54,8 @@ class SequencePool:
         self._states = StateRows(states)
         self._sequences: list[HostSequence] = []  # by row
         self._grown = 0  # times that the arrays were made anew
+        self._written = np.zeros(0, np.int64)  # [rows] tokens of each that may be other than 0
+        self._needed = (0, 0)  # rows and tokens, since there was no sequence
 
     @property
     def nbytes(self) -> int:
@@ -67,7 +71,8 @@ class SequencePool:
             for piece in pieces:
                 array[sequence.row, :, start : start + piece.length] = piece.layers[place][0]
                 start += piece.length
-            array[sequence.row, :, start:] = 0
+            array[sequence.row, :, start : self._written[sequence.row]] = 0
+        self._written[sequence.row] = sequence.length
         self._states.begin(sequence.row, pieces)
         self._sequences.append(sequence)
         return sequence
@@ -76,8 +81,11 @@ class SequencePool:
         """Gives a row back; the last one takes its place."""
         last = self._sequences.pop()
         if last is sequence:
+            if not self._sequences:
+                self._make_smaller()
             return
-        longest = max(last.length, sequence.length)  # what is behind the last one too
+        longest = self._written[[last.row, sequence.row]].max()  # what is behind the last one too
+        self._written[sequence.row] = longest
         for array in self._arrays:
             array[sequence.row, :, :longest] = array[last.row, :, :longest]
         self._states.copy(last.row, sequence.row)
@@ -95,15 +103,19 @@ class SequencePool:
             array[rows[moved], :, :length] = array[rows[parents[moved]], :, :length]
         self._states.copy(rows[parents[moved]], rows[moved])
 
-    def past(self, sequences: Sequence[HostSequence]) -> dict[str, Array]:
+    def past(self, sequences: Sequence[HostSequence], *, cut: bool = False) -> dict[str, Array]:
         """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim].
 
-        Behind the longest is room for a token. Of the first sequences it is the pool's own memory, else a copy. States
+        Behind the longest is room for a token; `cut` leaves the rest out where it is most of a row, for a graph that
+        reads all of them. Of the first sequences it is the pool's own memory, unless it is cut, else a copy. States
         follow, each [rows, ...]; of all sequences they are the pool's own memory, else a copy.
         """
         self._make_room_behind(sequences)
         rows = [sequence.row for sequence in sequences]
-        if _are_first(sequences):
+        room, needed = self._arrays[0].shape[2], _whole_steps(self._longest(sequences) + 1)
+        if cut and room > _SPARE * needed:
+            arrays = [array[rows, :, :needed] for array in self._arrays]
+        elif _are_first(sequences):
             arrays = [array[: len(rows)] for array in self._arrays]
         else:
             arrays = [array[rows] for array in self._arrays]
@@ -158,26 +170,50 @@ class SequencePool:
         return len(sequences) == len(self._sequences) and _are_first(sequences)
 
     def _make_room_behind(self, sequences: Sequence[HostSequence]) -> None:
-        """Makes room for a token of each."""
-        self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
+        """Makes room for a token of each, which the step may write."""
+        self._make_room(len(self._sequences), self._longest(sequences) + 1)
+        for sequence in sequences:
+            self._written[sequence.row] = max(self._written[sequence.row], sequence.length + 1)
+
+    def _longest(self, sequences: Sequence[HostSequence]) -> int:
+        return max(sequence.length for sequence in sequences)
 
     def _make_room(self, rows: int, tokens: int) -> None:
         """Makes the arrays hold so many rows of so many tokens; what grows, grows by half at least."""
         had_rows, _, had_tokens, _ = self._arrays[0].shape
+        self._needed = max(self._needed[0], rows), max(self._needed[1], tokens)
         if rows <= had_rows and tokens <= had_tokens:
             return
         if rows > had_rows:
             rows = max(rows, had_rows + had_rows // 2)
         if tokens > had_tokens:
-            tokens = max(tokens + _STEP - tokens % _STEP, had_tokens + had_tokens // 2)
+            tokens = max(_whole_steps(tokens), had_tokens + had_tokens // 2)
+        self._make(max(rows, had_rows), max(tokens, had_tokens))
+
+    def _make_smaller(self) -> None:
+        """Gives memory back that none of the sequences needed since the last time that there was none."""
+        had_rows, _, had_tokens, _ = self._arrays[0].shape
+        rows, tokens = self._needed[0], _whole_steps(self._needed[1])
+        self._needed = (0, 0)
+        if had_rows * had_tokens > _SPARE * rows * tokens:
+            self._make(rows, tokens)
+
+    def _make(self, rows: int, tokens: int) -> None:
+        """Makes arrays of that size, which hold what the sequences have."""
         self._grown += 1
         used = len(self._sequences)
-        self._states.grow(max(rows, had_rows), used)
+        written = int(self._written[:used].max(initial=0))
+        self._written = np.pad(self._written[:used], (0, rows - used))
+        self._states.grow(rows, used)
         for place, array in enumerate(self._arrays):
             _, heads, _, dim = array.shape
-            grown = np.zeros((max(rows, had_rows), heads, max(tokens, had_tokens), dim), np.float32)
-            grown[:used, :, :had_tokens] = array[:used]
+            grown = np.zeros((rows, heads, tokens, dim), np.float32)
+            grown[:used, :, :written] = array[:used, :, :written]
             self._arrays[place] = grown
+
+
+def _whole_steps(tokens: int) -> int:
+    return -(-tokens // _STEP) * _STEP
 
 
 def _are_first(sequences: Sequence[HostSequence]) -> bool:

@@ -66,6 +66,24 @@ def test_waiting_for_changes_is_shorter_than_a_reply_may_take(server: RedisServe
     connection.close()
 
 
+def test_change_that_the_encoder_fails_on_is_tried_again_and_a_dead_letter_in_the_end(
+    changes: Consumers,
+) -> None:
+    entry = changes.redis.xadd("items", {"id": "a", "text": "crash"})
+    changes.add(id="b", text="fine")
+    consumer = changes.consumer(claim_after_s=0.1)
+    consumer.step()
+    assert stored(changes.namespace) == expected(b="fine")
+    assert (changes.pending(), changes.dead()) == (1, [])
+    changes.redis.delete(f"{BASE}:leases")
+    changes.redis.execute_command("XCLAIM", "items", GROUP, "died", 0, entry, "RETRYCOUNT", 4)
+    while changes.pending():
+        consumer.step()
+    [dead] = changes.dead()
+    assert b"the pass failed" in dead[b"reason"]
+    assert (dead[b"deliveries"], changes.redis.hgetall(f"{BASE}:leases")) == (b"5", {})
+
+
 def test_encoder_that_is_away_is_waited_for(changes: Consumers) -> None:
     class Away(HashEncoder):
         def encode(self, texts: object, *, truncation: object = "error") -> object:  # type: ignore[override]

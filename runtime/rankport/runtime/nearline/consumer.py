@@ -212,15 +212,23 @@ class NearlineConsumer:
         return parts
 
     def _encoded(self, puts: Sequence[Change]) -> dict[Change, TokenEntry]:
-        """Encodes changes, those of alike length beside each other; what cannot be is a dead letter."""
+        """Encodes changes, those of alike length beside each other; what the encoder refuses is a dead letter.
+
+        So is what it fails on in the last of its tries: a device may do better another time.
+        """
         if not puts:
             return {}
         by_item = {change.item: change for change in puts}
         rows = [ItemRow(line, change.item, change.text or "") for line, change in enumerate(puts, 1)]
         batch = self._rows.encode(sorted(rows, key=lambda row: len(row.text)))
+        failed = {row.id for row in batch.failed}
         for row in batch.bad:
-            change = by_item[row.id or ""]
-            self._bury(change.entry, change.item, row.reason)
+            entry = by_item[row.id or ""].entry
+            if row.id in failed and entry.deliveries < self._config.max_tries:
+                _log.warning("entry %s is tried again, the encoder failed: %s", entry.id, row.reason)
+                self._open.pop(entry.id)  # it comes again, to this consumer or another
+            else:
+                self._bury(entry, row.id, row.reason)
         return {
             by_item[each.row.id]: TokenEntry(
                 each.row.id, each.tokens, content_hash(each.row.text, truncated=each.truncated)

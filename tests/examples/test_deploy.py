@@ -101,6 +101,15 @@ def test_paths_of_the_settings_are_mounted_and_the_store_can_only_be_read(settin
     assert {each["name"] for each in POD["volumes"]} == {each["name"] for each in mounts.values()}
 
 
+def test_the_page_names_the_secrets_and_claims_that_their_owner_makes() -> None:
+    page = (FOLDER.parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    made = [each.get("secret", {}).get("secretName") for each in POD["volumes"]]
+    made += [each.get("persistentVolumeClaim", {}).get("claimName") for each in POD["volumes"]]
+    (endpoint,) = AUTOSCALED["monitor"]["spec"]["endpoints"]
+    made += [endpoint["authorization"]["credentials"]["name"], endpoint["tlsConfig"]["ca"]["secret"]["name"]]
+    assert set(re.findall(r"`(rankport-[a-z]+)`", page)) == set(filter(None, made))
+
+
 def test_variables_of_the_container_are_settings() -> None:
     (variable,) = CONTAINER["env"]
     result = rankport("serve", "--help")

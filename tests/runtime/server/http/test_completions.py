@@ -176,6 +176,15 @@ def test_the_form_of_an_answer_is_heeded(chatting: tuple[Chatting, str], form: A
     assert (json.loads(sampled) if isinstance(sampled, str) else sampled) == schema
 
 
+def test_a_field_that_is_not_known_and_says_nothing_changes_nothing(chatting: tuple[Chatting, str]) -> None:
+    model, address = chatting
+    asked = {"messages": MESSAGES, "max_tokens": 1, "seed": 4}
+    assert ask(address, CHAT, asked | {"tools": None, "store": None}).status == 200
+    assert model.asked[-1] == Sampling(max_tokens=1, seed=4)
+    told = ask(address, CHAT, asked | {"tools": None, "store": False}).json["error"]["message"]
+    assert "store is no field of this request" in told
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -298,7 +307,9 @@ def test_a_failure_behind_the_first_event_is_the_last_one(
         ({"frequency_penalty": 0.5}, 400, "frequency_penalty is 0.5"),
         ({"temperature": -1}, 400, "temperature is -1"),
         ({"structured_outputs": {"regex": "(a"}}, 400, "regex"),
-        ({"structured_outputs": {}}, 400, "give exactly one of json, regex"),
+        ({"structured_outputs": {}}, 400, "give exactly one of json, regex, choice"),
+        ({"structured_outputs": {"choice": ["a", ""]}}, 400, "choice is empty, or has an empty text"),
+        ({"structured_outputs": {"choice": []}}, 400, "choice is empty, or has an empty text"),
         ({"structured_outputs": {"json": None}}, 400, "structured_outputs is given, and its form is null"),
         ({"model": "other"}, 404, "no model that generates is named 'other'"),
         ({"messages": []}, 400, "messages is no field of this request"),

@@ -1,5 +1,6 @@
 """Options that dialects ask of a model: the cut of long texts, a version, and what is left out under pressure."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.http.dialects.completions import OpenAiCompletions
 from rankport.runtime.server.server import Server
 from support.servers.deterministic_models import DeterministicRanker
 from support.servers.http import ask
@@ -122,3 +125,14 @@ def test_of_pairs_the_place_of_the_one_at_fault_is_told(remembering: tuple[Remem
     finally:
         model.refused_query = ""
     assert (answer.status, answer.json["error"]["message"]) == (400, "item 3 is odd")
+
+
+def test_texts_to_choose_of_are_a_pattern_of_these_texts() -> None:
+    texts = ["a.b", "(c)", "d e\n", r"\d+", "[x]{2}", "é|^$", "a-b#&~'\"/"]
+    asked = {"prompt": "", "structured_outputs": {"choice": texts}}
+    pattern = OpenAiCompletions.model_validate_json(json.dumps(asked)).sampling().regex
+    grammar, tokenizer = LLMatcher.grammar_from_regex(pattern), LLTokenizer("byte")
+    for text, is_one in [*((text, True) for text in texts), ("axb", False), ("1", False), ("", False)]:
+        matcher = LLMatcher(tokenizer, grammar, log_level=0)
+        taken = all(matcher.consume_token(byte) for byte in text.encode())
+        assert (taken and matcher.is_accepting()) == is_one, text

@@ -1,5 +1,6 @@
 """Forms of JSON bodies: read strictly, so that nothing a client asks for is ignored in silence."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -33,15 +34,37 @@ FormT = TypeVar("FormT", bound=Form)
 
 
 def read_form(body: bytes, form: type[FormT]) -> FormT:
-    """Reads a body. Raises `InvalidRequest` that names the first field at fault."""
+    """Reads a body. Raises `InvalidRequest` that names the first field at fault.
+
+    A field that the dialect does not have and that is null says nothing: clients send all that they know.
+    """
     try:
         read = form.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(_first_fault(error, form)) from None
+        faults = [fault for fault in _faults(error) if not _says_nothing(fault)]
+        if faults:
+            raise InvalidRequest(_first_fault(faults, form)) from None
+        _require_distinct_names(body)
+        said = {name: value for name, value in json_of_text(body).items() if name in _names(form)}
+        return read_form(json.dumps(said).encode(), form)
     # Whatever more there are lie in objects of objects, or come twice.
     if len(_NAMES.findall(body)) > len(read.model_fields_set):
         _require_distinct_names(body)
     return read
+
+
+def _faults(error: ValidationError) -> list[Any]:
+    faults: list[Any] = error.errors(include_url=False, include_context=False)
+    return faults
+
+
+def _says_nothing(fault: Any) -> bool:
+    """Says whether a fault is a field of the body that the dialect does not have, and that is null."""
+    return fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 and fault["input"] is None
+
+
+def _names(form: type[Form]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in form.model_fields.items())
 
 
 def _require_distinct_names(body: bytes) -> None:
@@ -59,8 +82,7 @@ def _require_distinct_names(body: bytes) -> None:
             raise InvalidRequest(f"the body is no JSON that says one thing: {error}") from None
 
 
-def _first_fault(error: ValidationError, form: type[Form]) -> str:
-    faults: list[Any] = error.errors(include_url=False, include_context=False)
+def _first_fault(faults: list[Any], form: type[Form]) -> str:
     # Of a value that may have several types, the fault in the one that it has: the one that lies deepest inside it.
     fault = min(faults, key=_otherness)
     if fault["type"] == "json_invalid":

@@ -1,5 +1,6 @@
 """Options of the dialects in which generators write: what they have in common, as `Sampling`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from rankport.runtime.server.http.forms import Form, OneOf, Texts, TokenIds, ref
 MAX_TEXTS = 128  # of a prompt, OpenAI's own limit
 
 
+_SIGNS = re.compile(r"[\\.+*?()|\[\]{}^$]")  # that mean something in a pattern
+
+
 class StreamOptions(Form):
     """Options of a stream."""
 
@@ -19,10 +23,21 @@ class StreamOptions(Form):
 
 
 class StructuredOutputs(OneOf):
-    """Form that the text must have: JSON by a schema, or a pattern."""
+    """Form that the text must have: JSON by a schema, a pattern, or one of several texts."""
 
     json_: Mapping[str, Any] | str | None = Field(None, alias="json")
     regex: str | None = None
+    choice: Texts | None = None
+
+    def pattern(self) -> str | None:
+        """Writes what is no schema as a pattern. Raises `InvalidRequest` for choices of which one is empty, or none."""
+        if self.choice is None:
+            return self.regex
+        if not self.choice or "" in self.choice:
+            raise InvalidRequest(
+                "structured_outputs.choice is empty, or has an empty text: give texts to choose of"
+            )
+        return "|".join(_SIGNS.sub(r"\\\g<0>", text) for text in self.choice)
 
 
 class WritingOptions(Form):
@@ -69,9 +84,9 @@ class WritingOptions(Form):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options is given, and stream is not: set it to true")
         form = self.structured_outputs
-        if form is not None and form.json_ is None and form.regex is None:
+        if form is not None and form.json_ is None and form.regex is None and form.choice is None:
             raise InvalidRequest(
-                "structured_outputs is given, and its form is null: give json or regex a value"
+                "structured_outputs is given, and its form is null: give json, regex or choice a value"
             )
         if form is not None and json_schema is not None:
             raise InvalidRequest("structured_outputs and response_format are both given: give one of them")
@@ -87,7 +102,7 @@ class WritingOptions(Form):
             stop_ids=tuple(self.stop_token_ids or ()),
             logprobs=logprobs,
             json_schema=json_schema if form is None else form.json_,
-            regex=None if form is None else form.regex,
+            regex=None if form is None else form.pattern(),
         )
 
 

@@ -1,5 +1,6 @@
 """A bare body leaves the known heads behind and says so; any other tensor without a place is an error."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def add(folder: Path, **tensors: torch.Tensor) -> None:
 def test_a_body_of_a_ranker_says_which_head_it_left_out(tmp_path: Path) -> None:
     folder = checkpoints.classifier(tmp_path / "c", "qwen2", num_hidden_layers=1, num_labels=2)
     assert load_checkpoint(folder, head="none").notes == ("left out: score, 1 tensor, no part of the body",)
+
+
+@pytest.mark.parametrize(
+    ("label2id", "told"),
+    [
+        ({"bad": 0, "good": 1}, ()),
+        ({"LABEL_0": 0, "LABEL_1": 1}, ()),  # of whoever named outputs in one field alone
+        ({"bad": 1, "good": 0}, ("label 'bad' is output 0 by id2label, .*, and 1 by label2id",)),
+    ],
+)
+def test_names_of_labels_that_two_fields_place_apart_are_noted(
+    tmp_path: Path, label2id: dict[str, int], told: tuple[str, ...]
+) -> None:
+    names = {"id2label": {0: "bad", 1: "good"}, "label2id": label2id}
+    notes = load_checkpoint(checkpoints.classifier(tmp_path, "bert", num_hidden_layers=1, **names)).notes
+    assert len(notes) == len(told)
+    assert all(re.fullmatch(f"config.json: {wanted}", note) for wanted, note in zip(told, notes, strict=True))
 
 
 def test_a_body_of_a_masked_language_model_says_so_too(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Names of the heads that transformers puts on a body: a bare body may be loaded from a checkpoint that has one.
 
-Owns the names, which say what may be left out. Whatever else is stored and has no place is an error.
+Owns the names, which say what may be left out, and a doubt about those of a head's labels. Whatever else is stored and
+has no place is an error.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _HEADS = re.compile(
     r"(?:[a-z_0-9]+\.)??"  # the name that the body has inside, which some heads are stored below
@@ -37,4 +40,18 @@ def left_out(tensors: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         f"left out: {part}, {count} tensor{'s' if count > 1 else ''}, no part of the body"
         for part, count in counts.items()
+    )
+
+
+def labels_apart(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Notes a label that `label2id` of a config.json has at another output than `id2label`, which is what counts."""
+    names, places = raw.get("id2label"), raw.get("label2id")
+    if not isinstance(names, dict) or not isinstance(places, dict):
+        return ()
+    named = ((place, str(name)) for place, name in names.items())
+    apart = ((place, name) for place, name in named if str(places.get(name, place)) != str(place))
+    return tuple(
+        f"config.json: label {name!r} is output {place} by id2label, which is read as transformers does, and "
+        f"{places[name]} by label2id"
+        for place, name in itertools.islice(apart, 1)
     )

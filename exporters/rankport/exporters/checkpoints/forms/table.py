@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rankport.exporters.checkpoints.config.heads import left_out
+from rankport.exporters.checkpoints.config.heads import labels_apart, left_out
 from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain, published
 from rankport.exporters.checkpoints.forms.fill import head_left, is_decoders, local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
@@ -76,12 +76,13 @@ _DECODER = "decoder.weight"
 
 
 def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> LoadedModel:
-    """Adds what was read of other files, and the heads that a bare body left behind."""
+    """Adds what was read of other files, heads that a bare body left behind, and what is doubtful of labels."""
     model = loaded.model
     heads: tuple[str, ...] = ()
     if head_left(folder, head) == "none" and not isinstance(model, onnx_model.OnnxModel):
         places = model.state_dict(keep_vars=True)
         without = [name for name in folder.tensors if local_name(model, places, name) is None]
         heads = left_out(_DECODER if is_decoders(model, name) else name for name in without)
+    labels = labels_apart(folder.raw) if head in ("classification_head", "token_head") else ()
     towers = keep_text_part(model)
-    return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads, *towers))
+    return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads, *labels, *towers))

@@ -1,7 +1,7 @@
 """OpenAI's completions: texts are those in process, whole and as events, and end with their client."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -19,6 +19,7 @@ from support.servers.supervised import eventually
 
 PATH = "/v1/completions"
 DRAWN = {"max_tokens": 10, "temperature": 1.0, "seed": 4, "stop": "zzz", "stop_token_ids": [3]}
+STREAM_OPTIONS = {"include_usage": True, "include_obfuscation": False}  # as OpenAI's own clients may say
 SAMPLING = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
 
 
@@ -90,12 +91,14 @@ def test_texts_are_those_in_process(address: str, generator: Generator, prompt: 
     assert (body["usage"]["completion_tokens"], body["usage"]["total_tokens"]) == (written, read + written)
 
 
-def test_each_prompt_has_n_texts_of_seeds_of_their_own(address: str, generator: Generator) -> None:
-    seeds = (4, 5, 6)
+@pytest.mark.parametrize("seeds", [(4, 5, 6), (2**63 - 1, 0, 1)])
+def test_each_prompt_has_n_texts_of_seeds_of_their_own(
+    address: str, generator: Generator, seeds: Sequence[int]
+) -> None:
     expected = [
         generator.generate(prompt, replace(SAMPLING, seed=seed)) for prompt in ("a b", "c") for seed in seeds
     ]
-    body = ask(address, PATH, {"prompt": ["a b", "c"], "n": 3, "best_of": 3, **DRAWN}).json
+    body = ask(address, PATH, {"prompt": ["a b", "c"], "n": 3, "best_of": 3, **DRAWN, "seed": seeds[0]}).json
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3, 4, 5]
     assert [choice["text"] for choice in body["choices"]] == [result.text for result in expected]
     usages = [result.usage for result in expected[::3]]
@@ -235,7 +238,7 @@ def test_a_prompt_without_roles_takes_no_chat(address: str) -> None:
 def test_events_together_are_the_answer(address: str, texts: int) -> None:
     asked = {"prompt": ["a b", "c"], "logprobs": 0, "n": texts, **DRAWN}
     whole = ask(address, PATH, asked).json
-    *parts, last = events(address, asked | {"stream": True, "stream_options": {"include_usage": True}})
+    *parts, last = events(address, asked | {"stream": True, "stream_options": STREAM_OPTIONS})
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], whole["usage"]["total_tokens"])
     assert {part["usage"] for part in parts} == {None}
     assert len({part["id"] for part in (*parts, last)}) == 1
@@ -298,6 +301,7 @@ def test_a_failure_behind_the_first_event_is_the_last_one(
     [
         ({"prompt": [5], "max_tokens": 65}, 413, "the bundle writes at most 64"),
         ({"prompt": {"fields": {"nobody": "a"}}}, 400, "nobody"),
+        ({"prompt": []}, 400, "prompt is []: give a text"),
         ({"n": 0}, 400, "n is 0: give a number from 1 to 128"),
         ({"n": 129}, 400, "n is 129: give a number from 1 to 128"),
         ({"n": 2, "best_of": 3}, 400, "best_of is 3, which this server cannot do: leave it out, all n texts"),

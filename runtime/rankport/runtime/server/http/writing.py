@@ -186,7 +186,7 @@ async def _write(
 
 def _another(sampling: Sampling, text: int) -> Sampling:
     """Gives each further text of a prompt a seed of its own, as vLLM does: the same one would give the same text."""
-    return sampling if sampling.seed is None or text == 0 else replace(sampling, seed=sampling.seed + text)
+    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + text) % 2**63)
 
 
 def _usage(results: Sequence[GenerateResult], texts: int) -> Mapping[str, object]:

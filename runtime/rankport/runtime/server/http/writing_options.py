@@ -20,6 +20,7 @@ class StreamOptions(Form):
     """Options of a stream."""
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None  # OpenAI's padding of events: there is none
 
 
 class StructuredOutputs(OneOf):
@@ -81,8 +82,10 @@ class WritingOptions(Form):
         """
         for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
             refuse(name, getattr(self, name) or None, "leave it out")
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("stream_options is given, and stream is not: set it to true")
+        if self.stream_options is not None:
+            if not self.stream:
+                raise InvalidRequest("stream_options is given, and stream is not: set it to true")
+            refuse("include_obfuscation", self.stream_options.include_obfuscation, "leave it out")
         form = self.structured_outputs
         if form is not None and form.json_ is None and form.regex is None and form.choice is None:
             raise InvalidRequest(

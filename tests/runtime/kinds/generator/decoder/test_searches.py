@@ -122,6 +122,11 @@ def test_what_is_no_trie_is_told(tmp_path: Path, fault: str) -> None:
         (["a", "b", "a"], [[1], [2], [3]], "item 2: key 'a' is given twice"),
         (["a"], [[1], [2]], "give a row of tokens a key"),
         ([], np.empty((0, 2), np.int64), "at least one"),
+        (["a", "b"], [[1.5, 2.0], [3.0, 4.0]], "sequences are of float64: tokens are whole numbers"),
+        (["a"], [[True, False]], "sequences are of bool: tokens are whole numbers"),
+        (["a", 7], [[1], [2]], "item 1, key is .*int.*; give text"),
+        (["é", ""], [[1], [2]], "item 1: its key is an empty text"),
+        (["a", "b\ud800"], [[1], [2]], "item 1, key: .* is half of a character"),
     ],
 )
 def test_items_at_fault_are_named(keys: list[str], rows: object, told: str) -> None:

@@ -119,6 +119,7 @@ def test_a_file_gives_names_or_ids(tmp_path: Path) -> None:
         ('{"key": "y", "ids": [3]}', "line 2: 1 token, and 2 in line 1"),
         ('{"key": "y", "ids": []}', "line 2: a key is a text, and a sequence a list"),
         ('{"key": "y", "ids": [3, 3], "title": "z"}', 'line 2: give {"key": ..., "tokens": [...]}'),
+        (r'{"key": "y\ud800", "ids": [3, 3]}', "is half of a character"),
         ("y", "line 2: no JSON"),
         ("[" * 100_000, "line 2: no JSON"),
     ],

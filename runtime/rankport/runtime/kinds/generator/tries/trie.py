@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_text
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
 from rankport.protos.files.arrays import UNREADABLE
 from rankport.protos.reasons import array_reason, reason_of
@@ -178,6 +179,13 @@ def _check(keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int)
             f"{counted(len(keys), 'key')} and sequences of shape {sequences.shape}: give a row of tokens a "
             "key, at least one"
         )
+    if not np.issubdtype(sequences.dtype, np.integer):
+        raise InvalidRequest(f"sequences are of {sequences.dtype}: tokens are whole numbers")
+    for row, key in enumerate(keys):
+        if isinstance(key, str) and key and key.isascii():
+            continue  # of ten million keys most are told by that
+        if not checked_text(key, f"item {row}, key"):
+            raise InvalidRequest(f"item {row}: its key is an empty text")
     wrong = np.flatnonzero(((sequences < 0) | (sequences >= vocabulary)).any(axis=1))
     if len(wrong):
         row = int(wrong[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rankport.protos.arguments import checked_text
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.files.json_text import json_of_text
 from rankport.protos.reasons import reason_of
@@ -64,6 +65,7 @@ def _item(
     key, given = said["key"], said.get("tokens", said.get("ids"))
     if not isinstance(key, str) or not key or not isinstance(given, list) or not given:
         raise InvalidRequest(f"{where}: a key is a text, and a sequence a list of at least one token")
+    checked_text(key, f"{where}, key")
     return key, [_id(token, where, key, token_id, vocabulary) for token in given] if "tokens" in said else [
         _checked(token, where, key, vocabulary) for token in given
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.protos.types import Prefix
 from rankport.runtime.server.http.call import Call, Reply
@@ -38,10 +39,12 @@ class OpenAiCompletions(WritingOptions):
         return self.sampling_as(self.max_tokens, self.logprobs is not None, None)
 
     def prompts(self) -> list[Prefix]:
-        """Lists the prompts as models take them."""
+        """Lists the prompts as models take them. Raises `InvalidRequest` for a list without any."""
         if isinstance(self.prompt, str | PromptObject):
             return [prompt_value(self.prompt)]
-        if self.prompt and isinstance(self.prompt[0], int):
+        if not self.prompt:
+            raise InvalidRequest("prompt is []: give a text, token ids, or a list of either")
+        if isinstance(self.prompt[0], int):
             return [self.prompt]  # forms let no mixture through
         return [*self.prompt]
 

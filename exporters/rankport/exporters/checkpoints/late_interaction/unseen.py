@@ -36,7 +36,7 @@ def require_seen(module: LateInteraction) -> None:
     if (own - other).abs().max() > _MOST * own.abs().max():
         raise CheckpointError(
             f"{module.form.where}: short queries are filled to {expansion.length} tokens, some of which see no token "
-            f"of the query through the narrow attention of {type(body).__name__}, and transformers' own implementations "
+            f"of the query through the narrow attention of {type(body).__name__}, and transformers' implementations "
             "differ in what becomes of these: let the query see what fills it, if it was trained so, or fill it to a "
             "shorter length"
         )

@@ -65,6 +65,7 @@ ALIKE: dict[str, Make] = {
     "queries skip words too": then(
         native(), MASK, skiplist_words=["nurse", ",", "unheard"], skiplist_tasks=["document", "query"]
     ),
+    "pylate of old": pylate(model_type=None, do_query_expansion=None),
     "pylate fills nothing": pylate(do_query_expansion=False),
     "pylate sees what fills": pylate(attend_to_expansion_tokens=True, query_prefix="", skiplist_words=[]),
     "stanford sees what fills": stanford(attend_to_mask_tokens=True, mask_punctuation=False),

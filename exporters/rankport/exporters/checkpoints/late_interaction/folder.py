@@ -40,14 +40,18 @@ _NATIVE, _PYLATE = "MultiVectorEncoder", "ColBERT"
 _STANFORD = "HF_ColBERT"
 _MASK = "MultiVectorMask"
 _PYLATE_QUERY_TOKENS, _PYLATE_ITEM_TOKENS = 32, 180
+_PYLATE_KEYS = ("query_prefix", "document_prefix", "query_length", "document_length", "skiplist_words")
 _PUNCTUATION = tuple(string.punctuation)
 
 
 def is_late(path: Path) -> bool:
     """Tells a folder of late interaction. Raises CheckpointError for a file that cannot be read."""
-    if (path / MODULES_FILE).is_file():
-        return Settings.read(path / CONFIG_FILE).text("model_type") in (_NATIVE, _PYLATE)
-    return _is_stanfords(path)
+    if not (path / MODULES_FILE).is_file():
+        return _is_stanfords(path)
+    settings = Settings.read(path / CONFIG_FILE)
+    stated = settings.text("model_type")
+    # PyLate said no type before sentence-transformers 5.
+    return stated in (_NATIVE, _PYLATE) or (stated is None and any(map(settings.has, _PYLATE_KEYS)))
 
 
 def late_form(path: Path) -> LateForm:
@@ -121,8 +125,8 @@ def _pylates(path: Path, modules: Sequence[StatedModule], settings: Settings) ->
     query, item = settings.text("query_prefix"), settings.text("document_prefix")
     query_tokens = settings.count("query_length") or _PYLATE_QUERY_TOKENS
     item_tokens = settings.count("document_length") or _PYLATE_ITEM_TOKENS
-    attended = settings.flag("attend_to_expansion_tokens", False)
-    expands = settings.flag("do_query_expansion", True)
+    attended = settings.optional_flag("attend_to_expansion_tokens", False)
+    expands = settings.optional_flag("do_query_expansion", True)
     skipped = _words(settings)
     settings.finish("remove it if it changes no score")
     return LateForm(

@@ -39,6 +39,12 @@ class Settings:
             raise self.error(name, value, "must be true or false")
         return value
 
+    def optional_flag(self, name: str, default: bool) -> bool:
+        """Takes true or false; the default where it is null too."""
+        if self._rest.get(name) is None:
+            self._rest.pop(name, None)
+        return self.flag(name, default)
+
     def count(self, name: str, *, least: int = 1) -> int | None:
         """Takes a whole number; None where it is absent or null."""
         value = self._rest.pop(name, None)

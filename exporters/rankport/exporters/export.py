@@ -3,7 +3,7 @@
 Owns the order of the steps. Each step lives in a module of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
@@ -24,7 +24,10 @@ from rankport.exporters.steps.stage import stage
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.tensorrt.build import build_plans, require_target
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import Target
+from rankport.runtime.bundle.manifest import Manifest, Target
+
+OnProofs = Callable[[Manifest, Mapping[Target, Proof], Sequence[str]], None]
+"""Takes a bundle's manifest, the proofs of its targets, and what they miss."""
 
 
 def export(
@@ -64,10 +67,10 @@ def run_export(
     kind: ExportKind,
     options: ExportOptions,
     on_progress: Progress,
-    on_proofs: Callable[[Mapping[Target, Proof]], None] = lambda proofs: None,
+    on_proofs: OnProofs = lambda manifest, proofs, failures: None,
     load: Callable[[], Checkpoint] | None = None,
 ) -> Bundle:
-    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows.
+    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows, failed or not.
 
     `load` gives what is no folder on disk.
     """
@@ -76,9 +79,12 @@ def run_export(
         require_target(build_target)
     with BundleStaging(out, overwrite=options.overwrite, kinds=(kind.bundles,)) as staging:
         draft, sources = stage(staging, kind, checkpoint, options, requests.judged, on_progress, load)
+        staged = staging.finalize(draft)
         with sources:  # no longer: a builder takes memory of its own
-            proofs = prove_targets(staging.finalize(draft), sources, kind, options, requests, on_progress)
-        on_proofs(proofs)
+            proofs, failures = prove_targets(staged, sources, kind, options, requests, on_progress)
+        on_proofs(staged.manifest, proofs, failures)
+        if failures:
+            raise ParityError(failures[0])
         bundle = staging.finalize(draft.model_copy(update=_measured(proofs)))
         for build_target in options.plans:
             build_plans(bundle, build_target, on_progress=on_progress)
@@ -93,8 +99,8 @@ def prove_targets(
     options: ExportOptions,
     requests: RequestContents,
     on_progress: Progress,
-) -> dict[Target, Proof]:
-    """Proves the graphs of each target on the CPU. Raises ParityError for the first that misses its tolerance."""
+) -> tuple[dict[Target, Proof], list[str]]:
+    """Proves the graphs of each target on the CPU, up to the first that misses its tolerance; says what it misses."""
     how = ProofOptions(
         options.tolerance,
         requests.judged,
@@ -107,16 +113,19 @@ def prove_targets(
         view = bundle.for_target(target)
         progress = _prefixed(on_progress, target, options.targets)
         proof = proofs[target] = prove(view, sources, work_of(kind).measure, how, progress)
-        for shortfall in shortfalls(
-            proof.parity,
-            proof.quality,
-            options.tolerance,
-            view.manifest,
-            proof.agreement,
-            proof.contradictions,
-        ):
-            raise ParityError(shortfall)
-    return proofs
+        failures = list(
+            shortfalls(
+                proof.parity,
+                proof.quality,
+                options.tolerance,
+                view.manifest,
+                proof.agreement,
+                proof.contradictions,
+            )
+        )
+        if failures:
+            return proofs, failures
+    return proofs, []
 
 
 def _checked_requests(checkpoint: StrPath, kind: ExportKind, options: ExportOptions) -> RequestContents:

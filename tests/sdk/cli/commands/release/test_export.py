@@ -43,12 +43,19 @@ def test_an_export_that_misses_its_tolerance_exits_1_and_leaves_nothing(
 ) -> None:
     done = rankport(
         *("export", ranker_checkpoint, "--kind", "ranker", "--labels", "yes,no", "--out", tmp_path / "tiny"),
-        *("--max-abs-error", 0),
+        *("--max-abs-error", 0, "--json", tmp_path / "proof.json", "--html", tmp_path / "proof.html"),
     )
     assert done.returncode == 1
     assert "ParityError" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    # No bundle, and what was measured, as `verify` would write it.
+    assert {each.name for each in tmp_path.iterdir()} == {"proof.json", "proof.html"}
+    report = json.loads((tmp_path / "proof.json").read_text())
+    assert (report["passed"], report["name"]) == (False, "tiny")
+    assert "max abs error 0.0e+00" in report["failures"][0]
+    assert report["failures"][0] in done.stderr
+    assert max(mode["max_abs_error"] for mode in report["parity"]["modes"]) > 0
+    assert "full_sequence/text" in (tmp_path / "proof.html").read_text().replace("<wbr>", "")
 
 
 def test_wrong_usage_exits_2_and_names_the_option(ranker_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`rankport export`."""
 
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named, kinds_with, options_of
 from rankport.exporters.options.options import ExportOptions, option_names
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, ParityError
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes, values_of
 from rankport.sdk.cli.flags.proof_options import HtmlFile, JsonFile
 from rankport.sdk.cli.process import importing
@@ -77,6 +78,7 @@ def export(
 
     The bundle is measured against the checkpoint's own forward (low bits: against their own maths in torch) in every
     mode that will serve: full sequence, prefix reuse, prefix extension, one item alone, many prefixes in one pass.
+    Where it misses a limit, --json and --html have what `verify` would write of it.
     """
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.sdk.cli.output.bundle.manifest import print_manifest, print_run
@@ -103,16 +105,25 @@ def export(
     with importing():
         from rankport.exporters.export import run_export
         from rankport.exporters.proof.prove import Proof
-        from rankport.runtime.bundle.manifest import Target
+        from rankport.runtime.bundle.manifest import Manifest, Target
 
-    console = plain_console(stderr=True)
-    proofs: dict[Target, Proof] = {}
-    with steps(console) as on_step:
-        bundle = run_export(checkpoint, out, kind, options, on_step, proofs.update)
-    run = RunFacts.of_this()
+    console, reports = plain_console(stderr=True), list[ProofReport]()
+
+    def take(manifest: Manifest, proofs: Mapping[Target, Proof], failures: Sequence[str]) -> None:
+        reports.append(ProofReport(manifest, proofs, failures, RunFacts.of_this()))
+
+    try:
+        with steps(console) as on_step:
+            bundle = run_export(checkpoint, out, kind, options, on_step, take)
+    except ParityError:
+        for report in reports:
+            write_json(json_file, {"bundle": str(out), **report.as_json()})
+            write_html(html_file, report)
+        raise
+    (report,) = reports
     print_manifest(console, bundle.manifest)
-    print_run(console, run)
+    print_run(console, report.run)
     print_plans(console, check_plans(bundle))
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
-    write_html(html_file, ProofReport(bundle.manifest, proofs, (), run))
+    write_html(html_file, replace(report, manifest=bundle.manifest))

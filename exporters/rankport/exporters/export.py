@@ -70,7 +70,7 @@ def run_export(
     on_proofs: OnProofs = lambda manifest, proofs, failures: None,
     load: Callable[[], Checkpoint] | None = None,
 ) -> Bundle:
-    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows, failed or not.
+    """Exports with options made: stage, prove, build plans, publish. `on_proofs` is told of a miss too.
 
     `load` gives what is no folder on disk.
     """

@@ -131,7 +131,7 @@ def test_judged_requests_add_ndcg_of_source_and_bundle(
     assert bundle.manifest.tokenization.source == "judged requests"
 
 
-@pytest.mark.parametrize("pooling", every_run(["last-k", "cls", "mean"], {"last-k"}))
+@pytest.mark.parametrize("pooling", every_run(["last-k", "max", "mean"], {"last-k"}))
 def test_a_decoder_encodes_items_with_each_pooling(pooling: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.body(tmp_path / "c", "qwen3", num_hidden_layers=1)
     options = {"tokens": 3} if pooling == "last-k" else {}

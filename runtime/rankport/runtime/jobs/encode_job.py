@@ -80,6 +80,8 @@ def run_encode_job(
 ) -> EncodeReport:
     """Encodes the rows whose content hash is not stored yet. Both callbacks run in the caller's thread.
 
+    Progress is told while no row comes, too; what `on_progress` raises ends the job.
+
     Only keys that the job `owns` are pruned, those of its shard, and none where bad rows of other shards, `strays`, may
     be of its items.
 
@@ -96,7 +98,9 @@ def run_encode_job(
         )
     with (
         StoredBehind(namespace.put_many, _BATCHES_BEHIND) as storing,
-        closing(read_ahead(windows(rows, config.window_rows), _WINDOWS_AHEAD)) as ahead,
+        closing(
+            read_ahead(windows(rows, config.window_rows), _WINDOWS_AHEAD, lambda: job.tell_progress())
+        ) as ahead,
     ):
         job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row, owns, strays)
         for _, window in ahead:
@@ -158,7 +162,7 @@ class _Job:
                 self._pool_chars += sum(map(row_chars, fresh))
         if len(self._pool) >= self._config.window_rows or self._pool_chars >= WINDOW_CHARS:
             self._empty_pool()
-        self._tell_progress()
+        self.tell_progress()
 
     def finish(self) -> EncodeReport:
         """Encodes the pool, prunes if asked, and reports."""
@@ -166,7 +170,7 @@ class _Job:
         self._storing.flush()
         if self._namespace.generation != self._generation:
             raise StoreError("another token store came into the place of the one that is filled: run again")
-        self._tell_progress()
+        self.tell_progress()
         refused = self._why_not_prune() if self._config.prune else ""
         pruned = self._prune() if self._config.prune and not refused else 0
         counts = self._counts
@@ -248,7 +252,7 @@ class _Job:
         self._counts.truncated += sum(encoded.truncated for encoded in batch.encoded)
         for row in batch.bad:
             self._bad(row)
-        self._tell_progress()
+        self.tell_progress()
 
     def _bad(self, row: BadRow) -> None:
         self._counts.bad_rows += 1
@@ -261,7 +265,8 @@ class _Job:
         if self._on_bad_row is not None:
             self._on_bad_row(row)
 
-    def _tell_progress(self) -> None:
+    def tell_progress(self) -> None:
+        """Tells how far it is."""
         if self._on_progress is not None:
             stored, counts = self._storing.stored, self._counts
             self._on_progress(EncodeProgress(stored, counts.unchanged, counts.bad_rows, counts.deleted))

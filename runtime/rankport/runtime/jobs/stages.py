@@ -6,16 +6,23 @@ the thread of the job, in its place among the results.
 
 import threading
 from collections.abc import Callable, Generator, Iterable
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 _LOOK_S = 0.1  # at whether anybody still waits
+_WAITING_S = 0.2  # for the next value, between two calls of who waits
+_LEAVE_S = 1.0  # that a thread may take to end what it is at; one that waits for what nobody sends is left
 
 
-def read_ahead(values: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Yields what `values` yields, drawn by a thread, at most `depth` ahead. Closing it ends the thread."""
+def read_ahead(
+    values: Iterable[T], depth: int, waiting: Callable[[], None] = lambda: None
+) -> Generator[T, None, None]:
+    """Yields what `values` yields, drawn by a thread, at most `depth` ahead. Closing it ends the thread.
+
+    `waiting` is called now and then while nothing comes; what it raises ends the reading.
+    """
     queue: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
     left = threading.Event()
 
@@ -42,7 +49,11 @@ def read_ahead(values: Iterable[T], depth: int) -> Generator[T, None, None]:
     thread.start()
     try:
         while True:
-            value, error, last = queue.get()
+            try:
+                value, error, last = queue.get(timeout=_WAITING_S)
+            except Empty:
+                waiting()
+                continue
             if error is not None:
                 raise error
             if last:
@@ -50,7 +61,7 @@ def read_ahead(values: Iterable[T], depth: int) -> Generator[T, None, None]:
             yield value  # type: ignore[misc]  # it is one where there is no error, and more to come
     finally:
         left.set()
-        thread.join()
+        thread.join(_LEAVE_S)
 
 
 class StoredBehind(Generic[T]):

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import fsspec
 import pytest
 
 from rankport.protos.errors import Unavailable
@@ -20,6 +21,7 @@ from rankport.runtime.server.jobs.work import Places
 from rankport.runtime.server.models.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 from rankport.sdk import Client
+from support.effort import full_effort
 from support.servers.deterministic_models import DeterministicEncoder
 from support.servers.jobs_server import jobs_config, task, write_items
 from support.servers.serving import serving
@@ -169,3 +171,36 @@ def test_a_cancelled_job_is_not_begun_again_after_a_kill(tmp_path: Path) -> None
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@full_effort
+@pytest.mark.parametrize("passes", [0, 1], ids=["of its columns", "of its rows"])
+def test_a_job_whose_file_never_comes_is_cancelled_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: int
+) -> None:
+    write_items(tmp_path, 3)
+    files, ended_test, left = fsspec.filesystem("memory"), threading.Event(), list(range(passes))
+    files.pipe("/never/a.csv", b"id,text\na,text\n")
+    get_file = type(files).get_file
+
+    def never(self: object, *arguments: object) -> None:
+        if left:
+            left.pop()
+        else:
+            ended_test.wait(60.0)
+        get_file(self, *arguments)
+
+    monkeypatch.setattr(type(files), "get_file", never)
+    config = jobs_config(tmp_path, "memory://never/")
+    with serving(config) as running, Client(running.address, timeout_s=20.0) as client:
+        job = client.jobs.create(task("memory://never/a.csv"))
+        next(state for state in client.jobs.watch(job.id) if state.state is JobState.RUNNING)
+        eventually(lambda: not left)
+        client.jobs.cancel(job.id)
+        assert _ended(client, job.id) is JobState.CANCELLED
+        assert _ended(client, client.jobs.create(task()).id) is JobState.DONE
+        ended_test.set()
+
+
+def _ended(client: Client, id: str) -> JobState:
+    return list(client.jobs.watch(id, timeout_s=20.0))[-1].state

@@ -219,7 +219,7 @@ class _Run:
         self.job = job
         self._book, self._broken_off = book, broken_off
         self._bad_rows: list[JobBadRow] = []
-        self._written_s = time.monotonic()
+        self._written, self._written_s = job, time.monotonic()
 
     def begin(self, fingerprint: str) -> None:
         """Notes that it runs, and with which encoder."""
@@ -235,8 +235,8 @@ class _Run:
         self.job = replace(self.job, counts=counts, first_bad_rows=tuple(self._bad_rows))
         if self._broken_off():
             raise _BrokenOffError
-        if time.monotonic() - self._written_s >= _WRITE_S:
-            self._written_s = time.monotonic()
+        if self.job != self._written and time.monotonic() - self._written_s >= _WRITE_S:
+            self._written, self._written_s = self.job, time.monotonic()
             self._book.change(self.job)
 
     def bad_row(self, row: BadRow) -> None:

@@ -15,6 +15,7 @@ from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
+from rankport.runtime.jobs.stages import read_ahead
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
@@ -97,8 +98,7 @@ def run_task(
 ) -> EncodeReport:
     """Runs a task to its end; `on_rows` is told how many rows there are, roughly. Raises as `run_encode_job`."""
     sources = _sources(task, places)
-    sources.check()
-    on_rows(sources.count() or 0)
+    on_rows(_checked(sources, lambda: on_progress(EncodeProgress(0, 0, 0))))
     with places.opened(task.store) as store:
         if not encoder.fingerprint:
             raise StoreError("the encoder has no fingerprint: export it anew")
@@ -113,6 +113,17 @@ def run_task(
             owns=sources.owns,
             strays=lambda: rows.strays,
         )
+
+
+def _checked(sources: ItemSources, waiting: Callable[[], None]) -> int:
+    """Checks the files, those behind URLs too, and counts their rows; calls `waiting` while that takes its time."""
+
+    def looks() -> Iterator[int]:
+        sources.check()
+        yield sources.count() or 0
+
+    [rows] = read_ahead(looks(), 1, waiting)
+    return rows
 
 
 def _sources(task: EncodeTask, places: Places) -> ItemSources:

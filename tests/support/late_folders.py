@@ -117,7 +117,7 @@ def native(base: Path, folder: Path, **settings: Any) -> Path:
 
 
 def pylate(base: Path, folder: Path, **config: Any) -> Path:
-    """Makes a folder of PyLate's ColBERT; `config` goes to its config_sentence_transformers.json."""
+    """Makes a folder of PyLate's ColBERT; `config` goes to its config_sentence_transformers.json, None takes out."""
     shutil.copytree(base, folder)
     write(folder, "sentence_bert_config.json", {"max_seq_length": 31, "do_lower_case": False})
     identity = "torch.nn.modules.linear.Identity"
@@ -138,7 +138,10 @@ def pylate(base: Path, folder: Path, **config: Any) -> Path:
         "do_query_expansion": True,
         **config,
     }
-    write(folder, "config_sentence_transformers.json", stated)
+    said = {
+        name: value for name, value in stated.items() if value is not None or name == "default_prompt_name"
+    }
+    write(folder, "config_sentence_transformers.json", said)
     return folder
 
 

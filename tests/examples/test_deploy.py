@@ -170,6 +170,12 @@ def test_the_unit_waits_as_long_as_a_stop_takes(settings: dict[str, Any]) -> Non
     assert settings["lame_duck_s"] + settings["grace_s"] + END_S + 5 <= float(stop_s)
 
 
+def test_the_unit_has_folders_to_write_to_where_all_others_are_closed() -> None:
+    lines = (FOLDER / "rankport.service").read_text(encoding="utf-8").splitlines()
+    assert {"ProtectSystem=strict", "ProtectHome=yes"} <= set(lines)
+    assert {"StateDirectory=rankport", "RuntimeDirectory=rankport"} <= set(lines)
+
+
 def test_the_unit_has_a_watchdog_that_a_server_tells_in_time() -> None:
     unit = (FOLDER / "rankport.service").read_text(encoding="utf-8")
     (within_s,) = re.findall(r"^WatchdogSec=(\d+)$", unit, re.MULTILINE)

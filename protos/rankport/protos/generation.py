@@ -57,12 +57,15 @@ class Sampling:
         _check_number("min_p", self.min_p, 0.0, 1.0)
         _check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
         _check_number("length_penalty", self.length_penalty, -10.0, 10.0)
-        for name, kind in (("stop", str), ("stop_ids", int)):
+        for name, kind, said in (("stop", str, "texts"), ("stop_ids", int | np.integer, "token ids")):
             given = getattr(self, name)
-            if not isinstance(given, tuple | list) or not all(isinstance(value, kind) for value in given):
-                raise InvalidRequest(f"{name} is {given!r:.60}: give a list of {kind.__name__}")
+            if not isinstance(given, tuple | list) or not all(
+                isinstance(value, kind) and not isinstance(value, bool) for value in given
+            ):
+                raise InvalidRequest(f"{name} is {given!r:.60}: give a list of {said}")
             if len(given) > MAX_STOPS:
                 raise InvalidRequest(f"{name} has {counted(len(given), 'entry')}: give at most {MAX_STOPS}")
+        object.__setattr__(self, "stop_ids", tuple(int(token) for token in self.stop_ids))
         for text in self.stop:
             checked_text(text, "stop")
         if "" in self.stop:

@@ -45,6 +45,10 @@ def test_top_k_keeps_those_that_tie_with_the_last() -> None:
     np.testing.assert_array_equal(drawn(10, top_k=1), [1, 0, 0, 0, 0])
 
 
+def test_tokens_of_numpy_end_a_text_as_others_do() -> None:
+    assert Sampling(stop_ids=tuple(np.array([3, 1]))) == Sampling(stop_ids=(3, 1))
+
+
 @settings(max_examples=60)
 @given(
     st.integers(0, 99),
@@ -115,7 +119,9 @@ def test_log_probabilities_are_those_of_the_softmax() -> None:
         ({"seed": True}, "seed is True: give a whole number from 0 on"),
         ({"seed": 2**63}, "seed is 9223372036854775808: give a whole number from 0 to 9223372036854775807"),
         ({"repetition_penalty": float("nan")}, "repetition_penalty is nan: give a number above 0 to 100"),
-        ({"stop": "end"}, "stop is 'end': give a list of str"),
+        ({"stop": "end"}, "stop is 'end': give a list of texts"),
+        ({"stop_ids": (True,)}, r"stop_ids is \(True,\): give a list of token ids"),
+        ({"stop_ids": np.array([1])}, r"stop_ids is array\(\[1\]\): give a list of token ids"),
         ({"stop": ("",)}, "stop has an empty text"),
         ({"stop_ids": (1,) * 17}, "stop_ids has 17 entries: give at most 16"),
     ],

@@ -217,6 +217,15 @@ class ManifestDraft(Strict):
         return apart if self.pair is None else self.pair.max_tokens
 
     @property
+    def embedded_item(self) -> Embedding | None:
+        """Form of embedding tokens that take an item's place in the prompt; None of a model that makes tokens.
+
+        Two towers score those that they make, beside the prompt.
+        """
+        made = self.embedding is None or self.embedding.is_output or self.kind == "two-tower"
+        return None if made else self.embedding
+
+    @property
     def on_cpu(self) -> bool:
         """Says whether ONNX Runtime on a CPU has kernels for all graphs."""
         return self.precision == "fp32" and not any(graph.fp8_products for graph in self.graphs)

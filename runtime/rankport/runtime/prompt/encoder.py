@@ -53,16 +53,9 @@ class PromptEncoder:
     """Immutable once built: safe to use from several threads at once."""
 
     def __init__(
-        self,
-        manifest: ManifestDraft,
-        tokenizer: Tokenizer | None,
-        *,
-        kept: int | None = None,
-        texts_alone: bool = False,
+        self, manifest: ManifestDraft, tokenizer: Tokenizer | None, *, kept: int | None = None
     ) -> None:
         """Tokenizes the prompt's literal segments. Of a text `kept` tokens are kept at most, if no limit says so.
-
-        With `texts_alone` no embedding tokens take an item's place in the prompt.
 
         Raises:
             BundleError: the prompt names tokens that tokenizer or model lack, or its literals exceed a limit.
@@ -74,9 +67,7 @@ class PromptEncoder:
         self._max_prefix_tokens = manifest.limits.max_prefix_tokens
         parts = PromptParts.of(manifest, tokenizer)
         self._prefix = parts.prefix
-        taken = manifest.embedding
-        if texts_alone or (taken is not None and taken.is_output):
-            taken = None
+        taken = manifest.embedded_item
         self._items: ItemParts | ItemFields
         if manifest.prompt.item_fields:
             self._items = ItemFields.of(parts, taken)
@@ -84,11 +75,11 @@ class PromptEncoder:
             self._items = parts.items(taken)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, texts_alone: bool = False) -> Self:
+    def from_bundle(cls, bundle: Bundle) -> Self:
         """Makes the encoder of an opened bundle. Raises `BundleError` if its tokenizer and prompt do not fit."""
         name = bundle.manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(bundle.file(name))
-        return cls(bundle.manifest, tokenizer, texts_alone=texts_alone)
+        return cls(bundle.manifest, tokenizer)
 
     def encode_prefix(self, prefix: Prefix, truncation: Truncation = "error") -> EncodedPrefix:
         """Encodes the prefix of a request; it may be empty.

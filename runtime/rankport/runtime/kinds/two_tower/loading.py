@@ -87,7 +87,7 @@ def _two_tower(bundle: Bundle, query: Bundle | None, config: EngineConfig, loade
         raise InvalidRequest(
             f"query: bundle {manifest.name!r} of kind {NAME} reads queries itself: leave it out"
         )
-    prompt = PromptEncoder.from_bundle(bundle, texts_alone=True)
+    prompt = PromptEncoder.from_bundle(bundle)
     engines = {
         role: _engines(bundle, role, config, loaded)
         for role in dict.fromkeys(role_of(manifest, side) for side in ("query", "item"))

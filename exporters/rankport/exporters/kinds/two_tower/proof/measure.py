@@ -55,7 +55,7 @@ def measure_two_tower(
     """Measures two towers; a `proof.prove.Measure`. Raises ParityError for what the manifest says and they do not."""
     require_stated(manifest, facts_of(source))
     reference = _reference(manifest, source)
-    samples = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle, texts_alone=True))
+    samples = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle))
     on_progress("reference in torch")
     rows = _expected_rows(reference, samples)
     on_progress("parity: representations, scores, features, order, the whole way")
@@ -203,9 +203,7 @@ def _batches(
     alone, together = answers.of_side("item"), answers.rows["item_batch"]
     if options.batch_queries is None:
         return rankings_by_size({1: alone, len(alone) - 1: together}, reference, samples, values)
-    many = TowerSamples.of(
-        manifest, PromptEncoder.from_bundle(place.bundle, texts_alone=True), options.batch_queries
-    )
+    many = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle), options.batch_queries)
     by_size = rows_by_size(place, many, lambda size: on_progress(f"{counted(size, 'item')} in a pass"))
     return rankings_by_size(by_size, reference, many, values)
 

@@ -50,6 +50,18 @@ def test_a_pooler_is_left_behind(tmp_path: Path) -> None:
         ({"head": MLP | {"positive": 1}}, "head.positive is 1 of 1 outputs"),
         ({"wide": [WIDE[0] | {"std": 0.0}], "head": MLP}, "bm25: is scaled by 0.0, which must be above 0"),
         (
+            {"wide": [WIDE[0] | {"std": 1e-50}], "head": MLP},
+            "bm25: is scaled by 1e-50, which must be above 0, in",
+        ),
+        (
+            {"wide": [WIDE[0] | {"nan": -1e39}], "head": MLP},
+            "bm25: is filled and scaled by up to 1e+39, which is",
+        ),
+        (
+            {"wide": [WIDE[1] | {"min": -3e38, "max": 3e38}], "head": MLP},
+            "length: is filled and scaled by up to 6e+38",
+        ),
+        (
             {"wide": [WIDE[0] | {"max": 3.0}], "head": MLP},
             "scaling mean-std needs mean and std, has mean and std and max",
         ),

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from rankport.protos.wording import repeated
@@ -13,6 +14,7 @@ _BOUNDS: dict[Scaling, tuple[str, ...]] = {
     "mean-std": ("mean", "std"),
     "min-max": ("min", "max"),
 }
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class WideFeature(Strict):
@@ -35,8 +37,15 @@ class WideFeature(Strict):
                 f"{self.name}: scaling {self.scaling} needs {' and '.join(wanted) or 'no bounds'}, "
                 f"has {' and '.join(given) or 'none'}"
             )
-        if not self.divisor > 0:
-            raise ValueError(f"{self.name}: is scaled by {self.divisor}, which must be above 0")
+        if not self.divisor >= _LEAST:
+            raise ValueError(
+                f"{self.name}: is scaled by {self.divisor}, which must be above 0, in float32 too"
+            )
+        largest = max(map(abs, (self.shift, self.divisor, self.nan or 0.0)))
+        if largest > _MOST:
+            raise ValueError(
+                f"{self.name}: is filled and scaled by up to {largest:g}, which is beyond float32"
+            )
         return self
 
     @property

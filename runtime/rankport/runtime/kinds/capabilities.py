@@ -226,6 +226,10 @@ class TaggingModel(Model, Protocol):
 class GeneratingModel(Model, Protocol):
     """Model that `generates`."""
 
+    @property
+    def finds_beams(self) -> bool:
+        """True where texts that are not drawn may be found beside each other, by beams."""
+
     def submit_generate(
         self,
         prompt: Prefix,

@@ -107,6 +107,42 @@ def test_each_prompt_has_n_texts_of_seeds_of_their_own(
     assert body["usage"]["completion_tokens"] == sum(result.usage.generated_tokens for result in expected)
 
 
+class Suggesting:
+    """Writer whose texts three beams find."""
+
+    def __init__(self, suggester: Generator) -> None:
+        self._suggester = suggester
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._suggester, name)
+
+    def submit_generate(self, prompt: Any, sampling: Sampling, *given: Any, **options: Any) -> Any:
+        return self._suggester.submit_generate(prompt, replace(sampling, beams=3), *given, **options)
+
+
+def test_texts_of_one_prompt_are_the_likeliest_that_beams_find(seq2seq_bundle: Bundle) -> None:
+    asked = {"prompt": ["red shoes", "a"], "n": 3, "max_tokens": 6}
+    with (
+        Generator.load(seq2seq_bundle, config=EngineConfig(threads=1)) as suggester,
+        Server({"writer": Suggesting(suggester)}, HTTP) as running,
+    ):
+        found = [
+            suggester.generate(prompt, Sampling(beams=3, max_tokens=6)).beams for prompt in ("red shoes", "a")
+        ]
+        body = ask(running.http_address, PATH, asked).json
+        streamed = events(running.http_address, asked | {"stream": True})
+        told = ask(running.http_address, PATH, asked | {"n": 4}).json["error"]["message"]
+    beams = [beam for of_prompt in found for beam in of_prompt]
+    assert [choice["text"] for choice in body["choices"]] == [beam.text for beam in beams]
+    assert [choice["finish_reason"] for choice in body["choices"]] == [beam.finish_reason for beam in beams]
+    written = sum(len(beam.token_ids) + (beam.finish_reason == "stop") for beam in beams)
+    assert body["usage"]["completion_tokens"] == written
+    parts = [choice for part in streamed for choice in part["choices"]]
+    for place, beam in enumerate(beams):
+        assert "".join(part["text"] for part in parts if part["index"] == place) == beam.text
+    assert told == "n is 4: the model's beams find 3 texts: ask for less"
+
+
 CHAT = "/v1/chat/completions"
 MESSAGES = [
     {"role": "developer", "content": "a"},

@@ -156,6 +156,7 @@ class Writing(DeterministicRanker):
     """Generator of a text that no buffer of a connection holds."""
 
     capabilities = frozenset({"generates"})
+    finds_beams = False
 
     def submit_generate(self, *given: object, on_part: Callable[[GeneratedPart], None], **_: object) -> Any:
         parts = [GeneratedPart("x" * 2**20, token) for token in range(16)]

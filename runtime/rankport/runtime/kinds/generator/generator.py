@@ -171,6 +171,12 @@ class Generator(TrieSearches):
         """Capabilities: one whose manifest says so answers `Score` too."""
         return _GENERATES if self._manifest.score is None else _GENERATES | SCORES
 
+    @property
+    def finds_beams(self) -> bool:
+        """True of an encoder-decoder, whose texts beams may find."""
+        generation = self._manifest.generation
+        return generation is not None and generation.decoding is not None
+
     def describe(self) -> ModelDescription:
         """Says what the bundle is."""
         return describe(self._manifest)

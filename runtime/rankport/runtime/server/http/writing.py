@@ -9,8 +9,10 @@ from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import ModelDescription, Prefix
+from rankport.protos.wording import counted
 from rankport.runtime.kinds.capabilities import GeneratingModel
 from rankport.runtime.server.http.call import Call, Reply, all_or_none
 from rankport.runtime.server.http.scoring import own_headers
@@ -155,11 +157,19 @@ async def write_texts(
             result = await _write(call, submit, text)
         return await text.end(result), result
 
-    ends = await all_or_none(
-        written(prompt, _another(sampling, text), place * texts + text)
-        for place, prompt in enumerate(prompts)
-        for text in range(texts)
-    )
+    by_beams = served.model.finds_beams and not sampling.temperature  # what is drawn is of none
+
+    async def texts_behind(prompt: Prefix, first: int) -> list[tuple[object, GenerateResult]]:
+        ends = [await written(prompt, sampling, first)] if by_beams else []
+        if by_beams and ends[0][1].beams:
+            found = enumerate(_found(ends[0][1], texts), first + 1)
+            return ends + [(await _Text(answer, place).end(result), result) for place, result in found]
+        return ends + await all_or_none(
+            written(prompt, _another(sampling, text), first + text) for text in range(len(ends), texts)
+        )
+
+    by_prompt = await all_or_none(texts_behind(prompt, place * texts) for place, prompt in enumerate(prompts))
+    ends = [end for of_prompt in by_prompt for end in of_prompt]
     usage = _usage([result for _, result in ends], texts)
     if not form.stream:
         body = answer.body(words.whole, [choice for choice, _ in ends], usage=usage)
@@ -182,6 +192,26 @@ async def _write(
         return await writing
     finally:
         writing.cancel()
+
+
+def _found(result: GenerateResult, texts: int) -> list[GenerateResult]:
+    """Lists the texts behind the best one that beams found. Raises `InvalidRequest` where they found fewer."""
+    if len(result.beams) < texts:
+        raise InvalidRequest(
+            f"n is {texts}: the model's beams find {counted(len(result.beams), 'text')}: ask for less"
+        )
+    return [
+        replace(
+            result,
+            text=beam.text,
+            token_ids=beam.token_ids,
+            finish_reason=beam.finish_reason,
+            usage=replace(
+                result.usage, generated_tokens=len(beam.token_ids) + (beam.finish_reason == "stop")
+            ),
+        )
+        for beam in result.beams[1:texts]
+    ]
 
 
 def _another(sampling: Sampling, text: int) -> Sampling:

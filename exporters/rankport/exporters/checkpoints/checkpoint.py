@@ -35,10 +35,9 @@ from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
 from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
 from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
-from rankport.exporters.checkpoints.late_interaction.folder import is_late, late_form
+from rankport.exporters.checkpoints.late_interaction.folder import is_late
 from rankport.exporters.checkpoints.late_interaction.form import LATE_FILES
-from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, LateTokens
-from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
+from rankport.exporters.checkpoints.late_interaction.loading import late_interaction
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.pair_scorer import pair_scorer
@@ -197,13 +196,7 @@ def _scoring_pairs(body: Checkpoint) -> Checkpoint:
 
 def _late(body: Checkpoint) -> Checkpoint:
     """Puts what a folder of late interaction says on its body."""
-    if body.tokenizer_file is None:
-        raise CheckpointError(
-            f"checkpoint {str(body.path)!r} has no tokenizer.json, which says what fills a query and what is skipped"
-        )
-    form = late_form(body.path)
-    model = LateInteraction(body.model, form, LateTokens.of(form, own_tokenizer(body.tokenizer_file)))
-    model.eval().requires_grad_(False)
+    model = late_interaction(body.path, body.model, body.tokenizer_file)
     notes = tuple(note for note in body.notes if not note.startswith("left out: linear,"))
     return dataclasses.replace(
         body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width, notes=notes

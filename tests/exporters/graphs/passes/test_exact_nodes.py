@@ -91,6 +91,22 @@ def test_linear_attention_is_exact_from_the_products_before_it_to_that_behind() 
     assert made == EXACT
 
 
+def test_decays_that_only_the_past_is_multiplied_by_are_exact_too() -> None:
+    """Of Mamba 2, whose values do not depend on the past state, they were summed up in half precision."""
+    behind = (
+        ("CumSum", ["decay"], ["sums_of_decays"]),
+        ("Exp", ["sums_of_decays"], ["left"]),
+        ("Mul", ["read", "left"], ["past"]),
+        ("LinearAttention", ["unit", "unit", "unit", "", "decay"], ["own", "new_recurrent_state.0"]),
+        ("Add", ["own", "past"], ["mixed"]),
+    )
+    replaced = {"beta", "value", "own", "mixed"}
+    layer = [node for node in NODES if node[2][0] not in replaced]
+    graph = model([*layer[:6], *behind, *layer[6:]]).graph
+    exact = {node.outputs[0].name for node in exact_nodes(graph, ir.DataType.FLOAT16, fused=True)}
+    assert exact == EXACT - {"beta", "value"} | {"sums_of_decays", "left", "past"}
+
+
 def test_scales_of_tokens_lead_no_farther_back_or_on() -> None:
     before = [("Relu", ["hidden"], ["normed"]), *rounded("normed", "steps")]
     behind = [*rounded("gated", "given"), NODES[-1]]

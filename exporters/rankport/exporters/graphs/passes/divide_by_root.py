@@ -1,14 +1,14 @@
-"""Graph pass: x * (1 / sqrt(v)) becomes x / sqrt(v).
+"""Graph pass: x * (1 / sqrt(v)) becomes x / sqrt(v), and so does x * v ** -0.5.
 
 requires: nothing.
 ensures:  one rounding less; and the form of RMS normalization that runtimes fuse into one kernel, which they do not for
-          the `rsqrt` that models are written with.
+          the `rsqrt`, or the power (Gemma 4), that models are written with.
 """
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from rankport.exporters.graphs.passes.fusions.matching import put, take_place
+from rankport.exporters.graphs.passes.fusions.matching import put, scalar, take_place
 
 
 def divide_by_root(model: ir.Model) -> int:
@@ -29,10 +29,14 @@ def _rewrite(product: ir.Node) -> bool:
 
 
 def _root_of_inverse(value: ir.Value | None) -> ir.Value | None:
-    """s if the value is Reciprocal(s) and s is Sqrt(v)."""
+    """sqrt(v) if the value is its reciprocal, or v ** -0.5."""
     inverse = None if value is None else value.producer()
-    if inverse is None or inverse.op_type != "Reciprocal":
+    if inverse is None or value is None:
         return None
-    root = inverse.inputs[0]
-    producer = None if root is None else root.producer()
-    return root if producer is not None and producer.op_type == "Sqrt" else None
+    if inverse.op_type == "Pow" and scalar(inverse.inputs[1]) == -0.5:
+        root = put(ir.node("Sqrt", [inverse.inputs[0]]), after=inverse)
+        root.type, root.shape = value.type, value.shape
+        return root
+    source = inverse.inputs[0] if inverse.op_type == "Reciprocal" else None
+    producer = None if source is None else source.producer()
+    return source if producer is not None and producer.op_type == "Sqrt" else None

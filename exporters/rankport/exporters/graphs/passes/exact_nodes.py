@@ -120,11 +120,18 @@ def _linear_attention(graph: ir.Graph, ends: Container[ir.Node]) -> set[ir.Node]
     computes it in fp32 too. What rounds inputs of products `ends` it on either side: a token's scale goes around them.
     """
     inside = {node for node in graph if node.op_type == "LinearAttention" or _goes_on(node)}
+    if inside:
+        # Decays along an item, which only what is read of a past state is multiplied by where no delta rule asks.
+        inside |= {node for node in graph if node.op_type == "CumSum" and _reads_floats(node)}
     exact = {
         made for node in inside for made in _before(node, ends=lambda made: made in ends or _ends_gates(made))
     }
     exact |= {reader for node in inside for value in node.outputs for reader in _behind(value, ends)}
     return {node for node in exact if not _ends_gates(node)}
+
+
+def _reads_floats(node: ir.Node) -> bool:
+    return node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.FLOAT
 
 
 def _goes_on(node: ir.Node) -> bool:

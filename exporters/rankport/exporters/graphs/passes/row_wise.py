@@ -52,7 +52,7 @@ def compute_rows_only(model: ir.Model, states: ir.Value, rows: ir.Value, *, own:
     """Has the row-wise nodes above `states` run on `rows` alone, gathered as early as can be.
 
     `rows` [rows] are the same of all texts, or with `own` those of each, [texts, rows, 1]. `states` are read by nothing
-    but a selection of those rows. Afterwards they have only them, and their shape is unknown. Returns how many nodes
+    but a selection of those rows. Afterwards they have only them, and their number is unknown. Returns how many nodes
     run on fewer rows.
     """
     assert states.shape is not None
@@ -65,8 +65,13 @@ def compute_rows_only(model: ir.Model, states: ir.Value, rows: ir.Value, *, own:
         _select(value, rows, cone, own=own)
     for node in cone:
         for output in node.outputs:
-            output.shape = None
+            output.shape = _of_rows(output)
     return len(cone)
+
+
+def _of_rows(states: ir.Value) -> ir.Shape | None:
+    """Gives the shape of some rows of states [any, tokens, features]: passes behind read how wide they are."""
+    return None if states.shape is None else ir.Shape([states.shape[0], None, *states.shape[2:]])
 
 
 def has_token_rows(value: ir.Value) -> bool:
@@ -187,6 +192,7 @@ def _select(value: ir.Value, rows: ir.Value, cone: list[ir.Node], *, own: bool) 
         gather = ir.node("Gather", [value, rows], attributes={"axis": _TOKEN_AXIS})
     if value.dtype is not None:
         gather.outputs[0].dtype = value.dtype
+    gather.outputs[0].shape = _of_rows(value)
     producer = value.producer()
     anchor = producer if producer is not None else cone[-1]
     graph = anchor.graph

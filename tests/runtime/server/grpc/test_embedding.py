@@ -2,19 +2,23 @@
 
 import queue
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rankport.protos.messages import wire
 from rankport.protos.types import EncodedText, ItemStatus, Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.server import Server
 from support.servers.deterministic_models import DeterministicEncoder
-from support.servers.serving import Serving, serving
+from support.servers.serving import LOCAL, Serving, serving
 
 
 @pytest.fixture
@@ -88,6 +92,29 @@ def test_bad_texts_fail_alone_and_the_stream_goes_on(stub: pb_grpc.EmbeddingStub
     assert np.isnan(first[1].embeddings).all()
     assert first[4].embeddings[0, 0] == ord("c")
     assert second[0].status is ItemStatus.OK
+
+
+class QueriesOfTwo(DeterministicEncoder):
+    """Encoder of late interaction: a query has two vectors, an item one."""
+
+    def submit_texts(
+        self, texts: Any, timeout_s: float | None = None, **options: Any
+    ) -> "Future[NDArray[np.floating]]":
+        vectors = 2 if options.get("side") == "query" else 1
+        return converted(
+            super().submit_texts(texts, timeout_s, **options), lambda rows: rows.repeat(vectors, axis=1)
+        )
+
+
+def test_queries_of_other_vectors_than_items_have_stream_as_they_are() -> None:
+    encoder = QueriesOfTwo()
+    with Server({"late": encoder}, LOCAL) as server, grpc.insecure_channel(server.address) as channel:
+        request = wire.stream_request("", [("1", "a"), ("2", "bad"), ("3", "c")], "error", "query")
+        [results] = stream(pb_grpc.EmbeddingStub(channel), [request])
+    assert [result.status.value for result in results] == ["ok", "failed", "ok"]
+    assert [result.embeddings.shape for result in results] == [(2, 3)] * 3
+    assert np.isnan(results[1].embeddings).all()
+    encoder.close()
 
 
 def test_the_truncation_of_the_first_message_holds_for_the_stream(stub: pb_grpc.EmbeddingStub) -> None:

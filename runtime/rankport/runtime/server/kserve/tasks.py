@@ -150,7 +150,9 @@ def _class_inputs(model: ModelDescription) -> tuple[Spec, ...]:
 
 def _embeddings(model: ModelDescription) -> tuple[Spec, ...]:
     datatype = "FP16" if model.embedding_dtype == "float16" else "FP32"
-    return (Spec("embeddings", datatype, (-1, model.embedding_tokens, model.hidden_size)),)
+    by_side = model.kind == "two-tower" and model.embedding_tokens > 1  # of late interaction
+    tokens = -1 if by_side else model.embedding_tokens
+    return (Spec("embeddings", datatype, (-1, tokens, model.hidden_size)),)
 
 
 def _rows(*names: str) -> Callable[[ModelDescription], tuple[Spec, ...]]:

@@ -169,7 +169,11 @@ class _Chunk:
     def response(self, parts: Sequence[Row]) -> pb.EncodeStreamResponse:
         """Writes the answer: rows of NaN for texts that failed, with the reason."""
         failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
-        embeddings = _failed_rows(self.model, len(self.texts))
+        made = (part.shape for part in parts if not isinstance(part, InvalidRequest))
+        shape = next(
+            made, (self.model.embedding_tokens, self.model.hidden_size)
+        )  # a query may have other tokens
+        embeddings = np.full((len(parts), *shape), np.nan, np.dtype(self.model.embedding_dtype))
         for row, part in zip(embeddings, parts, strict=True):
             if not isinstance(part, InvalidRequest):
                 row[:] = part
@@ -216,8 +220,3 @@ def _check_stays(request: pb.EncodeStreamRequest, first: pb.EncodeStreamRequest)
         )
     if request.side not in (pb.SIDE_UNSPECIFIED, first.side):
         raise InvalidRequest(f"side is {request.side}, but the stream began with {first.side}")
-
-
-def _failed_rows(model: ModelDescription, texts: int) -> Rows:
-    shape = (texts, model.embedding_tokens, model.hidden_size)
-    return np.full(shape, np.nan, np.dtype(model.embedding_dtype))

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ import redis
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.redis_store.connection import RedisConnection
 from rankport.runtime.store.redis_store.location import RedisLocation
 from rankport.runtime.store.redis_store.store import WRITER_RETRY_S
 from rankport.runtime.store.token_spec import TokenSpec
@@ -148,8 +150,13 @@ def test_batches_lost_after_they_were_confirmed_are_told(
     namespace.put_many([entry("b")])
 
 
+def no_answer(connection: RedisConnection, commands: Sequence[object]) -> list[object]:
+    raise StoreError(f"no answer to {len(commands)} commands")
+
+
+@pytest.mark.parametrize("tries", [0, 3], ids=["idle", "Redis away"])
 def test_writer_that_wrote_nothing_for_long_lost_nothing(
-    server: RedisServer, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
     namespace.put_many([entry("a")])
     with server.client() as client:
@@ -158,6 +165,13 @@ def test_writer_that_wrote_nothing_for_long_lost_nothing(
         client.delete(writer)  # as it expires
     clock, later_s = time.clock_gettime, 86_400.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + later_s)
+    for tried in range(tries):  # all along
+        later_s = (tried + 1) * 86_400 / (tries + 1)
+        with monkeypatch.context() as away:
+            away.setattr(RedisConnection, "run", no_answer)
+            with pytest.raises(StoreError, match="no answer"):
+                namespace.put_many([entry("b")])
+    later_s = 86_400.0
     namespace.put_many([entry("b")])
     assert sorted(namespace.keys()) == ["a", "b"]
 

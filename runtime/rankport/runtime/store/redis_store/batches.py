@@ -28,7 +28,8 @@ class Batches:
     ) -> None:
         self._connection, self._names, self._fingerprint = connection, names, fingerprint
         self._confirming = threading.Lock()  # guards the next three
-        self._writer, self._confirmed, self._counted_s = self._new_writer(), 0, now_s()
+        self._writer, self._confirmed = self._new_writer(), 0
+        self._counted_s = now_s()  # of the writer, or of the last batch that Redis has
         self._version, self._version_s = 0, float("-inf")
         self._owes_version = connection.clustered and not read_only  # a writer may have ended before its own
 
@@ -55,7 +56,7 @@ class Batches:
 
     def write(self, commands: Sequence[Command]) -> list[int]:
         """Runs writes with a new version behind them; returns their replies."""
-        version, (writer, confirmed) = secrets.token_hex(7), self._counted()
+        version, begun_s, (writer, confirmed) = secrets.token_hex(7), now_s(), self._counted()
         counted: list[Command] = [
             ("HEXISTS", self._names.meta, self._fingerprint),
             ("INCR", writer),
@@ -73,6 +74,7 @@ class Batches:
         with self._confirming:
             if writer == self._writer:
                 self._confirmed = count if lost > 0 else max(self._confirmed, count)
+                self._counted_s = max(self._counted_s, begun_s)
         if lost > 0:
             raise StoreError(
                 f"token store {self._connection.location.name}: Redis lost {lost} of {confirmed} "
@@ -84,12 +86,11 @@ class Batches:
     def _counted(self) -> tuple[bytes, int]:
         """Returns the key that counts the batches, and how many are confirmed.
 
-        It is a new one, of none so far, where Redis may not have the one of before any more: nothing was written long.
+        It is a new one, of none so far, where Redis may not have the one of before any more: no batch was for long.
         """
         with self._confirming:
-            before_s, self._counted_s = self._counted_s, now_s()
-            if self._counted_s - before_s > _WRITER_KEPT_S / 2:
-                self._writer, self._confirmed = self._new_writer(), 0
+            if now_s() - self._counted_s > _WRITER_KEPT_S / 2:
+                self._writer, self._confirmed, self._counted_s = self._new_writer(), 0, now_s()
             return self._writer, self._confirmed
 
     def _new_writer(self) -> bytes:

@@ -170,9 +170,8 @@ class _Chunk:
         """Writes the answer: rows of NaN for texts that failed, with the reason."""
         failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
         made = (part.shape for part in parts if not isinstance(part, InvalidRequest))
-        shape = next(
-            made, (self.model.embedding_tokens, self.model.hidden_size)
-        )  # a query may have other tokens
+        # A query of late interaction has vectors of its own number.
+        shape = next(made, (self.model.embedding_tokens, self.model.hidden_size))
         embeddings = np.full((len(parts), *shape), np.nan, np.dtype(self.model.embedding_dtype))
         for row, part in zip(embeddings, parts, strict=True):
             if not isinstance(part, InvalidRequest):

@@ -197,9 +197,8 @@ def _scoring_pairs(body: Checkpoint) -> Checkpoint:
 def _late(body: Checkpoint) -> Checkpoint:
     """Puts what a folder of late interaction says on its body."""
     model = late_interaction(body.path, body.model, body.tokenizer_file)
-    notes = tuple(note for note in body.notes if not note.startswith("left out: linear,"))
     return dataclasses.replace(
-        body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width, notes=notes
+        body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width
     )
 
 

@@ -30,6 +30,7 @@ NO_HEADS = (
     "decoder.block.0.layer.0.weight",
     "embeddings.extra.weight",
     "lm_heads.weight",
+    "linear.weight",  # of ColBERT alone, whose projection is read
 )
 
 
@@ -79,6 +80,7 @@ def test_a_body_of_a_masked_language_model_says_so_too(tmp_path: Path) -> None:
         ("qwen2", "layers.0.mlp.up_proj.weight_scale", "it belongs to quantized weights"),
         ("qwen2", "layers.0.self_attn.o_proj.bias", "the model would run without it"),
         ("bert", "encoder.layer.0.output.adapter.weight", "the model would run without it"),
+        ("bert", "linear.weight", "the model would run without it"),
     ],
 )
 def test_an_item_encoder_is_refused_for_a_tensor_without_a_place(

@@ -68,6 +68,7 @@ ALIKE: dict[str, Make] = {
     "pylate of old": pylate(model_type=None, do_query_expansion=None),
     "pylate fills nothing": pylate(do_query_expansion=False),
     "pylate sees what fills": pylate(attend_to_expansion_tokens=True, query_prefix="", skiplist_words=[]),
+    "pylate of old says cosine": pylate(model_type=None, similarity_fn_name="cosine"),
     "stanford sees what fills": stanford(attend_to_mask_tokens=True, mask_punctuation=False),
 }
 
@@ -154,6 +155,19 @@ REFUSED: dict[str, tuple[Make, str]] = {
         native(query_expansion={**FILLED, "token": "[NONE]"}),
         "filled with '\\[NONE\\]', which the tokenizer lacks",
     ),
+    "fills at the left": (
+        then(native(), "tokenizer_config.json", padding_side="left"),
+        "padding_side 'left' of tokenizer_config.json fills queries at their left",
+    ),
+    "is told to fill at the left": (
+        native(processor_kwargs={"padding_side": "left"}),
+        "processor_kwargs: padding_side 'left' fills queries at their left",
+    ),
+    "lengths in the place of another library": (
+        then(pylate(), "sentence_bert_config.json", query_length=6),
+        "has query_length.* which PyLate reads in config_sentence_transformers.json",
+    ),
+    "parts of a score": (stanford(interaction="flipr"), "interaction 'flipr' is not supported"),
     "cuts at the left": (
         then(native(), "tokenizer_config.json", truncation_side="left"),
         "cuts texts at their left, and with them the mark",
@@ -175,6 +189,22 @@ def read(folder: Path) -> None:
     facts_of(source)
     assert isinstance(source.model, LateInteraction)
     late_prompt(source, source.model.form)
+
+
+def test_the_limit_of_a_tokenizer_ends_with_the_positions(base: Path, tmp_path: Path) -> None:
+    folder = then(native(document_length=None), "tokenizer_config.json", model_max_length=512)(
+        base, tmp_path / "folder"
+    )
+    assert facts_of(load_checkpoint(folder)).max_item_tokens == 40
+
+
+def test_an_item_without_a_vector_is_below_all(base: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(late.native(base, tmp_path / "folder")).model
+    assert isinstance(model, LateInteraction)
+    items = torch.zeros(2, 3, late.VECTOR)
+    items[1, 0, 0] = -2.0
+    query = torch.tensor([[1.0], [0.5], [0.0]]) @ torch.eye(late.VECTOR)[:1]
+    assert model.score(query, items).tolist() == [[-1e9], [-3.0]]
 
 
 def test_a_projection_that_is_missing_is_named(base: Path, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ _HEADS = re.compile(
     r"|lm_predictions|mask_predictions"  # DeBERTa
     r"|sequence_summary|logits_proj"  # XLM, FlauBERT, XLNet
     r"|pred_layer|lm_transform_head|classification_head|multiple_choice_head|final_logits_bias"
-    r"|linear(?=\.weight$)"  # ColBERT
     r"|head|decoder(?=\.(?:weight|bias)$))"  # ModernBERT
     r"(?:\..*)?"
 )
+COLBERT, PROJECTION = "HF_ColBERT", "linear.weight"
+"""Stanford's class, and the projection that it stores beside the tensors of its body."""
 _LAYER = re.compile(r"(?:.*\.)?layers?\.\d+\..*")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.config.heads import head_name
+from rankport.exporters.checkpoints.config.heads import COLBERT, PROJECTION, head_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.protos.errors import CheckpointError
 
@@ -33,7 +33,7 @@ def fill(
             continue
         place = local_name(model, places, name)
         if place is None:
-            _require_ignorable(model, name, head_left(folder, head))
+            _require_ignorable(model, folder, name, head)
         elif place not in tied:
             _put(model, place, _sound(folder, name, tuple(places[place].shape)))
             filled.add(place)
@@ -135,16 +135,17 @@ def _put(model: nn.Module, place: str, value: Tensor) -> None:
         module._buffers[leaf] = value
 
 
-def _require_ignorable(model: nn.Module, name: str, head: Head) -> None:
+def _require_ignorable(model: nn.Module, folder: CheckpointFolder, name: str, head: Head) -> None:
     known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
     computed = name.endswith(("rotary_emb.inv_freq", "position_ids"))
     if not computed and not any(re.search(pattern, name) for pattern in known):
-        require_head(name, head)
+        require_head(folder, name, head)
 
 
-def require_head(name: str, head: Head) -> None:
+def require_head(folder: CheckpointFolder, name: str, head: Head) -> None:
     """Raises CheckpointError for a stored tensor without a place, unless a bare body leaves a head's tensor behind."""
-    if head != "none" or head_name(name) is None:
+    projects = name == PROJECTION and COLBERT in (folder.raw.get("architectures") or ())
+    if head_left(folder, head) != "none" or not (projects or head_name(name) is not None):
         raise CheckpointError(
             f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
             f"{_scale_why(name)}"

@@ -8,7 +8,6 @@ import transformers
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.fill import (
-    head_left,
     is_decoders,
     require_brought,
     require_full_precision,
@@ -79,7 +78,7 @@ def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head
             f"{_missing_why(folder, missing[0])}"
         )
     for name in sorted(info["unexpected_keys"]):
-        require_head(name, head_left(folder, head))
+        require_head(folder, name, head)
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
         stored, expected = (list(shape) for shape in shapes)

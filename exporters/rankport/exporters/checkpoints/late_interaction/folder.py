@@ -7,7 +7,9 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankport.exporters.checkpoints.config.heads import COLBERT, PROJECTION
 from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.forms.fill import require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
 from rankport.exporters.checkpoints.late_interaction.form import (
     Expansion,
@@ -37,7 +39,6 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import DenseLayer
 
 _NATIVE, _PYLATE = "MultiVectorEncoder", "ColBERT"
-_STANFORD = "HF_ColBERT"
 _MASK = "MultiVectorMask"
 _PYLATE_QUERY_TOKENS, _PYLATE_ITEM_TOKENS = 32, 180
 _PYLATE_KEYS = ("query_prefix", "document_prefix", "query_length", "document_length", "skiplist_words")
@@ -66,7 +67,7 @@ def late_form(path: Path) -> LateForm:
 
 def _is_stanfords(path: Path) -> bool:
     file = path / "config.json"
-    return file.is_file() and _STANFORD in (read_json_object(file).get("architectures") or ())
+    return file.is_file() and COLBERT in (read_json_object(file).get("architectures") or ())
 
 
 def _native(path: Path, modules: Sequence[StatedModule], settings: Settings) -> LateForm:
@@ -114,14 +115,20 @@ def _native(path: Path, modules: Sequence[StatedModule], settings: Settings) -> 
 def _pylates(path: Path, modules: Sequence[StatedModule], settings: Settings) -> LateForm:
     """Reads a folder that PyLate saved: lengths, marks and masks stand in one file, and vectors are normalized."""
     transformer, *rest = _ordered(path, modules, ("Dense",))
-    token_settings(transformer.folder)  # whose length PyLate sets anew for each call
+    own = token_settings(transformer.folder)  # whose length PyLate sets anew for each call
+    if own.query_tokens or own.item_tokens or own.expansion:
+        raise CheckpointError(
+            f"{own.file} has query_length, document_length or query_expansion, which PyLate reads in {CONFIG_FILE}: "
+            "take them out, or say model_type MultiVectorEncoder there"
+        )
     settings.ignore("__version__", "requirements", "default_prompt_name")
     prompts = settings.value("prompts") or {}
     if any(prompts.values() if isinstance(prompts, dict) else [prompts]):
         raise settings.error(
             "prompts", prompts, "has texts, which PyLate puts before none but where told: clear them"
         )
-    similarity = _similarity(settings, ("MaxSim",))
+    # What old ones were saved with, and PyLate never reads: of vectors of length 1 it is the same.
+    similarity = _similarity(settings, ("MaxSim", "maxsim", "cosine", "dot"))
     query, item = settings.text("query_prefix"), settings.text("document_prefix")
     query_tokens = settings.count("query_length") or _PYLATE_QUERY_TOKENS
     item_tokens = settings.count("document_length") or _PYLATE_ITEM_TOKENS
@@ -155,6 +162,8 @@ def _stanfords(path: Path) -> LateForm:
         raise settings.error(
             "similarity", similarity, "is not supported: only cosine is, as MaxSim sums them"
         )
+    if (interaction := settings.text("interaction") or "colbert") != "colbert":
+        raise settings.error("interaction", interaction, "is not supported: only colbert is, which is MaxSim")
     masks = settings.flag("mask_punctuation", True)
     return LateForm(
         where=settings.where,
@@ -174,12 +183,13 @@ def _stanfords(path: Path) -> LateForm:
 
 
 def _projection(path: Path) -> tuple[DenseLayer, DenseWeights]:
-    tensors, name = CheckpointFolder.open(path).tensors, "linear.weight"
+    tensors, name = CheckpointFolder.open(path).tensors, PROJECTION
     if name not in tensors:
         raise CheckpointError(
             f"checkpoint {str(path)!r} lacks tensor {name!r}, the projection of ColBERT: copy it again"
         )
     weight = tensors.read(name).float()
+    require_finite(name, weight)
     out, into = weight.shape
     return DenseLayer(in_features=into, out_features=out, bias=False, activation="identity"), {name: weight}
 

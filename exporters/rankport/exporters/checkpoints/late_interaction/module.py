@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from rankport.exporters.checkpoints.late_interaction.form import LateForm
 from rankport.exporters.checkpoints.sentence_transformers.dense import require_fits
 from rankport.exporters.checkpoints.sentence_transformers.dense_module import dense_stack
+from rankport.exporters.checkpoints.sentence_transformers.transformer import FILLS_LEFT
 from rankport.exporters.checkpoints.states import states_width
 from rankport.protos.errors import CheckpointError
 
 Side = Literal["query", "item"]
+_NOTHING = -1e9
+"""Score of an item without a vector, all of whose tokens are skipped: sentence-transformers', below any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,12 @@ class LateTokens:
 
     @classmethod
     def of(cls, form: LateForm, tokenizer: Any) -> "LateTokens":
-        """Finds the ids by a tokenizer of transformers. Raises CheckpointError for a token that it lacks."""
+        """Finds the ids by a tokenizer of transformers.
+
+        Raises CheckpointError for a token that it lacks, and for one that fills a text at its left.
+        """
+        if form.expansion is not None and tokenizer.padding_side == "left":
+            raise CheckpointError(f"{form.where}: padding_side 'left' of tokenizer_config.json {FILLS_LEFT}")
         unknown = tokenizer.unk_token_id
         skipped = []
         for word in form.skipped:
@@ -76,8 +84,8 @@ class LateInteraction(nn.Module):
         """Scores a query [vectors, width] and items [items, vectors, width]; vectors of zeros are none. [items, 1]"""
         there = items.abs().amax(dim=2) > 0
         products = (items @ query.T).masked_fill(~there[:, :, None], float("-inf"))
-        largest = products.amax(dim=1)
-        total = largest.sum(dim=1, keepdim=True)
+        total = products.amax(dim=1).sum(dim=1, keepdim=True)
+        total = torch.where(there.any(dim=1, keepdim=True), total, _NOTHING)
         if self.form.similarity == "maxsim":
             return total
         return total / (query.abs().amax(dim=1) > 0).sum().clamp(min=1)

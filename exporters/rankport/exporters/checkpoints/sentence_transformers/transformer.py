@@ -16,6 +16,7 @@ _CONFIG_FILES = tuple(
 LOWERCASE = (
     'cannot be exported: put a normalizer {"type": "Lowercase"} first in tokenizer.json, and say false here'
 )
+FILLS_LEFT = "fills queries at their left, which no graph here does: say right, if the model was trained so, or fill none"
 _CUT = "truncate_dim"
 _UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
 _TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
@@ -96,12 +97,12 @@ def token_settings(folder: Path) -> TokenSettings:
     if settings.flag("do_lower_case", False):
         raise settings.error("do_lower_case", True, LOWERCASE)
     _check_arguments(settings)
-    limit, own = settings.count("max_seq_length"), _tokenizer_arguments(settings)
+    filled = settings.optional_part("query_expansion")
+    limit, own = settings.count("max_seq_length"), _tokenizer_arguments(settings, fills=filled is not None)
     settings.part("processing_kwargs").finish(
         "only lengths cut texts: set query_length and document_length instead"
     )
     query, item = settings.count("query_length"), settings.count("document_length")
-    filled = settings.optional_part("query_expansion")
     settings.finish("remove it if it changes no score")
     stored = Settings.read(folder / "tokenizer_config.json")
     if _kept(stored.text("truncation_side"), folder / "tokenizer.json") == "end":
@@ -109,8 +110,14 @@ def token_settings(folder: Path) -> TokenSettings:
             f"{folder}: cuts texts at their left, and with them the mark that says what a text is: set truncation_side "
             "to right in tokenizer_config.json"
         )
-    most = limit or own or _finite(stored.value("model_max_length"))
+    most = limit or own or _within_positions(folder, _finite(stored.value("model_max_length")))
     return TokenSettings(file, most, query, item, filled)
+
+
+def _within_positions(folder: Path, limit: int | None) -> int | None:
+    """Lowers the limit of a tokenizer to the positions that config.json states, as sentence-transformers does."""
+    most = Settings.read(folder / "config.json").value("max_position_embeddings")
+    return min(limit, most) if limit is not None and isinstance(most, int) and most > 0 else limit
 
 
 def _kept(stated: str | None, tokenizer_file: Path) -> Literal["start", "end"]:
@@ -186,10 +193,13 @@ def _check_modalities(settings: Settings) -> None:
     )
 
 
-def _tokenizer_arguments(settings: Settings) -> int | None:
+def _tokenizer_arguments(settings: Settings, *, fills: bool = False) -> int | None:
+    """Reads the limit of a tokenizer; where it `fills` texts that count, it must do so at their end."""
     limit = None
     for name in ("tokenizer_args", "processor_kwargs"):
         arguments = settings.part(name)
+        if fills:
+            arguments.require("padding_side", ["right"], FILLS_LEFT)
         arguments.ignore("trust_remote_code", "padding_side", "use_fast")
         limit = limit or arguments.count("model_max_length")
         arguments.finish("save the tokenizer with it, as tokenizer.json")

@@ -16,7 +16,9 @@ _CONFIG_FILES = tuple(
 LOWERCASE = (
     'cannot be exported: put a normalizer {"type": "Lowercase"} first in tokenizer.json, and say false here'
 )
-FILLS_LEFT = "fills queries at their left, which no graph here does: say right, if the model was trained so, or fill none"
+FILLS_LEFT = (
+    "fills queries at their left, which no graph here does: say right if it was trained so, or fill none"
+)
 _CUT = "truncate_dim"
 _UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
 _TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}

@@ -140,9 +140,10 @@ def test_other_vectors_are_refused(towers: Towers, query: object, items: list[ob
         towers.score(query, items)  # type: ignore[arg-type]
 
 
-def test_an_item_without_a_vector_has_failed(towers: Towers) -> None:
+def test_an_item_without_a_vector_comes_last(towers: Towers, expected: NDArray[np.float32]) -> None:
     result = towers.score(QUERY, [np.zeros((14, 12), np.float32), "pilot"])
-    assert list(result.status) == [ItemStatus.FAILED, ItemStatus.OK]
+    assert list(result.status) == [ItemStatus.OK, ItemStatus.OK]
+    np.testing.assert_allclose(result.scores, [-1e9, expected[1]], rtol=1e-5)
 
 
 def test_no_store_keeps_queries(towers: Towers) -> None:

@@ -37,12 +37,13 @@ def test_item_that_another_consumer_works_on_waits(changes: Consumers, name: str
 
 
 def test_changes_of_a_consumer_that_died_are_taken_over(changes: Consumers) -> None:
-    changes.add(id="a", text="one", version=1)
+    entry = changes.add(id="a", text="one", version=1)
     assert len(changes.stream("dead").read(8, 0.1)) == 1
-    consumer = changes.consumer("alive", claim_after_s=0.1)
-    while changes.pending():
-        consumer.step()
-    assert stored(changes.namespace) == expected(a="one")
+    changes.leave(entry)
+    changes.add(id="b", text="two")
+    changes.consumer("alive").step()
+    assert stored(changes.namespace) == expected(a="one", b="two")
+    assert changes.pending() == 0
 
 
 def test_waiting_for_others_of_a_batch_ends_where_it_is_to_stop(changes: Consumers) -> None:
@@ -69,16 +70,15 @@ def test_waiting_for_changes_is_shorter_than_a_reply_may_take(server: RedisServe
 def test_change_that_the_encoder_fails_on_is_tried_again_and_a_dead_letter_in_the_end(
     changes: Consumers,
 ) -> None:
-    entry = changes.redis.xadd("items", {"id": "a", "text": "crash"})
+    entry = changes.add(id="a", text="crash")
     changes.add(id="b", text="fine")
-    consumer = changes.consumer(claim_after_s=0.1)
-    consumer.step()
+    changes.consumer().step()
     assert stored(changes.namespace) == expected(b="fine")
     assert (changes.pending(), changes.dead()) == (1, [])
     changes.redis.delete(f"{BASE}:leases")
-    changes.redis.execute_command("XCLAIM", "items", GROUP, "died", 0, entry, "RETRYCOUNT", 4)
-    while changes.pending():
-        consumer.step()
+    changes.leave(entry, deliveries=4)
+    changes.add(id="c", text="fine")
+    changes.consumer().step()
     [dead] = changes.dead()
     assert b"the pass failed" in dead[b"reason"]
     assert (dead[b"deliveries"], changes.redis.hgetall(f"{BASE}:leases")) == (b"5", {})
@@ -136,12 +136,11 @@ def test_what_somebody_works_on_is_not_claimed_and_counts_no_delivery(changes: C
 
 
 def test_change_that_ends_each_of_its_consumers_is_a_dead_letter_in_the_end(changes: Consumers) -> None:
-    entry = changes.redis.xadd("items", {"id": "a", "text": "poison"})
+    entry = changes.add(id="a", text="poison")
     changes.stream("died").read(8, 0.1)
-    changes.redis.execute_command("XCLAIM", "items", GROUP, "died", 0, entry, "RETRYCOUNT", 5)
-    consumer = changes.consumer("alive", claim_after_s=0.1)
-    while changes.pending():
-        consumer.step()
+    changes.leave(entry, deliveries=5)
+    changes.add(id="b", text="fine")
+    changes.consumer("alive").step()
     [dead] = changes.dead()
     assert dead[b"reason"] == b"delivered 5 times, and never done"
-    assert stored(changes.namespace) == {}
+    assert stored(changes.namespace) == expected(b="fine")

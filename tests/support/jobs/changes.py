@@ -20,7 +20,12 @@ class Consumers:
         self.connection, self.namespace = connection, namespace
 
     def add(self, **fields: str | int) -> str:
-        return str(self.redis.xadd("items", fields))  # type: ignore[arg-type]
+        return self.redis.xadd("items", fields).decode()  # type: ignore[arg-type,union-attr]
+
+    def leave(self, entry: str, deliveries: int = 1) -> None:
+        """Makes an entry one that a consumer took an hour ago, delivered so often, and left."""
+        facts = ("IDLE", 3_600_000, "RETRYCOUNT", deliveries)
+        assert self.redis.execute_command("XCLAIM", "items", GROUP, "gone", 0, entry, *facts)
 
     def stream(self, name: str = "one") -> ChangeStream:
         stream = ChangeStream(self.connection, "items", GROUP, name)

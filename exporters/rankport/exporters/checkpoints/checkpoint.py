@@ -14,6 +14,7 @@ from typing import Literal
 from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
+from rankport.exporters.checkpoints.config.heads import WITHOUT_PROJECTION
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapters.config import (
@@ -197,8 +198,9 @@ def _scoring_pairs(body: Checkpoint) -> Checkpoint:
 def _late(body: Checkpoint) -> Checkpoint:
     """Puts what a folder of late interaction says on its body."""
     model = late_interaction(body.path, body.model, body.tokenizer_file)
+    notes = tuple(note for note in body.notes if note != WITHOUT_PROJECTION)
     return dataclasses.replace(
-        body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width
+        body, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width, notes=notes
     )
 
 

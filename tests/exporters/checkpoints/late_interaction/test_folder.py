@@ -207,6 +207,11 @@ def test_an_item_without_a_vector_is_below_all(base: Path, tmp_path: Path) -> No
     assert model.score(query, items).tolist() == [[-1e9], [-3.0]]
 
 
+def test_a_body_alone_says_that_the_projection_is_left_out(base: Path, tmp_path: Path) -> None:
+    body = load_checkpoint(late.stanford(base, tmp_path / "folder"), head="none")
+    assert body.notes == ("left out: linear.weight of ColBERT, no part of the body",)
+
+
 def test_a_projection_that_is_missing_is_named(base: Path, tmp_path: Path) -> None:
     folder = late.stanford(base, tmp_path / "folder")
     (folder / "model.safetensors").unlink()

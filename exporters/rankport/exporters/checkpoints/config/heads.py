@@ -24,6 +24,7 @@ _HEADS = re.compile(
 )
 COLBERT, PROJECTION = "HF_ColBERT", "linear.weight"
 """Stanford's class, and the projection that it stores beside the tensors of its body."""
+WITHOUT_PROJECTION = f"left out: {PROJECTION} of ColBERT, no part of the body"
 _LAYER = re.compile(r"(?:.*\.)?layers?\.\d+\..*")
 
 

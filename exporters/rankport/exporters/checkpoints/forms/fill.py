@@ -142,10 +142,15 @@ def _require_ignorable(model: nn.Module, folder: CheckpointFolder, name: str, he
         require_head(folder, name, head)
 
 
+def is_projection(folder: CheckpointFolder, name: str) -> bool:
+    """Tells whether a stored tensor is the projection of Stanford's ColBERT, which lies beside those of the body."""
+    return name == PROJECTION and COLBERT in (folder.raw.get("architectures") or ())
+
+
 def require_head(folder: CheckpointFolder, name: str, head: Head) -> None:
     """Raises CheckpointError for a stored tensor without a place, unless a bare body leaves a head's tensor behind."""
-    projects = name == PROJECTION and COLBERT in (folder.raw.get("architectures") or ())
-    if head_left(folder, head) != "none" or not (projects or head_name(name) is not None):
+    known = head_name(name) is not None or is_projection(folder, name)
+    if head_left(folder, head) != "none" or not known:
         raise CheckpointError(
             f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
             f"{_scale_why(name)}"

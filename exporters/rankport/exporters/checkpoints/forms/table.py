@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rankport.exporters.checkpoints.config.heads import labels_apart, left_out
+from rankport.exporters.checkpoints.config.heads import WITHOUT_PROJECTION, labels_apart, left_out
 from rankport.exporters.checkpoints.forms import control_llm, onnx_model, plain, published
-from rankport.exporters.checkpoints.forms.fill import head_left, is_decoders, local_name
+from rankport.exporters.checkpoints.forms.fill import head_left, is_decoders, is_projection, local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
 from rankport.exporters.checkpoints.forms.quantized import (
@@ -83,6 +83,7 @@ def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> Lo
         places = model.state_dict(keep_vars=True)
         without = [name for name in folder.tensors if local_name(model, places, name) is None]
         heads = left_out(_DECODER if is_decoders(model, name) else name for name in without)
+        heads += (WITHOUT_PROJECTION,) * any(is_projection(folder, name) for name in without)
     labels = labels_apart(folder.raw) if head in ("classification_head", "token_head") else ()
     towers = keep_text_part(model)
     return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads, *labels, *towers))

@@ -425,7 +425,7 @@ class Prefix(google.protobuf.message.Message):
 
     @property
     def embeddings(self) -> global___Tensor:
-        """[width]: the representation of a two-tower's query"""
+        """[width], or [vectors, width]: the representation of a two-tower's query"""
 
     def __init__(
         self,

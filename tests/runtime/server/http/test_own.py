@@ -28,6 +28,7 @@ FORMS: Mapping[str, tuple[Any, Any]] = {
         ({"fields": {"query": "nurse"}}, {"query": "nurse"}),
         ({"token_ids": [1, 2]}, [1, 2]),
         ({"embeddings": [1.5, 2.5]}, np.array([1.5, 2.5], np.float32)),
+        ({"embeddings": [[1.5, 2.5], [3, 4]]}, np.array([[1.5, 2.5], [3, 4]], np.float32)),
         ({"key": "q1"}, Key("q1")),
     ],
 )
@@ -69,6 +70,13 @@ def test_an_item_without_a_score_is_null_with_its_reason(address: str) -> None:
         ({"items": [{"text": None}]}, "items[0] is null: give it in one of its forms"),
         ({"items": [{"embeddings": [[1.0], [1.0, 2.0]]}]}, "items[0].embeddings has rows of 1 and 2 numbers"),
         ({"prefix": {}}, "prefix: give exactly one of text, fields, token_ids, embeddings, key"),
+        ({"prefix": {"embeddings": [[1], [2, 3]]}}, "prefix.embeddings has rows of 1 and 2 numbers"),
+        ({"prefix": {"embeddings": [1, [2]]}}, "prefix.embeddings[1]: Input should be a valid number"),
+        (
+            {"prefix": {"embeddings": [[1, "a"]]}},
+            "prefix.embeddings[0][1] is 'a': Input should be a valid number",
+        ),
+        ({"prefix": {"embeddings": "a"}}, "prefix.embeddings is 'a': Input should be a valid array"),
         ({"prefix": {"field": {}}}, "prefix.field is no field that this server knows: leave it out"),
         ({"prefix": {"text": 5}}, "prefix.text is 5: Input should be a valid string"),
         ({"items": ["a", {"text": 5}]}, "items[1].text is 5: Input should be a valid string"),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ FAIL_FAST = Field(fail_fast=True)  # a list of millions of faults names one
 Texts = Annotated[list[str], FAIL_FAST]
 TokenIds = Annotated[list[int], FAIL_FAST]
 Numbers = Annotated[list[float], FAIL_FAST]
+Vectors = Annotated[list[Numbers], FAIL_FAST]
 TopN = Annotated[int, Field(ge=0)] | None
 FormT = TypeVar("FormT", bound=Form)
 
@@ -162,16 +163,27 @@ class PrefixObject(OneOf):
     text: str | None = None
     fields: Mapping[str, str] | None = None
     token_ids: TokenIds | None = None
-    embeddings: Numbers | None = None  # [width] of a two-tower's query
+    # Of a two-tower's query: [width], of late interaction [vectors, width].
+    embeddings: Numbers | Vectors | None = None
     key: str | None = None  # of a two-tower's query in the store
 
     def value(self) -> Query:
         """Returns the prefix as models take it."""
         if self.key is not None:
             return Key(self.key)
+        if self.embeddings and isinstance(self.embeddings[0], list):
+            return matrix(self.embeddings, "prefix.embeddings")
         if self.embeddings is not None:
             return np.array(self.embeddings, np.float32)
         return _plain(self)
+
+
+def matrix(rows: Sequence[Sequence[float]] | Sequence[np.ndarray], where: str) -> np.ndarray:
+    """Makes an array of rows. Raises `InvalidRequest` for rows of unequal length."""
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise InvalidRequest(f"{where} has rows of {lengths[0]} and {lengths[-1]} numbers: give all alike")
+    return np.array(rows, np.float32).reshape(len(rows), lengths[0] if lengths else 0)
 
 
 def prompt_value(prompt: str | PromptObject) -> Prefix:

@@ -16,7 +16,7 @@ from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Truncation
 from rankport.runtime.server.http.apart import ITEM_BYTES, apart
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, Numbers, PrefixObject, TokenIds
+from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, PrefixObject, TokenIds, Vectors, matrix
 from rankport.runtime.server.http.scoring import Scored, score
 
 Row = Annotated[list[float | None], FAIL_FAST]
@@ -28,7 +28,7 @@ class ItemObject(TypedDict, total=False):
 
     text: str | None
     token_ids: TokenIds | None
-    embeddings: Annotated[list[Numbers], FAIL_FAST] | None  # [k, hidden]
+    embeddings: Vectors | None  # [k, hidden]
     key: str | None  # of the token store
 
 
@@ -53,7 +53,7 @@ def _item(given: ItemObject, index: int) -> Item:
     if (key := given.get("key")) is not None:
         return Key(key, text)
     if (rows := given.get("embeddings")) is not None:
-        return _matrix(rows, f"items[{index}].embeddings")
+        return matrix(rows, f"items[{index}].embeddings")
     form = given.get("token_ids") if text is None else text
     if form is None:
         raise InvalidRequest(f"items[{index}] is null: give it in one of its forms")
@@ -130,18 +130,11 @@ def _features(
 ) -> FeatureColumns:
     if isinstance(features, Mapping):
         return FeatureColumns.of({name: _filled(column) for name, column in features.items()})
-    return FeatureColumns.of(_matrix([_filled(row) for row in features], "features"))
+    return FeatureColumns.of(matrix([_filled(row) for row in features], "features"))
 
 
 def _filled(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], np.float32)
-
-
-def _matrix(rows: Sequence[Sequence[float]] | Sequence[np.ndarray], where: str) -> np.ndarray:
-    lengths = sorted({len(row) for row in rows})
-    if len(lengths) > 1:
-        raise InvalidRequest(f"{where} has rows of {lengths[0]} and {lengths[-1]} numbers: give all alike")
-    return np.array(rows, np.float32).reshape(len(rows), lengths[0] if lengths else 0)
 
 
 SCORE = Dialect("rankport: score items against a prefix", OwnScore, _score, openai_error)

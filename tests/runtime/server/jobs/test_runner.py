@@ -173,6 +173,16 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def test_a_job_whose_encoder_is_overloaded_is_cancelled(tmp_path: Path) -> None:
+    write_items(tmp_path, 1)
+    with serving(jobs_config(tmp_path)) as running, Client(running.address, timeout_s=20.0) as client:
+        running.encoder.overloads_left = left = 10**6
+        job = client.jobs.create(task())
+        eventually(lambda: running.encoder.overloads_left < left)
+        client.jobs.cancel(job.id)
+        assert _ended(client, job.id) is JobState.CANCELLED
+
+
 @full_effort
 @pytest.mark.parametrize("passes", [0, 1], ids=["of its columns", "of its rows"])
 def test_a_job_whose_file_never_comes_is_cancelled_and_the_next_one_runs(

@@ -192,7 +192,9 @@ class JobRunner:
         assert self._loop is not None, "it has started"
         task, loop = run.job.task, self._loop
         found = asyncio.run_coroutine_threadsafe(self._found(task.model), loop).result()
-        encoder = ServedEncoder(self._models, self._submitter, loop, self._stopping, found, task.side)
+        encoder = ServedEncoder(
+            self._models, self._submitter, loop, self._stopping, found, task.side, run.check_wanted
+        )
         if run.job.fingerprint not in ("", encoder.fingerprint):
             raise InvalidRequest(
                 f"it was begun with encoder {run.job.fingerprint}, and {found.name!r} is {encoder.fingerprint} now: "
@@ -233,11 +235,15 @@ class _Run:
         """Notes what is done. Raises `_BrokenOffError` where nobody wants it any more."""
         counts = JobCounts(done.rows, done.encoded, done.unchanged, done.bad_rows, deleted=done.deleted)
         self.job = replace(self.job, counts=counts, first_bad_rows=tuple(self._bad_rows))
-        if self._broken_off():
-            raise _BrokenOffError
+        self.check_wanted()
         if self.job != self._written and time.monotonic() - self._written_s >= _WRITE_S:
             self._written, self._written_s = self.job, time.monotonic()
             self._book.change(self.job)
+
+    def check_wanted(self) -> None:
+        """Raises `_BrokenOffError` where nobody wants it any more."""
+        if self._broken_off():
+            raise _BrokenOffError
 
     def bad_row(self, row: BadRow) -> None:
         """Keeps the first ones."""

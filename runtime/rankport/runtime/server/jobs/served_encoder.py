@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 
@@ -35,7 +35,10 @@ class ServedEncoder:
         stopping: threading.Event,
         description: ModelDescription,
         side: Side | None,
+        waiting: Callable[[], None],
     ) -> None:
+        """`waiting` is called between two tries of a batch; what it raises ends the job."""
+        self._waiting = waiting
         self._models, self._submitter, self._loop, self._stopping = models, submitter, loop, stopping
         self._description, self._side = description, side
 
@@ -55,6 +58,7 @@ class ServedEncoder:
             NotFound: the version is served no more.
             Unavailable: the server stops.
             RankportError: as the model.
+            Exception: what `waiting` raises.
         """
         delay_s = _FIRST_DELAY_S
         while True:
@@ -62,6 +66,7 @@ class ServedEncoder:
             try:
                 return batch.result()
             except Overloaded:
+                self._waiting()
                 if self._stopping.wait(delay_s):
                     raise Unavailable("the server stops") from None
                 delay_s = min(2 * delay_s, _LONGEST_DELAY_S)

@@ -6,6 +6,7 @@ import struct
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rankport.runtime.server.kserve.tasks import TASKS
 from rankport.runtime.server.kserve.tensors import Tensors
 from rankport.runtime.server.observing.config import ObservingConfig
 from support.effort import scale
+from support.servers.deterministic_models import description
 from support.servers.edits import EDITS, edited
 from support.servers.serving import Serving, serving
 from support.servers.statuses import refusal
@@ -96,6 +98,12 @@ def test_metadata_and_configuration_name_the_tensors_of_each_model(client: Any) 
     config = client.get_model_config("encoder").config
     assert (config.name, config.max_batch_size, config.input[0].name) == ("encoder", 0, "texts")
     assert config.output[0].data_type == 10  # Triton's TYPE_FP16
+
+
+def test_vectors_of_late_interaction_are_of_any_number_as_each_side_has_its_own() -> None:
+    late = replace(description("late", "item-encoder"), kind="two-tower", embedding_tokens=14)
+    [rows] = TASKS["encodes"].outputs(late)
+    assert tuple(rows.shape) == (-1, -1, late.hidden_size)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,10 @@ REFUSED: dict[str, tuple[Make, str]] = {
         "has query_length.* which PyLate reads in config_sentence_transformers.json",
     ),
     "parts of a score": (stanford(interaction="flipr"), "interaction 'flipr' is not supported"),
+    "stanford cuts at the left": (
+        then(stanford(), "tokenizer_config.json", truncation_side="left"),
+        "cuts texts at their left, and with them the mark",
+    ),
     "cuts at the left": (
         then(native(), "tokenizer_config.json", truncation_side="left"),
         "cuts texts at their left, and with them the mark",

@@ -34,7 +34,10 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     stated_modules,
 )
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
-from rankport.exporters.checkpoints.sentence_transformers.transformer import token_settings
+from rankport.exporters.checkpoints.sentence_transformers.transformer import (
+    require_cut_behind,
+    token_settings,
+)
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import DenseLayer
 
@@ -155,6 +158,7 @@ def _pylates(path: Path, modules: Sequence[StatedModule], settings: Settings) ->
 
 def _stanfords(path: Path) -> LateForm:
     """Reads a folder of Stanford's ColBERT: its projection lies among the tensors of the body."""
+    require_cut_behind(path)
     settings = Settings.read(metadata_file(path))
     query_tokens = settings.count("query_maxlen") or 32
     similarity = settings.text("similarity") or "cosine"

@@ -106,14 +106,20 @@ def token_settings(folder: Path) -> TokenSettings:
     )
     query, item = settings.count("query_length"), settings.count("document_length")
     settings.finish("remove it if it changes no score")
+    require_cut_behind(folder)
     stored = Settings.read(folder / "tokenizer_config.json")
-    if _kept(stored.text("truncation_side"), folder / "tokenizer.json") == "end":
+    most = limit or own or _within_positions(folder, _finite(stored.value("model_max_length")))
+    return TokenSettings(file, most, query, item, filled)
+
+
+def require_cut_behind(folder: Path) -> None:
+    """Raises CheckpointError for a tokenizer that would cut the mark of a text."""
+    stated = Settings.read(folder / "tokenizer_config.json").text("truncation_side")
+    if _kept(stated, folder / "tokenizer.json") == "end":
         raise CheckpointError(
             f"{folder}: cuts texts at their left, and with them the mark that says what a text is: set truncation_side "
             "to right in tokenizer_config.json"
         )
-    most = limit or own or _within_positions(folder, _finite(stored.value("model_max_length")))
-    return TokenSettings(file, most, query, item, filled)
 
 
 def _within_positions(folder: Path, limit: int | None) -> int | None:

@@ -215,6 +215,22 @@ def test_a_config_beside_such_an_adapter_says_what_its_labels_are(tmp_path: Path
         assert StatedModel.read(trained.folder, base).outputs == 3
 
 
+def test_a_config_beside_an_adapter_over_a_causal_lm_says_so_too(tmp_path: Path) -> None:
+    base = checkpoints.causal_lm(tmp_path / "base", "qwen3")
+    trained = adapters.lora(tmp_path / "adapter", base, kind="classifier", labels=3, task_type="SEQ_CLS")
+    own: dict[str, Any] = {"model_type": "qwen3", "problem_type": "multi_label_classification"}
+    names = {"0": "low", "1": "medium", "2": "high"}
+    file = trained.folder / "config.json"
+    for stated, expected in ((names, "low"), ({"0": "no", "1": "yes"}, "LABEL_0")):
+        file.write_text(json.dumps(own | {"id2label": stated}))
+        model: Any = load_checkpoint(trained.folder, base=base).model
+        assert (model.config.id2label[0], model.config.num_labels) == (expected, 3)
+        assert model.config.problem_type == own["problem_type"]
+    file.write_text(json.dumps(own | {"id2label": {"0": "low", "1": "medium", "last": "high"}}))
+    with pytest.raises(CheckpointError, match="id2label names the output 'last': must be a number"):
+        load_checkpoint(trained.folder, base=base)
+
+
 def test_a_part_of_such_a_head_that_nobody_stored_is_named(tmp_path: Path) -> None:
     base, trained = encoder_and_adapter(tmp_path, "modernbert", modules_to_save=None)
     message = r"lacks tensor 'head\.dense\.weight' .* save the adapter with 'head' in modules_to_save"

@@ -38,7 +38,7 @@ _CLASSES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 _OUTPUTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """Weights with a row for each label."""
 _LABELLED = ("ForSequenceClassification", "ForTokenClassification")
-_UNNAMED = re.compile(r"LABEL_\d+")
+_UNNAMED, _PLACE = re.compile(r"LABEL_\d+"), re.compile(r"-?\d+")
 
 
 def with_adapters_head(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
@@ -96,15 +96,27 @@ def _labelled(raw: dict[str, Any], labels: int) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name not in others} | {"num_labels": labels}
 
 
-def _called(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
-    """Takes names of labels, where they are as many, and `problem_type` from a config.json beside the adapter."""
+def stated_labels(adapter: Path, count: int) -> dict[str, Any]:
+    """Reads names of labels, where there are as many, and `problem_type` of a config.json beside an adapter.
+
+    Raises CheckpointError for a name of a place that is no number.
+    """
     file = adapter / "config.json"
     own = read_json_object(file) if file.is_file() else {}
     stated = {name: own[name] for name in ("id2label", "problem_type") if own.get(name) is not None}
-    names, below = own.get("id2label"), base.raw.get("id2label")
-    count = len(below) if isinstance(below, dict) else base.raw.get("num_labels", 2)
+    names = own.get("id2label")
     if not isinstance(names, dict) or len(names) != count or _are_unnamed(names):
         stated.pop("id2label", None)
+        return stated
+    odd = next((place for place in names if not _PLACE.fullmatch(place)), None)
+    if odd is not None:
+        raise CheckpointError(f"{file}: id2label names the output {odd!r}: must be a number, from 0 on")
+    return stated
+
+
+def _called(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
+    below = base.raw.get("id2label")
+    stated = stated_labels(adapter, len(below) if isinstance(below, dict) else base.raw.get("num_labels", 2))
     replaced = {"label2id"} if "id2label" in stated else set[str]()
     kept = {name: value for name, value in base.raw.items() if name not in replaced}
     return dataclasses.replace(base, raw=kept | stated)

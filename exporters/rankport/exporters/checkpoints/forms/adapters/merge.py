@@ -26,6 +26,7 @@ from rankport.exporters.checkpoints.forms.adapters.config import (
     AdapterConfig,
     plain_name,
 )
+from rankport.exporters.checkpoints.forms.adapters.head import stated_labels
 from rankport.exporters.checkpoints.forms.adapters.tokens_alone import name_in_lora
 from rankport.exporters.checkpoints.forms.adapters.vocabulary import Vocabulary
 from rankport.exporters.checkpoints.forms.fill import require_finite
@@ -71,7 +72,7 @@ def merge_adapter(model: nn.Module, adapter: Path) -> tuple[nn.Module, AdapterFa
     config = AdapterConfig.read(adapter)
     stored = read_adapter(adapter)
     trains = {parameter.requires_grad for parameter in model.parameters()} == {True}
-    model = _with_head(model, stored)
+    model = _with_head(model, stored, adapter)
     root, stored = _root(model, stored)
     vocabulary = Vocabulary.of(model, root, config)
     notes = vocabulary.prepare(stored)
@@ -117,13 +118,18 @@ def _without_wrappers(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _with_head(model: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
+def _with_head(model: nn.Module, stored: dict[str, Tensor], adapter: Path) -> nn.Module:
     """Makes of a causal LM the classifier that the adapter was trained as: the head comes with the adapter alone."""
     if _SCORE not in stored or model.base_model is model or hasattr(model, "score"):
         return model
     labels, hidden = stored[_SCORE].shape
-    config = copy.deepcopy(model.config)
-    config.num_labels = labels  # type: ignore[union-attr]
+    config: Any = copy.deepcopy(model.config)
+    config.num_labels = labels
+    stated = stated_labels(adapter, labels)
+    if names := stated.get("id2label"):
+        config.id2label = {int(place): str(name) for place, name in names.items()}
+        config.label2id = {name: place for place, name in config.id2label.items()}
+    config.problem_type = stated.get("problem_type", config.problem_type)
     try:
         with quiet(), torch.device("meta"):
             classifier: nn.Module = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]

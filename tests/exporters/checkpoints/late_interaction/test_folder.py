@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, Side
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, LateTokens, Side
 from rankport.exporters.checkpoints.late_interaction.unseen import require_seen
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.two_tower.facts import facts_of
@@ -246,3 +246,14 @@ def test_what_fills_a_query_and_sees_none_of_it_is_refused(base: Path, tmp_path:
     seen = load_checkpoint(attended)
     assert isinstance(seen.model, LateInteraction)
     require_seen(seen.model)
+
+
+def test_tokens_that_the_model_has_no_row_for(base: Path, tmp_path: Path) -> None:
+    source = load_checkpoint(late.native(base, tmp_path / "folder"))
+    assert isinstance(source.model, LateInteraction)
+    body, form = source.model.body, source.model.form
+    rows = source.vocab_size
+    module = LateInteraction(body, form, LateTokens(expansion=4, skipped=(rows - 1, rows, rows + 7)))
+    assert module.kept.sum() == rows - 1
+    with pytest.raises(CheckpointError, match=f"filled with token {rows}, and the model has rows for {rows}"):
+        LateInteraction(body, form, LateTokens(expansion=rows, skipped=()))

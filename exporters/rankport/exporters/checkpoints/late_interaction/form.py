@@ -21,17 +21,17 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True)
 class LateForm:
-    """Prompts, lengths, tokens that count, and the way from hidden states to vectors."""
+    """Prompts, lengths, tokens that count, and the way from hidden states to vectors.
+
+    `inserted` prompts are tokens by name, put behind the first special token; others are part of the text. Lengths have
+    special tokens and expansion in them, and are None where only positions end a text.
+    """
 
     where: str  # file that says the lengths, for messages
     query_prompt: str  # before a query's text
     item_prompt: str
-    inserted: (
-        bool  # the prompts are tokens by name, put behind the first special token; otherwise part of the text
-    )
-    query_tokens: (
-        int | None
-    )  # longest query, special tokens and expansion included; None: the tokenizer's end
+    inserted: bool
+    query_tokens: int | None
     item_tokens: int | None
     expansion: Expansion | None
     skipped: tuple[str, ...]  # tokens of which an item has no vector

@@ -54,7 +54,7 @@ class LateInteraction(nn.Module):
     kept: Tensor
 
     def __init__(self, body: nn.Module, form: LateForm, tokens: LateTokens) -> None:
-        """Takes the body over. Raises CheckpointError where the dense layers do not fit it."""
+        """Takes the body over. Raises CheckpointError where dense layers or tokens do not fit it."""
         super().__init__()
         layers = [layer for layer, _ in form.dense]
         config: Any = body.config
@@ -64,8 +64,13 @@ class LateInteraction(nn.Module):
         self.body, self.config, self.form, self.tokens = body, config, form, tokens
         self.dense = dense_stack(layers, [weights for _, weights in form.dense])
         rows: int = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        if tokens.expansion is not None and tokens.expansion >= rows:
+            raise CheckpointError(
+                f"{form.where}: queries are filled with token {tokens.expansion}, and the model has rows for {rows}: "
+                "save it again with the library that trained it, which makes one for each token"
+            )
         kept = torch.ones(rows, dtype=torch.bool)
-        kept[list(tokens.skipped)] = False
+        kept[[token for token in tokens.skipped if token < rows]] = False  # of others no text has one
         self.register_buffer("kept", kept, persistent=False)
 
     def represent(self, input_ids: Tensor, attention_mask: Tensor, side: Side) -> Tensor:

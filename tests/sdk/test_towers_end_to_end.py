@@ -11,10 +11,12 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import Key
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.server import Server
+from rankport.runtime.store.opening import open_store
 from rankport.sdk import AsyncClient, Client, Towers, encode
 from support.cli import rankport
 from support.servers.deterministic_models import DeterministicRanker
@@ -156,6 +158,16 @@ def test_encode_takes_loaded_towers_and_a_server(wide_bundle: Bundle, server: Se
         assert encode(client, items, tmp_path / "rows", side="query", **columns).unchanged == 1
         with pytest.raises(InvalidRequest, match="side is 'left': give query or item"):
             encode(towers, items, tmp_path / "rows", side="left", **columns)  # type: ignore[arg-type]
+
+
+def test_queries_of_an_item_encoder_as_towers_are_stored_apart(
+    encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("id,text\n1,nurse\n")
+    with Towers.load(encoder_bundle) as towers, open_store(tmp_path / "rows", create=True) as store:
+        assert encode(towers, items, store, side="query").encoded == 1
+        assert list(store.fingerprints()) == [side_fingerprint(towers.fingerprint, "query")]
 
 
 def test_a_side_of_what_has_one_is_refused(encoder_bundle: Bundle, tmp_path: Path) -> None:

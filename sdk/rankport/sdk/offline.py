@@ -17,7 +17,7 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import namespace_of, require_side, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, require_side, require_stored, run_encode_job
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
@@ -138,8 +138,11 @@ def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -
         raise InvalidRequest(f"side is {side!r}: give query or item")
     if side is None:
         return encoder
-    require_side(encoder.describe(), side)
-    return _Queries(encoder) if side == "query" and isinstance(encoder, Towers) else encoder
+    if not isinstance(encoder, Towers):
+        require_side(encoder.describe(), side)
+        return encoder
+    require_stored(encoder.describe(), side)
+    return _Queries(encoder) if side == "query" else encoder
 
 
 def served_encoder(client: Client, side: Side | None) -> Encoder:

@@ -53,13 +53,18 @@ def spec_of(encoder: Encoder, dtype: str | None = None) -> TokenSpec:
 
 
 def require_side(about: ModelDescription, side: Side | None) -> None:
-    """Raises InvalidRequest for a side of an encoder that has only one, and for queries that no store keeps."""
+    """Raises InvalidRequest for a side of an encoder that has only one, and as `require_stored`."""
     if side is None:
         return
     if about.kind != "two-tower":
         raise InvalidRequest(
             f"side is {side!r}, and {about.name!r} of kind {about.kind} has one side: leave it out"
         )
+    require_stored(about, side)
+
+
+def require_stored(about: ModelDescription, side: Side) -> None:
+    """Raises InvalidRequest for queries of late interaction, which no store keeps."""
     if side == "query" and about.embedding_tokens > 1:
         raise InvalidRequest(
             f"side is {side!r}, and {about.name!r} is of late interaction, of which items alone are stored: give a "

@@ -100,10 +100,8 @@ def _with_weight(product: ir.Node, norm: RmsNorm) -> RmsNorm | None:
 
 def _fuse(norm: RmsNorm, graph: ir.Graph) -> None:
     last, attributes = norm.inner[0], {"epsilon": norm.epsilon}
-    weight, states = (
-        norm.weight,
-        norm.quotient.inputs[0],
-    )  # not those that were found, which may be a norm's too
+    weight = norm.weight
+    states = norm.quotient.inputs[0]  # not those that were found, which may be a norm's too
     assert states is not None
     if weight is None:
         assert norm.width is not None

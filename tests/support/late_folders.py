@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
-from support.sentence_folders import add_dense, change, write
+from support.sentence_folders import add_dense, change, write, write_tokenizer
 
 WIDTH, VECTOR = 32, 12
 QUERY_TOKENS, ITEM_TOKENS = 10, 14
@@ -47,19 +46,7 @@ def body(folder: Path) -> Path:
         initializer_range=0.3,
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.add_special_tokens(_SPECIAL)
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    named = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 40, **special}
-    write(folder, "tokenizer_config.json", named)
+    write_tokenizer(folder, words, _SPECIAL, lowercase=True, model_max_length=40)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,27 @@ def bert(folder: Path) -> Path:
         initializer_range=0.3,
     )
     BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(_WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)  # type: ignore[assignment]
+    write_tokenizer(folder, _WORDS, _SPECIAL)
+    return folder
+
+
+def write_tokenizer(
+    folder: Path, words: Sequence[str], special: Sequence[str], *, lowercase: bool = False, **settings: object
+) -> None:
+    """Writes BERT's tokenizer of whole words, and its config with more settings."""
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)  # type: ignore[assignment]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.add_special_tokens(_SPECIAL)
+    tokenizer.add_special_tokens(list(special))
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    write(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    return folder
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **settings, **named}
+    write(folder, "tokenizer_config.json", config)
 
 
 def write(folder: Path, file: str, content: object) -> None:

@@ -30,7 +30,7 @@ Prefix = str | Mapping[str, str] | Sequence[int]
 """What a request shares: the prompt's only field, its fields by name, or the whole prefix as token ids."""
 
 Query = Prefix | Key | NDArray[np.floating]
-"""What two towers score items against: a prefix, or its representation, by its key in the store or as an array."""
+"""Query that two towers score items against: a prefix, or its representation, by key in the store or as an array."""
 
 Item = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Key
 """One item: text, token ids, embedding tokens [k, hidden], or a key of the token store."""

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, LateTokens, Side
+from rankport.exporters.checkpoints.late_interaction.module import LateInteraction, LateTokens
 from rankport.exporters.checkpoints.late_interaction.unseen import require_seen
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.two_tower.facts import facts_of
 from rankport.exporters.kinds.two_tower.late_prompt import late_prompt
 from rankport.protos.errors import CheckpointError
+from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from support import late_folders as late
@@ -240,8 +241,11 @@ def test_what_fills_a_query_and_sees_none_of_it_is_refused(base: Path, tmp_path:
     assert isinstance(wide.model, LateInteraction)
     with pytest.raises(CheckpointError, match="filled to 10 tokens, some of which see no token of the query"):
         require_seen(narrow.model)
+    ids = torch.tensor([[2, 5, 9, 3]])
+    before = wide.model.represent(ids, torch.ones_like(ids), "query")
     require_seen(wide.model)
-    assert wide.model.config._attn_implementation == "eager"
+    after = wide.model.represent(ids, torch.ones_like(ids), "query")
+    assert torch.equal(before, after)  # by the implementation that it had
     attended = late.pylate(tmp_path / "a", tmp_path / "attended", attend_to_expansion_tokens=True)
     seen = load_checkpoint(attended)
     assert isinstance(seen.model, LateInteraction)

@@ -92,7 +92,7 @@ def test_linear_attention_is_exact_from_the_products_before_it_to_that_behind() 
 
 
 def test_decays_that_only_the_past_is_multiplied_by_are_exact_too() -> None:
-    """Of Mamba 2, whose values do not depend on the past state, they were summed up in half precision."""
+    """Mamba 2's, whose values do not depend on the past state, were summed up in half precision."""
     behind = (
         ("CumSum", ["decay"], ["sums_of_decays"]),
         ("Exp", ["sums_of_decays"], ["left"]),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from rankport.exporters.checkpoints.sentence_transformers.dense_module import de
 from rankport.exporters.checkpoints.sentence_transformers.transformer import FILLS_LEFT
 from rankport.exporters.checkpoints.states import states_width
 from rankport.protos.errors import CheckpointError
+from rankport.protos.types import Side
 
-Side = Literal["query", "item"]
 _NOTHING = -1e9
 """Score of an item without a vector, all of whose tokens are skipped: sentence-transformers', below any other."""
 

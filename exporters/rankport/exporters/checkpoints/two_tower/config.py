@@ -12,13 +12,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.exporters.checkpoints.own_form import OwnConfig
+from rankport.protos.types import Side
 from rankport.runtime.bundle.sections.wide import WideFeature, repeated_name
 from rankport.runtime.bundle.strict import Strict
 
 MODEL_TYPE: Final = "rankport-two-tower"
 ARCHITECTURE: Final = "RankportTwoTower"
 
-Side = Literal["query", "item"]
 Place = Literal["shared", "query", "item"]
 Interaction = Literal["cosine", "dot", "hadamard", "concat", "difference"]
 TowerActivation = Literal["identity", "tanh", "relu", "gelu", "sigmoid"]

@@ -12,12 +12,12 @@ from rankport.exporters.checkpoints.own_form import write_own_form
 from rankport.exporters.checkpoints.two_tower.config import (
     BertTower,
     Place,
-    Side,
     TwoTowerConfig,
 )
 from rankport.exporters.checkpoints.two_tower.scoring import WideInput, interact, make_head, values_of
 from rankport.exporters.checkpoints.two_tower.towers import make_tower
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Side
 
 
 @runtime_checkable

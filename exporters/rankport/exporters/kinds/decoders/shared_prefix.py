@@ -22,7 +22,7 @@ from rankport.protos.errors import CheckpointError
 _NAME = "rankport_shared_prefix"
 
 _PASSED_OVER = ("position_ids", "block_indices")
-"""What layers hand to kernels that need it; blocks of keys that are chosen leave none out within `Windows.bound`."""
+"""Tensors that layers hand to kernels that need them; chosen blocks of keys leave none out within `Windows.bound`."""
 
 KV = tuple[Tensor, Tensor]  # key and value, each [prefixes, kv_heads, slots, width]
 Cap = Callable[[Tensor], Tensor]

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.late_interaction.module import LateInteraction
-from rankport.exporters.checkpoints.two_tower.config import Side, TwoTowerConfig
+from rankport.exporters.checkpoints.two_tower.config import TwoTowerConfig
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.checkpoints.two_tower.scoring import WideInput
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.protos.errors import CheckpointError
+from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import Limits, Score
 from rankport.runtime.bundle.sections.wide import WideFeature
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.two_tower.config import Side
 from rankport.exporters.checkpoints.two_tower.module import TowersModule
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.two_tower.facts import TowerFacts, body_of, towers_of
 from rankport.exporters.quantization.kernels.select import graph_kernels
+from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import Precision, Target
 from rankport.runtime.kinds.two_tower.rules import APART, SCORE, SHARED
 

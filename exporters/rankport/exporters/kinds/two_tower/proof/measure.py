@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.two_tower.config import Side
 from rankport.exporters.kinds.texts.embeddings import compare_embeddings, output_tolerance
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import Runs
@@ -25,6 +24,7 @@ from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.scores import rank_values
+from rankport.protos.types import Side
 from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, ModeParity

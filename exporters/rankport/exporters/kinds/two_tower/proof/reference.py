@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rankport.exporters.checkpoints.two_tower.config import Side
 from rankport.exporters.checkpoints.two_tower.module import TowersModule
+from rankport.protos.types import Side
 
 Rows = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from benchmarks.gpu.simulated import SimulatedGraph, SimulatedMemory
 from benchmarks.gpu.workload.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend, record_passes
 from rankport.runtime.backends.contract import PrefixBackend, RecordingCounts
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper
 from benchmarks.gpu.workload.stored import resident_bytes
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
+from rankport.runtime.backends.devices.resident.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec, TensorSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import export

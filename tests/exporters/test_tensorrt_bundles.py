@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import Gpu, list_gpus
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.loading import find_plan, load_graph

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rankport.protos.installed.extras import CUDA_INSTALL
-from rankport.runtime.backends.devices import gpus
-from rankport.runtime.backends.devices.gpus import Gpu
+from rankport.runtime.backends.devices.cuda import gpus
+from rankport.runtime.backends.devices.cuda.gpus import Gpu
 from rankport.runtime.doctor import PACKAGES, Diagnosis, Machine, diagnose
 
 ALL = {name for names, _ in PACKAGES for name in names}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rankport.protos.installed.extras import CUDA_INSTALL
 from rankport.protos.installed.packages import installed_version
-from rankport.runtime.backends.devices.gpus import (
+from rankport.runtime.backends.devices.cuda.gpus import (
     Gpu,
     find_cuda_of_driver,
     find_driver,

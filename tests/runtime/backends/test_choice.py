@@ -12,7 +12,7 @@ from rankport.runtime.backends.choice import (
     require_device,
     view_for,
 )
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Target
 from rankport.runtime.config import Device, EngineConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 from rankport.runtime.self_test.self_test import (
     Children,
     Line,

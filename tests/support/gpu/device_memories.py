@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.devices.memory import Transfers
 
 

@@ -16,9 +16,9 @@ from rankport.runtime.backends.devices.encoding import DeviceTextBackend, Takes
 from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
+from rankport.runtime.backends.devices.resident.table import DeviceTable
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
-from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.backends.ort.bound_graph import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.set_ranker.tables import RowTables

@@ -141,7 +141,7 @@ def require_device(device: Device) -> None:
     """Raises BackendError if this machine cannot run bundles on it: cheap, to be asked before long work."""
     if device == "cpu":
         return
-    from rankport.runtime.backends.devices.cuda_calls import load_cuda_runtime, require_gpu
+    from rankport.runtime.backends.devices.cuda.calls import load_cuda_runtime, require_gpu
 
     if device == "cuda":
         with extras_named("device cuda", "cuda"):

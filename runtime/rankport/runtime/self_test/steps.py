@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import BackendError, UnsupportedGpu
-from rankport.runtime.backends.devices.gpus import list_gpus, no_gpu_reason
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus, no_gpu_reason
 from rankport.runtime.backends.tensorrt.module import ModuleName, TensorRt, load_tensorrt
 
 _ELSEWHERE = "sm89"

@@ -15,8 +15,8 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends import trial
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts
 from rankport.runtime.backends.devices.graph import DeviceArray
+from rankport.runtime.backends.devices.recordings import Recordings
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.workspace import Recordings
 from rankport.runtime.backends.layouts.sizes import prefill_prefixes, prefill_sizes, prefill_tokens
 from rankport.runtime.bundle.manifest import GraphSpec, Manifest, TensorSpec
 from rankport.runtime.kinds.table import open_bundle

@@ -15,8 +15,8 @@ from rankport.exporters.kinds.ranker.proof.modes import MODES, SampleRequest
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.devices.recordings import Recordings
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
-from rankport.runtime.backends.devices.workspace import Recordings
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.packed import rounded_packed
 from rankport.runtime.backends.layouts.rectangle import Rectangle, rectangle

@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.gpus import Gpu
+from rankport.runtime.backends.devices.cuda.gpus import Gpu
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.tensorrt import build as plan_build
 from rankport.runtime.backends.tensorrt import loading as tensorrt_loading
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans, require_target

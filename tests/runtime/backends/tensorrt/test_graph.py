@@ -8,7 +8,7 @@ import pytest
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import DeviceLost
-from rankport.runtime.backends.devices.cuda_calls import CudaStream
+from rankport.runtime.backends.devices.cuda.calls import CudaStream
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import TensorRt

@@ -71,7 +71,8 @@ def test_cuda_has_every_name() -> None:
         "cuda.bindings.runtime", reason="cuda-bindings is not installed", exc_type=ImportError
     )
     text = "".join(
-        file.read_text() for file in (*SOURCES.glob("*.py"), *(SOURCES.parent / "devices").glob("*.py"))
+        file.read_text()
+        for file in (*SOURCES.glob("*.py"), *(SOURCES.parent / "devices" / "cuda").glob("*.py"))
     )
     used = set(re.findall(r"\b(?:runtime|cuda|_cuda)\.(cuda\w+)|\"(cuda[A-Z]\w+)\"", text))
     names = {name for pair in used for name in pair if name}

@@ -9,7 +9,7 @@ import pytest
 
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
-from rankport.runtime.backends.devices.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 from rankport.runtime.backends.tensorrt.backends import tensorrt_prefix_backend, tensorrt_text_backend
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans

@@ -1,4 +1,5 @@
-"""Parts of a GPU backend, whatever runs its graphs: memory, KV, transfers, the inputs of a pass.
+"""Backends of a GPU, whatever runs their graphs: a module each by what they answer, and what they are made of.
 
-Knows no ONNX Runtime and no TensorRT: those implement its `DeviceGraph`.
+Knows no ONNX Runtime and no TensorRT: those implement its `DeviceGraph`. `cuda` alone knows whose GPU it is;
+`transfers` cross to it and back, `resident` stays there.
 """

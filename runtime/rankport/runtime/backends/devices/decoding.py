@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV
 from rankport.runtime.backends.devices.apart import each_by_itself
-from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
-from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
+from rankport.runtime.backends.devices.recordings import Recordings
+from rankport.runtime.backends.devices.resident.kv import DeviceKV, KVLayout, NamedKV, Place
+from rankport.runtime.backends.devices.resident.sequences.pool import DevicePool, DeviceSequence
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.sequences.pool import DevicePool, DeviceSequence
-from rankport.runtime.backends.devices.uploads import Uploads
-from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.devices.transfers.downloads import Downloads
+from rankport.runtime.backends.devices.transfers.regions import Region
+from rankport.runtime.backends.devices.transfers.uploads import Uploads
 from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.rectangle import step_rows

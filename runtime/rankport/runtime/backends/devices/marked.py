@@ -7,7 +7,7 @@ from rankport.runtime.backends.contract import Started
 from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.passes import GraphPasses
-from rankport.runtime.backends.devices.table import embeddings_dtype
+from rankport.runtime.backends.devices.resident.table import embeddings_dtype
 from rankport.runtime.backends.layouts.layout import Cast, EmbeddingsForm, cast_by_numpy
 from rankport.runtime.backends.layouts.marked import Marked
 from rankport.runtime.bundle.bundle import Bundle

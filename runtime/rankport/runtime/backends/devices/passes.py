@@ -7,11 +7,11 @@ from contextlib import ExitStack
 import numpy as np
 
 from rankport.runtime.backends.contract import Started
-from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph, type_name
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.uploads import Uploads
-from rankport.runtime.backends.devices.workspace import Recordings
+from rankport.runtime.backends.devices.recordings import Recordings
+from rankport.runtime.backends.devices.transfers.downloads import Downloads
+from rankport.runtime.backends.devices.transfers.uploads import Uploads
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.bundle.manifest import Role
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts, SplitKV, Started
 from rankport.runtime.backends.devices.apart import each_by_itself
-from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
-from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
-from rankport.runtime.backends.devices.uploads import Uploads
-from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.devices.recordings import Recordings
+from rankport.runtime.backends.devices.resident.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
+from rankport.runtime.backends.devices.resident.table import DeviceTable, embeddings_dtype
+from rankport.runtime.backends.devices.transfers.downloads import Downloads
+from rankport.runtime.backends.devices.transfers.regions import Region
+from rankport.runtime.backends.devices.transfers.uploads import Uploads
 from rankport.runtime.backends.layouts.by_target import layout_of
 from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from rankport.runtime.backends.layouts.layout import Cast, EmbeddingsForm, HostArray, cast_by_numpy

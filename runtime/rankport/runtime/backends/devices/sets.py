@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixKV, RecordingCounts, Started
-from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
-from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.table import DeviceTable
-from rankport.runtime.backends.devices.uploads import Uploads
-from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.devices.recordings import Recordings
+from rankport.runtime.backends.devices.resident.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
+from rankport.runtime.backends.devices.resident.table import DeviceTable
+from rankport.runtime.backends.devices.transfers.downloads import Downloads
+from rankport.runtime.backends.devices.transfers.regions import Region
+from rankport.runtime.backends.devices.transfers.uploads import Uploads
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.resident_rows import ResidentRows, Side
 from rankport.runtime.backends.layouts.sets import (

@@ -12,12 +12,13 @@ import onnxruntime
 from rankport.protos.errors import BackendError, BundleError
 from rankport.protos.installed.extras import CUDA_INSTALL
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.backends.devices.capability import require_fp8
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.cuda.capability import require_fp8
+from rankport.runtime.backends.devices.cuda.gpus import list_gpus
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
-from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
+from rankport.runtime.backends.devices.resident.table import token_table
 from rankport.runtime.backends.devices.scoring import (
     DevicePrefixBackend,
     ScoringGraphs,
@@ -25,7 +26,6 @@ from rankport.runtime.backends.devices.scoring import (
     reserved_bytes,
 )
 from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
-from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
 from rankport.runtime.backends.ort.bound_graph import UNDISTURBED, BoundGraph
 from rankport.runtime.backends.ort.cuda_errors import lacks_memory, reason_of

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.devices.cuda_calls import CudaStream
+from rankport.runtime.backends.devices.cuda.calls import CudaStream
 
 ALIGNMENT_BYTES = 256
 """Alignment of every address that TensorRT is given."""

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from rankport.runtime.backends.contract import PrefixBackend, TextBackend
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.layouts.layout import Cast, cast_by_numpy

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import Gpu, list_gpus
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, check_supported, compile_graph

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.devices.cuda_calls import CudaStream
-from rankport.runtime.backends.devices.cuda_recording import Recording, record
+from rankport.runtime.backends.devices.cuda.calls import CudaStream
+from rankport.runtime.backends.devices.cuda.recording import Recording, record
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.tensorrt.aligned_memory import ALIGNMENT_BYTES, Places
 from rankport.runtime.backends.tensorrt.module import TensorRt, make_log, take_errors

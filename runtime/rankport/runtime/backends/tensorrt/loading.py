@@ -6,8 +6,8 @@ Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 from shlex import quote
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
+from rankport.runtime.backends.devices.cuda.gpus import Gpu, list_gpus
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt

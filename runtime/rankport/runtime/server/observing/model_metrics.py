@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily as Histogram
 from prometheus_client.core import Metric
 
-from rankport.runtime.backends.devices.gpus import gpu_memory
+from rankport.runtime.backends.devices.cuda.gpus import gpu_memory
 from rankport.runtime.histogram import HistogramCounts
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.server.observing.state import ServerState

@@ -6,7 +6,7 @@ from rankport.protos.errors import InvalidRequest
 def gpu_numbers(text: str) -> tuple[int, ...]:
     """Reads `0,2` as numbers, `all` as those that this machine has. Raises `InvalidRequest` for anything else."""
     if text.strip() == "all":
-        from rankport.runtime.backends.devices.gpus import list_gpus
+        from rankport.runtime.backends.devices.cuda.gpus import list_gpus
 
         numbers = tuple(range(len(list_gpus())))
         if not numbers:

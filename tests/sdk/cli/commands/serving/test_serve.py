@@ -18,9 +18,9 @@ def test_numbers_of_gpus_are_read() -> None:
 
 
 def test_all_gpus_are_those_that_the_machine_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rankport.runtime.backends.devices.gpus.list_gpus", lambda: ("one", "two"))
+    monkeypatch.setattr("rankport.runtime.backends.devices.cuda.gpus.list_gpus", lambda: ("one", "two"))
     assert gpu_numbers("all") == (0, 1)
-    monkeypatch.setattr("rankport.runtime.backends.devices.gpus.list_gpus", lambda: ())
+    monkeypatch.setattr("rankport.runtime.backends.devices.cuda.gpus.list_gpus", lambda: ())
     with pytest.raises(InvalidRequest, match="shows no GPU"):
         gpu_numbers("all")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rankport.runtime.backends.devices.graph import DeviceArray, type_name
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.workspace import Region, Ring
+from rankport.runtime.backends.devices.transfers.regions import Region, Ring
 from rankport.runtime.backends.layouts.layout import HostArray
 
 _ALIGNMENT = 256

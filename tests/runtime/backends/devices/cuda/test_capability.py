@@ -3,8 +3,8 @@
 import pytest
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.devices.capability import require_fp8
-from rankport.runtime.backends.devices.gpus import Gpu
+from rankport.runtime.backends.devices.cuda.capability import require_fp8
+from rankport.runtime.backends.devices.cuda.gpus import Gpu
 from rankport.runtime.bundle.manifest import GraphSpec
 
 GPUS = tuple(

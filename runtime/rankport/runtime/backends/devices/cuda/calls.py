@@ -1,6 +1,6 @@
 """Calls of the CUDA runtime, through cuda-python, and what becomes of its errors: the only way to CUDA for backends.
 
-Owns streams and the reading of errors. Memory is `cuda_memory`'s, recordings are `cuda_recording`'s, and what GPUs
+Owns streams and the reading of errors. Memory is `memory`'s, recordings are `recording`'s, and what GPUs
 there are `gpus` tells, which never raises.
 """
 

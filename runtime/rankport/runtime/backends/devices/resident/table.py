@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory, Side
-from rankport.runtime.backends.devices.workspace import Ring
+from rankport.runtime.backends.devices.transfers.regions import Ring
 from rankport.runtime.backends.layouts.sizes import rounded
 from rankport.runtime.bundle.manifest import DType, Manifest
 from rankport.runtime.config import EngineConfig

@@ -1,6 +1,6 @@
 """Memory of an NVIDIA GPU, in the order of one stream. Implements `DeviceMemory`.
 
-Calls of CUDA and their errors are `cuda_calls`', recordings of passes are `cuda_recording`'s.
+Calls of CUDA and their errors are `calls`', recordings of passes are `recording`'s.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.devices.cuda_calls import CudaStream, load_cuda_driver
+from rankport.runtime.backends.devices.cuda.calls import CudaStream, load_cuda_driver
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import Started
-from rankport.runtime.backends.devices.downloads import Downloads
+from rankport.runtime.backends.devices.transfers.downloads import Downloads
 from support.gpu.host_device import HostMemory
 
 MOST = 4096

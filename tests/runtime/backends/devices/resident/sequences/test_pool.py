@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.devices.memory import Buffer
-from rankport.runtime.backends.devices.sequences.pool import DevicePool
+from rankport.runtime.backends.devices.resident.sequences.pool import DevicePool
 from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 from support.gpu.host_device import HostMemory
 

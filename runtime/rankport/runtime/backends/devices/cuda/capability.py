@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.devices.gpus import Gpu
+from rankport.runtime.backends.devices.cuda.gpus import Gpu
 from rankport.runtime.bundle.manifest import GraphSpec
 
 _FP8 = 89

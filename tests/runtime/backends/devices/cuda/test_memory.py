@@ -9,15 +9,15 @@ import threading
 import pytest
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.devices import cuda_calls
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.cuda import calls
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from support.gpu.cuda_driver import CudaDriver, Errors
 
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
     driver = CudaDriver()
-    monkeypatch.setattr(cuda_calls, "load_cuda_runtime", lambda: driver)
+    monkeypatch.setattr(calls, "load_cuda_runtime", lambda: driver)
     return driver
 
 

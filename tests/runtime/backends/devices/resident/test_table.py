@@ -11,8 +11,8 @@ from rankport.exporters.export import export
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.devices.resident.table import DeviceTable, token_table
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
-from rankport.runtime.backends.devices.table import DeviceTable, token_table
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker

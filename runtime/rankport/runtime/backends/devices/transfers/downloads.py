@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import FloatT, Started
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.workspace import Region, Ring
+from rankport.runtime.backends.devices.transfers.regions import Region, Ring
 
 
 @dataclass(slots=True)

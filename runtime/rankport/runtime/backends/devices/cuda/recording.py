@@ -8,7 +8,7 @@ from typing import Any
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import DeviceLost
-from rankport.runtime.backends.devices.cuda_calls import CudaStream
+from rankport.runtime.backends.devices.cuda.calls import CudaStream
 
 
 class Recording:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from rankport.runtime.backends.contract import PrefixPieces
 from rankport.runtime.backends.devices.graph import DeviceArray
-from rankport.runtime.backends.devices.kv import KVLayout, KVPieces, Place
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory
+from rankport.runtime.backends.devices.resident.kv import KVLayout, KVPieces, Place
 from rankport.runtime.backends.layouts.kept import KeptState, KeptTensor
 
 

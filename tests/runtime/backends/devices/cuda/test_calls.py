@@ -9,10 +9,10 @@ import pytest
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import DeviceLost
-from rankport.runtime.backends.devices import cuda_calls
-from rankport.runtime.backends.devices.cuda_calls import CudaStream
-from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.cuda_recording import record
+from rankport.runtime.backends.devices.cuda import calls
+from rankport.runtime.backends.devices.cuda.calls import CudaStream
+from rankport.runtime.backends.devices.cuda.memory import CudaMemory
+from rankport.runtime.backends.devices.cuda.recording import record
 from support.gpu.cuda_driver import CudaDriver, Errors
 
 BROKEN = Errors.cudaErrorIllegalAddress
@@ -21,7 +21,7 @@ BROKEN = Errors.cudaErrorIllegalAddress
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
     driver = CudaDriver()
-    monkeypatch.setattr(cuda_calls, "load_cuda_runtime", lambda: driver)
+    monkeypatch.setattr(calls, "load_cuda_runtime", lambda: driver)
     return driver
 
 

@@ -38,6 +38,7 @@ class EncodeTask:
     shard: str = ""
     truncation: Truncation = "truncate"
     prune: bool = False
+    max_prune_share: float | None = None
     batch_size: int = 0
 
 

@@ -27,6 +27,8 @@ from support.effort import scale
 from support.hash_encoder import MAX_CHARS, HashEncoder
 from support.jobs.encode_jobs import SMALL, counts, rows_of, stored
 
+PRUNE = EncodeJobConfig(prune=True, max_prune_share=1)
+
 
 def expected(encoder: HashEncoder, rows: Sequence[ItemRow | BadRow]) -> dict[str, bytes]:
     return {
@@ -111,7 +113,7 @@ def test_prune_deletes_what_the_input_does_not_have(encoder: HashEncoder, namesp
     run_encode_job(encoder, namespace, rows_of("a", "b", "c", "d"))
     rows = [*rows_of("a", "new b"), BadRow(3, "no text", "id3")]
     assert run_encode_job(encoder, namespace, rows).pruned == 0
-    report = run_encode_job(encoder, namespace, rows, EncodeJobConfig(prune=True))
+    report = run_encode_job(encoder, namespace, rows, PRUNE)
     assert (report.pruned, report.prune_refused) == (1, "")
     assert sorted(stored(namespace)) == ["id1", "id2", "id3"]  # a bad row's item is in the input
 
@@ -127,8 +129,7 @@ def test_rows_that_say_so_delete_their_items(encoder: HashEncoder, namespace: To
 def test_only_what_the_job_owns_is_pruned(encoder: HashEncoder, namespace: TokenNamespace) -> None:
     rows = [ItemRow(n, f"i{n}", text) for n, text in enumerate("abc")]
     run_encode_job(encoder, namespace, rows)
-    config = EncodeJobConfig(prune=True)
-    report = run_encode_job(encoder, namespace, rows[:1], config, owns=lambda key: key != "i2")
+    report = run_encode_job(encoder, namespace, rows[:1], PRUNE, owns=lambda key: key != "i2")
     assert report.pruned == 1
     assert sorted(namespace.keys()) == ["i0", "i2"]
 
@@ -148,12 +149,43 @@ def test_a_bad_row_without_an_id_keeps_the_items_of_every_shard(
                 encoder,
                 namespace,
                 rows,
-                EncodeJobConfig(prune=True),
+                PRUNE,
                 owns=sources.owns,
                 strays=lambda rows=rows: rows.strays,  # type: ignore[misc]
             ).pruned
         assert total == pruned
         assert len(namespace) == len(names) - pruned
+
+
+def test_a_file_that_lost_more_than_its_share_prunes_nothing_and_fails(
+    encoder: HashEncoder, namespace: TokenNamespace
+) -> None:
+    texts = [f"text {number}" for number in range(10)]
+    run_encode_job(encoder, namespace, rows_of(*texts))
+    at_limit = EncodeJobConfig(prune=True, max_prune_share=0.3)
+    report = run_encode_job(encoder, namespace, rows_of(*texts[:6]), at_limit)
+    assert (report.pruned, len(namespace)) == (0, 10)
+    assert report.prune_refused.startswith(
+        "4 of 10 stored items are not in the input, 40.0%, over max_prune_share 0.3 (--max-prune-share)"
+    )
+    assert report.failure == f"not pruned: {report.prune_refused}"
+    report = run_encode_job(encoder, namespace, rows_of(*texts[:7]), at_limit)
+    assert (report.pruned, report.failure, len(namespace)) == (3, "", 7)
+
+
+def test_a_share_of_nothing_to_prune_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"max_prune_share.*without prune"):
+        EncodeJobConfig(max_prune_share=1)
+    with pytest.raises(InvalidRequest, match=r"max_prune_share is 1.5: it must be from 0 to 1"):
+        EncodeJobConfig(prune=True, max_prune_share=1.5)
+
+
+def test_what_keeps_a_job_from_pruning_is_told_only_where_an_item_is_gone(
+    encoder: HashEncoder, namespace: TokenNamespace
+) -> None:
+    run_encode_job(encoder, namespace, rows_of("a", "b"))
+    report = run_encode_job(encoder, namespace, [*rows_of("a", "b"), BadRow(3, "broken JSON")], PRUNE)
+    assert (report.pruned, report.failure, len(namespace)) == (0, "", 2)
 
 
 def test_prune_is_refused_where_ids_are_unreadable_or_nothing_was_usable(
@@ -162,7 +194,7 @@ def test_prune_is_refused_where_ids_are_unreadable_or_nothing_was_usable(
     run_encode_job(encoder, namespace, rows_of("a", "b"))
     unreadable = [*rows_of("a"), BadRow(2, "broken JSON")]
     for rows, reason in ((unreadable, "1 bad row without a readable id"), ([], "no usable row")):
-        report = run_encode_job(encoder, namespace, rows, EncodeJobConfig(prune=True))
+        report = run_encode_job(encoder, namespace, rows, PRUNE)
         assert report.pruned == 0
         assert reason in report.prune_refused
         assert len(namespace) == 2

@@ -2190,6 +2190,7 @@ class EncodeTask(google.protobuf.message.Message):
     TEMPLATE_FIELD_NUMBER: builtins.int
     DELETED_COLUMN_FIELD_NUMBER: builtins.int
     SHARD_FIELD_NUMBER: builtins.int
+    MAX_PRUNE_SHARE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """encoder, by name; empty: the only one"""
     items: builtins.str
@@ -2212,6 +2213,8 @@ class EncodeTask(google.protobuf.message.Message):
     deleted_column: builtins.str
     shard: builtins.str
     """I/N"""
+    max_prune_share: builtins.float
+    """with prune; left out: the command's"""
     @property
     def text_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -2231,9 +2234,13 @@ class EncodeTask(google.protobuf.message.Message):
         template: builtins.str = ...,
         deleted_column: builtins.str = ...,
         shard: builtins.str = ...,
+        max_prune_share: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_separator", b"_separator", "separator", b"separator"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_separator", b"_separator", "batch_size", b"batch_size", "deleted_column", b"deleted_column", "format", b"format", "id_column", b"id_column", "items", b"items", "model", b"model", "prune", b"prune", "separator", b"separator", "shard", b"shard", "side", b"side", "store", b"store", "template", b"template", "text_columns", b"text_columns", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_prune_share", b"_max_prune_share", "_separator", b"_separator", "max_prune_share", b"max_prune_share", "separator", b"separator"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_prune_share", b"_max_prune_share", "_separator", b"_separator", "batch_size", b"batch_size", "deleted_column", b"deleted_column", "format", b"format", "id_column", b"id_column", "items", b"items", "max_prune_share", b"max_prune_share", "model", b"model", "prune", b"prune", "separator", b"separator", "shard", b"shard", "side", b"side", "store", b"store", "template", b"template", "text_columns", b"text_columns", "truncation", b"truncation"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_prune_share", b"_max_prune_share"]) -> typing.Literal["max_prune_share"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_separator", b"_separator"]) -> typing.Literal["separator"] | None: ...
 
 global___EncodeTask = EncodeTask

@@ -7,7 +7,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag, in_range
 from rankport.protos.types import Truncation
 from rankport.runtime.config import Device, check_device
-from rankport.runtime.options import check_ranges
+from rankport.runtime.options import check_partners, check_ranges
 
 FileFormat = Literal["csv", "jsonl", "parquet", "arrow", "lance", "dead-letters"]
 
@@ -84,12 +84,23 @@ class EncodeJobConfig:
         default=False,
         metadata=flag("At the end, delete stored items that --items does not have.", name="--prune"),
     )
+    max_prune_share: float = field(
+        default=0.2,
+        metadata=flag(
+            "Largest share of the stored items that --prune deletes: where more are gone it deletes none, and the job "
+            "has failed, as a file may be cut short.",
+            least=0,
+            most=1,
+            needs="prune",
+        ),
+    )
     max_bad_rows_kept: int = 100  # in the report; all are counted
     # Single rows; then the encoder is at fault and the job ends.
     max_failures_in_a_row: int = field(default=32, metadata=in_range(least=1))
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_partners(self)
 
     @property
     def window_rows(self) -> int:

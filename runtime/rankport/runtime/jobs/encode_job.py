@@ -24,6 +24,7 @@ from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches,
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.key_set import KeySet
+from rankport.runtime.jobs.pruning import Pruned, prune
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.jobs.rows.records import BadRow
@@ -88,7 +89,7 @@ def run_encode_job(
     Progress is told while no row comes, too; what `on_progress` raises ends the job.
 
     Only keys that the job `owns` are pruned, those of its shard, and none where bad rows of other shards, `strays`, may
-    be of its items.
+    be of its items, or where they are more than `max_prune_share`: the report says so.
 
     Memory: a few windows of rows, and digests of all ids of the input (to tell duplicates, and for `prune`).
 
@@ -176,8 +177,7 @@ class _Job:
         if self._namespace.generation != self._generation:
             raise StoreError("another token store came into the place of the one that is filled: run again")
         self.tell_progress()
-        refused = self._why_not_prune() if self._config.prune else ""
-        pruned = self._prune() if self._config.prune and not refused else 0
+        pruned = self._prune() if self._config.prune else Pruned()
         counts = self._counts
         seconds = time.perf_counter() - self._started_s
         assert counts.rows_read == self._storing.stored + counts.unchanged + counts.deleted + counts.bad_rows
@@ -188,8 +188,8 @@ class _Job:
             truncated=counts.truncated,
             bad_rows=counts.bad_rows,
             first_bad_rows=tuple(self._first_bad),
-            pruned=pruned,
-            prune_refused=refused,
+            pruned=pruned.deleted,
+            prune_refused=pruned.refused,
             seconds=seconds,
             deleted=counts.deleted,
             items_per_s=self._storing.stored / seconds if self._storing.stored else 0.0,
@@ -276,20 +276,21 @@ class _Job:
             stored, counts = self._storing.stored, self._counts
             self._on_progress(EncodeProgress(stored, counts.unchanged, counts.bad_rows, counts.deleted))
 
-    def _why_not_prune(self) -> str:
+    def _prune(self) -> Pruned:
+        return prune(
+            self._namespace,
+            (self._ids, self._bad_ids),
+            self._config.max_prune_share,
+            owns=self._owns,
+            doubt=self._doubt(),
+            waiting=self.tell_progress,
+        )
+
+    def _doubt(self) -> str:
+        """Says why stored items may be the input's although it does not name them."""
         if unknown := self._counts.bad_without_id + self._strays():
             rows = counted(unknown, "bad row")
             return f"{rows} without a readable id may be of stored items"
         if self._storing.stored + self._counts.unchanged + self._counts.deleted == 0:
             return "the input has no usable row"
         return ""
-
-    def _prune(self) -> int:
-        return sum(self._namespace.delete_many(keys) for keys in chunks(self._gone(), _DELETE_BATCH))
-
-    def _gone(self) -> Iterator[str]:
-        """Yields the stored keys of the job's share that no row names."""
-        for keys in chunks(filter(self._owns, self._namespace.keys()), _DELETE_BATCH):
-            for key, *named in zip(keys, self._ids.has(keys), self._bad_ids.has(keys), strict=True):
-                if not any(named):
-                    yield key

@@ -31,7 +31,19 @@ class EncodeReport:
     bad_rows: int
     first_bad_rows: tuple[BadRow, ...]
     pruned: int
-    prune_refused: str  # why nothing was pruned although it was asked for, else ""
+    prune_refused: str  # why nothing was pruned although it was asked for and items are gone, else ""
     seconds: float
     items_per_s: float  # encoded
     deleted: int = 0  # rows that said so, whether their items were stored or not
+
+    @property
+    def usable_rows(self) -> int:
+        """Rows that are not bad."""
+        return self.encoded + self.unchanged + self.deleted
+
+    @property
+    def failure(self) -> str:
+        """Reason for which the job counts as failed although it came to its end, else ""."""
+        if not self.usable_rows:
+            return f"none of {self.rows_read} rows could be used"
+        return f"not pruned: {self.prune_refused}" if self.prune_refused else ""

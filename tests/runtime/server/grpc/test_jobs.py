@@ -81,6 +81,25 @@ def test_a_job_stores_the_tokens_of_its_file(tmp_path: Path) -> None:
     check_stored(tmp_path, texts)
 
 
+def test_a_job_whose_file_lost_most_of_its_items_deletes_none_and_fails(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 10)
+    with jobs_of(tmp_path) as (client, _):
+        assert ended(client, client.jobs.create(task()).id).state is JobState.DONE
+        left = write_items(tmp_path, 4)
+        failed = ended(client, client.jobs.create(task(prune=True)).id)
+        assert failed.state is JobState.FAILED
+        assert failed.reason.startswith("not pruned: 6 of 10 stored items are not in the input")
+        assert (failed.counts.unchanged, failed.counts.pruned) == (4, 0)
+        with pytest.raises(InvalidRequest, match="max_prune_share"):
+            client.jobs.create(task(max_prune_share=1.0))
+        sure = client.jobs.create(task(prune=True, max_prune_share=0.6), "sure")
+        assert sure.task.max_prune_share == 0.6
+        done = ended(client, sure.id)
+        assert (done.state, done.counts.pruned) == (JobState.DONE, 6)
+    check_stored(tmp_path, left)
+    assert len(texts) == 10
+
+
 def test_a_cancelled_job_ends_behind_its_batch_and_the_next_one_runs(tmp_path: Path) -> None:
     texts = write_items(tmp_path, 100)
     with jobs_of(tmp_path) as (client, encoder):

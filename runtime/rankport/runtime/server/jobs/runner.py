@@ -183,10 +183,10 @@ class JobRunner:
             self._end(run.job, JobState.FAILED, str(told(error)))
         else:
             done = replace(run.job, counts=_counts(report))
-            if report.encoded + report.unchanged + report.deleted:
-                self._end(done, JobState.DONE)
+            if failure := report.failure:
+                self._end(done, JobState.FAILED, failure)
             else:
-                self._end(done, JobState.FAILED, f"none of {report.rows_read} rows could be used")
+                self._end(done, JobState.DONE)
 
     def _encoder(self, run: "_Run") -> ServedEncoder:
         assert self._loop is not None, "it has started"

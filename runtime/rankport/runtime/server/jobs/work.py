@@ -146,4 +146,9 @@ def _sources(task: EncodeTask, places: Places) -> ItemSources:
 
 
 def _config(task: EncodeTask) -> EncodeJobConfig:
-    return encode_job_config(truncation=task.truncation, prune=task.prune, batch_size=task.batch_size or None)
+    return encode_job_config(
+        truncation=task.truncation,
+        prune=task.prune,
+        max_prune_share=task.max_prune_share,
+        batch_size=task.batch_size or None,
+    )

@@ -67,8 +67,11 @@ def test_rerun_leaves_unchanged_items_and_prunes_on_request(
 ) -> None:
     assert report_of(encoder_bundle, items, store)["encoded"] == 3
     items.write_text("id,text\nocc1,data engineer\nocc2,dental nurse\n")
-    report = report_of(encoder_bundle, items, store, "--prune")
-    assert (report["encoded"], report["unchanged"], report["pruned"], report["stored"]) == (1, 1, 1, 2)
+    refused = report_of(encoder_bundle, items, store, "--prune")
+    assert (refused["passed"], refused["pruned"], refused["stored"]) == (False, 0, 3)
+    assert refused["failure"].startswith("not pruned: 1 of 3 stored items is not in the input")
+    report = report_of(encoder_bundle, items, store, "--prune", "--max-prune-share", "0.5")
+    assert (report["encoded"], report["unchanged"], report["pruned"], report["stored"]) == (0, 2, 1, 2)
 
 
 def test_columns_format_and_separator_are_options(

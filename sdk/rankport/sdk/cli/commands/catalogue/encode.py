@@ -93,8 +93,8 @@ def encode(
     its text, ends it: nobody knows which lines behind it are rows.
 
     Exit codes: 0 done, bad rows included unless --max-bad-rows says otherwise; 1 no row could be used, too many bad
-    rows, the bundle or the store failed, or a file is not there or refused; 2 what was asked is wrong, such as a column
-    that is not there, or a file that is damaged.
+    rows, items that --prune was not sure enough of to delete, the bundle or the store failed, or a file is not there or
+    refused; 2 what was asked is wrong, such as a column that is not there, or a file that is damaged.
     """
     from rankport.sdk.cli.output.consoles import plain_console, tell_failures
 

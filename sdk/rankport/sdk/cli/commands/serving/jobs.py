@@ -78,6 +78,12 @@ def create(
     prune: Annotated[
         bool, typer.Option("--prune", help="At the end, delete stored items that --items does not have.")
     ] = False,
+    max_prune_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Largest share of them that goes; with more the job fails. [default: 0.2]"
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=0, help="Rows encoded at a time; 0 as `rankport encode`.")
     ] = 0,
@@ -104,6 +110,7 @@ def create(
         shard=shard,
         truncation=truncation,
         prune=prune,
+        max_prune_share=max_prune_share,
         batch_size=batch_size,
     )
     with _jobs_of(server) as of_server:

@@ -148,8 +148,6 @@ def print_report(console: Console, report: EncodeReport, stored: int) -> None:
         )
     if report.bad_rows > _SHOWN_BAD_ROWS:
         console.print(f"… and {report.bad_rows - _SHOWN_BAD_ROWS} more: --bad-rows FILE has them all")
-    if report.prune_refused:
-        console.print(f"not pruned: {report.prune_refused}", style="bold yellow", markup=False)
 
 
 def _as_json(row: BadRow) -> dict[str, object]:
@@ -163,11 +161,10 @@ def _as_json(row: BadRow) -> dict[str, object]:
 
 def failure_of(report: EncodeReport, max_bad_rows: int | None) -> str:
     """Says why the job counts as failed; empty where it does not."""
-    if report.encoded + report.unchanged + report.deleted == 0:
-        return f"none of {report.rows_read} rows could be used"
-    if max_bad_rows is not None and report.bad_rows > max_bad_rows:
-        return f"{report.bad_rows} bad rows, --max-bad-rows is {max_bad_rows}"
-    return ""
+    failures = [report.failure]
+    if report.usable_rows and max_bad_rows is not None and report.bad_rows > max_bad_rows:
+        failures.insert(0, f"{report.bad_rows} bad rows, --max-bad-rows is {max_bad_rows}")
+    return "; ".join(filter(None, failures))
 
 
 def write_report(

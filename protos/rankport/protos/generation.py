@@ -21,6 +21,8 @@ FinishReason = Literal["stop", "length"]
 """Why a text ends: at one of its ends (a token or text that stops it), or at `max_tokens`."""
 
 MAX_STOPS, MAX_BEAMS = 16, 256
+MAX_BIASED = 1024  # tokens, as many as vLLM takes
+MAX_TOP_LOGPROBS = 20  # OpenAI's own limit
 MAX_GRAMMAR = 65_536  # characters of a schema or a pattern
 
 
@@ -34,6 +36,12 @@ class Sampling:
     top_k: int | None = None  # so many likeliest tokens; 0: all
     min_p: float | None = None  # those at least this many times as probable as the likeliest; 0: all
     repetition_penalty: float | None = None  # 1: none; as transformers has it, over prompt and text
+    presence_penalty: float | None = None  # taken off the logit of each token of the text so far; 0: none
+    frequency_penalty: float | None = None  # as often as the token is there; both are OpenAI's
+    # Added to the logits of tokens; a mapping becomes pairs, the lower token first.
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    min_tokens: int | None = None  # before an end may come, be it a token or a text of `stop`
+    ignore_eos: bool = False  # whether the bundle's own ends are tokens as any
     seed: int | None = None  # same seed, same text; None: another one each time
     stop: tuple[str, ...] = ()  # texts that end it, and are no part of it
     stop_ids: tuple[int, ...] = ()  # tokens that end it, beside the bundle's own
@@ -42,6 +50,7 @@ class Sampling:
     )
     length_penalty: float | None = None  # of beams: power of a text's tokens that divides its log-probability
     logprobs: bool = False  # whether the log-probability of each token is told
+    top_logprobs: int = 0  # with them: those of so many likeliest tokens in its place
     json_schema: Mapping[str, object] | str | None = None  # what the text must be: JSON by this schema
     regex: str | None = None  # or this pattern as a whole, in the syntax of Rust's regex
 
@@ -57,6 +66,15 @@ class Sampling:
         _check_number("min_p", self.min_p, 0.0, 1.0)
         _check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
         _check_number("length_penalty", self.length_penalty, -10.0, 10.0)
+        _check_number("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+        _check_count("min_tokens", self.min_tokens, 0)
+        _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidRequest(f"top_logprobs is {self.top_logprobs}, and logprobs is not set: set it")
+        if not isinstance(self.ignore_eos, bool):
+            raise InvalidRequest(f"ignore_eos is {self.ignore_eos!r:.40}: give true or false")
         for name, kind, said in (("stop", str, "texts"), ("stop_ids", int | np.integer, "token ids")):
             given = getattr(self, name)
             if not isinstance(given, tuple | list) or not all(
@@ -85,12 +103,22 @@ class GenerateUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One of the likeliest tokens in a place of a text."""
+
+    token_id: int
+    text: str  # that it would add, its name where it adds none; "" of a bundle without a tokenizer
+    logprob: float  # by the model's own logits
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedPart:
     """Part of a text: what one more step adds."""
 
     text: str  # whole characters, "" while one is incomplete or may begin a stop text
     token_id: int | None  # None: the text that was held back at the end
     logprob: float | None = None  # of the token by the model's own logits, if asked for
+    top_logprobs: tuple[TokenLogprob, ...] = ()  # the likeliest tokens in its place, best first, if asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +140,7 @@ class GenerateResult:
     finish_reason: FinishReason
     usage: GenerateUsage
     logprobs: NDArray[np.float32] | None = None  # [token_ids]
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()  # [token_ids] the likeliest in each place
     beams: tuple[GeneratedBeam, ...] = ()  # all that a beam search found, the best first: it is the text
 
 
@@ -129,6 +158,23 @@ def check_search(beams: object, top_k: object) -> None:
     """Raises `InvalidRequest` for what a search over a trie cannot be of."""
     _check_count("beams", beams, 1, MAX_BEAMS)
     _check_count("top_k", top_k, 1)
+
+
+def _biases(given: object) -> tuple[tuple[int, float], ...]:
+    """Lists biases of tokens as pairs, the lower token first."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else given
+    if not isinstance(pairs, tuple | list) or not all(
+        isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs
+    ):
+        raise InvalidRequest(f"logit_bias is {given!r:.60}: give numbers by token id")
+    for token, bias in pairs:
+        _check_count("a token of logit_bias", token, 0)
+        if bias is None:
+            raise InvalidRequest(f"logit_bias of token {token} is None: give a number from -100 to 100")
+        _check_number(f"logit_bias of token {token}", bias, -100.0, 100.0)
+    if len(pairs) > MAX_BIASED:
+        raise InvalidRequest(f"logit_bias has {len(pairs)} tokens: give at most {MAX_BIASED}")
+    return tuple(sorted({int(token): float(bias) for token, bias in pairs}.items()))
 
 
 def _schema_text(schema: object) -> str | None:
@@ -156,6 +202,8 @@ def _check_grammar(sampling: Sampling) -> None:
         raise InvalidRequest("json_schema and regex are both given: a text is of one form")
     if given and sampling.stop:
         raise InvalidRequest(f"stop ends a text before it is what {next(iter(given))} says: leave one out")
+    if given and sampling.ignore_eos:
+        raise InvalidRequest(f"ignore_eos goes on behind what {next(iter(given))} says: leave one out")
 
 
 def _check_count(name: str, value: object, least: int, most: int = 2**63 - 1) -> None:

@@ -1,7 +1,7 @@
 """Requests and responses of Generate <-> the values of `generation`, for server and client alike. Strict, as `wire`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from rankport.protos.generation import (
     GenerateResult,
     GenerateUsage,
     Sampling,
+    TokenLogprob,
 )
 from rankport.protos.messages.items import prefix_message, prefix_value
 from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value, message_of, one_message
@@ -31,6 +32,9 @@ _Optional = Literal[
     "top_k",
     "min_p",
     "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "min_tokens",
     "seed",
     "beams",
     "length_penalty",
@@ -42,6 +46,9 @@ _OPTIONAL: tuple[_Optional, ...] = (
     "top_k",
     "min_p",
     "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "min_tokens",
     "seed",
     "beams",
     "length_penalty",
@@ -72,6 +79,9 @@ def generate_request(
         stop=sampling.stop,
         stop_ids=sampling.stop_ids,
         logprobs=sampling.logprobs,
+        top_logprobs=sampling.top_logprobs,
+        logit_bias=dict(sampling.logit_bias),
+        ignore_eos=sampling.ignore_eos,
         **said,
     )
     if sampling.json_schema is not None:
@@ -89,6 +99,9 @@ def generate_query(request: pb.GenerateRequest) -> GenerateQuery:
         stop=tuple(request.stop),
         stop_ids=tuple(request.stop_ids),
         logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        logit_bias=dict(request.logit_bias),
+        ignore_eos=request.ignore_eos,
         json_schema=request.json_schema if form == "json_schema" else None,
         regex=request.regex if form == "regex" else None,
         **said,
@@ -107,6 +120,7 @@ def part_message(parts: Sequence[GeneratedPart]) -> pb.GenerateResponse:
         text="".join(part.text for part in parts),
         token_ids=[part.token_id for part in told if part.token_id is not None],
         logprobs=[part.logprob for part in told if part.logprob is not None],
+        top_logprobs=[_top_message(part.top_logprobs) for part in told if part.top_logprobs],
     )
 
 
@@ -123,16 +137,17 @@ def last_message(result: GenerateResult, fingerprint: str) -> pb.GenerateRespons
 def part_values(message: pb.GenerateResponse) -> list[GeneratedPart]:
     """Reads the steps of a message; the text of them all is the last one's."""
     logprobs: Sequence[float | None] = list(message.logprobs) or [None] * len(message.token_ids)
-    if len(logprobs) != len(message.token_ids):
-        raise InvalidRequest(f"{len(logprobs)} logprobs for {len(message.token_ids)} token_ids")
-    parts = [
-        GeneratedPart("", token, logprob) for token, logprob in zip(message.token_ids, logprobs, strict=True)
-    ]
+    likeliest = [_top_values(top) for top in message.top_logprobs] or [()] * len(message.token_ids)
+    for name, told in (("logprobs", logprobs), ("top_logprobs", likeliest)):
+        if len(told) != len(message.token_ids):
+            raise InvalidRequest(f"{len(told)} {name} for {len(message.token_ids)} token_ids")
+    columns = zip(message.token_ids, logprobs, likeliest, strict=True)
+    parts = [GeneratedPart("", token, logprob, top) for token, logprob, top in columns]
     if not message.text:
         return parts
     if not parts:
         return [GeneratedPart(message.text, None)]
-    return [*parts[:-1], GeneratedPart(message.text, parts[-1].token_id, parts[-1].logprob)]
+    return [*parts[:-1], replace(parts[-1], text=message.text)]
 
 
 def is_last(message: pb.GenerateResponse) -> bool:
@@ -152,8 +167,26 @@ def generate_result(
         finish_reason=enum_value(_FINISH, last.finish_reason, "finish_reason"),
         usage=GenerateUsage(**{name: getattr(last.usage, name) for name in _USAGE}),
         logprobs=np.array(logprobs, np.float32) if sampling.logprobs else None,
+        top_logprobs=tuple(part.top_logprobs for part in told if part.top_logprobs),
         beams=tuple(_beam_value(beam) for beam in last.beams),
     )
+
+
+def _top_message(likeliest: Sequence[TokenLogprob]) -> pb.TopLogprobs:
+    return pb.TopLogprobs(
+        token_ids=[each.token_id for each in likeliest],
+        texts=[each.text for each in likeliest],
+        logprobs=[each.logprob for each in likeliest],
+    )
+
+
+def _top_values(message: pb.TopLogprobs) -> tuple[TokenLogprob, ...]:
+    columns = (message.token_ids, message.texts, message.logprobs)
+    if len({len(column) for column in columns}) > 1:
+        raise InvalidRequest(
+            f"top_logprobs have {', '.join(str(len(column)) for column in columns)} token_ids, texts and logprobs"
+        )
+    return tuple(TokenLogprob(token, text, logprob) for token, text, logprob in zip(*columns, strict=True))
 
 
 def _beam_message(beam: GeneratedBeam) -> pb.GeneratedBeam:

@@ -44,18 +44,30 @@ def test_every_mode_holds_and_the_source_is_exact(generator_bundle: Bundle) -> N
     assert generator_bundle.manifest.generation.stop_ids == [2]
 
 
-@pytest.mark.parametrize("penalty", [1.0, 1.4])
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({}, {}),
+        ({"repetition_penalty": 1.4}, {"repetition_penalty": 1.4}),
+        (
+            {"min_new_tokens": 9, "sequence_bias": [[[2], 100.0]]},  # which is the end
+            {"min_tokens": 9, "logit_bias": {2: 100.0}},
+        ),
+        (
+            {"repetition_penalty": 1.4, "sequence_bias": [[[40], 3.5], [[9], -7.0]]},
+            {"repetition_penalty": 1.4, "logit_bias": {40: 3.5, 9: -7.0}},
+        ),
+    ],
+)
 def test_greedy_texts_are_those_of_transformers(
-    generator_bundle: Bundle, generator_checkpoint: Path, penalty: float
+    generator_bundle: Bundle, generator_checkpoint: Path, theirs: dict[str, Any], ours: dict[str, Any]
 ) -> None:
-    expected = written_by_transformers(
-        generator_checkpoint, PROMPT, max_new_tokens=60, repetition_penalty=penalty
-    )
+    expected = written_by_transformers(generator_checkpoint, PROMPT, max_new_tokens=60, **theirs)
     with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as generator:
-        result = generator.generate(PROMPT, Sampling(max_tokens=60, repetition_penalty=penalty))
+        result = generator.generate(PROMPT, Sampling(max_tokens=60, **ours))
     stopped = result.finish_reason == "stop"
     assert (*result.token_ids, *((2,) if stopped else ())) == expected
-    assert len(expected) == 60 or stopped
+    assert len(expected) == (10 if "min_tokens" in ours else 60) or stopped
 
 
 def test_a_bundle_is_verified(generator_bundle: Bundle, generator_checkpoint: Path) -> None:

@@ -17,6 +17,7 @@ SAID = {
     "top_p": 0.9,
     "min_p": 0.15,
     "repetition_penalty": 1.3,
+    "min_new_tokens": 3,
     "eos_token_id": [4, 5],
 }
 
@@ -37,7 +38,7 @@ def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) 
     """Transformers reads old folders so."""
     say(source, SAID)
     drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 50, "min_p": 0.15, "repetition_penalty": 1.3}
-    assert stated_generation(source, None) == Generation(stop_ids=[4, 5], **drawn)
+    assert stated_generation(source, None) == Generation(stop_ids=[4, 5], min_tokens=3, **drawn)
     (source.path / "generation_config.json").write_text('{"eos_token_id": 6}')
     assert stated_generation(source, None) == Generation(stop_ids=[6])
 
@@ -56,6 +57,8 @@ def test_a_count_that_is_null_is_that_of_transformers(source: Checkpoint) -> Non
         ({"num_beams": 3}, "num_beams is 3"),
         ({"num_beams": 3, "length_penalty": 2.0, "eos_token_id": 5}, "num_beams is 3"),
         ({"do_sample": True, "typical_p": 0.9}, "typical_p is 0.9"),
+        ({"min_length": 7}, "min_length is 7"),  # of prompt and text together
+        ({"sequence_bias": [[[7], 1.0]]}, r"sequence_bias is \[\[\[7\], 1.0\]\]"),
         ({"suppress_tokens": [7]}, r"suppress_tokens is \[7\]"),
     ],
 )

@@ -97,7 +97,12 @@ def test_texts_are_those_of_the_cpu_whatever_is_written_beside_them(
         Sampling(max_tokens=12, temperature=1.0, seed=11, top_k=20, repetition_penalty=1.3),
         Sampling(max_tokens=12, temperature=1.0, seed=12),  # of all tokens
     ]
-    orders = [(prompt, sampling) for sampling in (*greedy, *drawn) for prompt in PROMPTS]
+    adjusted = [
+        Sampling(max_tokens=12, presence_penalty=1.0, frequency_penalty=0.5, min_tokens=12),
+        Sampling(max_tokens=12, presence_penalty=-1.0, logit_bias={7: 3.0}),
+        Sampling(max_tokens=12, temperature=0.9, seed=3, top_k=9, logit_bias={7: 5.0, 40: -9.0}),
+    ]
+    orders = [(prompt, sampling) for sampling in (*greedy, *drawn, *adjusted) for prompt in PROMPTS]
     expected = [cpu.generate(*order).token_ids for order in orders]
     with load(max_prefill_tokens=16) as generator:  # a long prompt goes in chunks
         futures = [generator.submit_generate(*order) for order in orders]
@@ -139,7 +144,15 @@ def test_a_step_moves_a_token_and_kv_never_leaves_the_device(
 def test_of_greedy_texts_searches_and_scores_no_row_of_logits_leaves_the_device(
     memory: HostMemory, load: Callable[..., Generator], cpu: Generator
 ) -> None:
-    greedy, told = Sampling(max_tokens=20, logprobs=True, stop_ids=()), 4 * (3 * 64 + 1)
+    greedy = Sampling(
+        max_tokens=20,
+        logprobs=True,
+        top_logprobs=5,
+        presence_penalty=0.5,
+        min_tokens=20,
+        logit_bias={3: -1.0},
+    )
+    told = 4 * (3 * 64 + 1)
     trie = TokenTrie.of(["a", "b", "c"], np.array([[50, 51], [50, 52], [53, 51]]), VOCABULARY)
     with load() as generator:
         written = generator.generate(PROMPTS[0], greedy)
@@ -149,6 +162,11 @@ def test_of_greedy_texts_searches_and_scores_no_row_of_logits_leaves_the_device(
         assert written.logprobs is not None
         assert expected.logprobs is not None
         np.testing.assert_allclose(written.logprobs, expected.logprobs, atol=1e-5)
+        for ours, theirs in zip(written.top_logprobs, expected.top_logprobs, strict=True):
+            assert [each.token_id for each in ours] == [each.token_id for each in theirs]
+            np.testing.assert_allclose(
+                [each.logprob for each in ours], [each.logprob for each in theirs], atol=1e-5
+            )
         before = memory.transfers.to_host
         generator.search(PROMPTS[0], trie, beams=8)
         assert memory.transfers.to_host - before <= 2 * (64 + 8) * 4

@@ -20,7 +20,9 @@ from rankport.runtime.backends.write_contract import DecodeBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.engines import local
+from rankport.runtime.kinds.generator.engines.orders import Orders
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.generator.texts.text import TextOrder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 
 PROMPTS = [[1, 40], [1, 41, 42, 43, 44, 45, 46], [1, *range(30, 60)], [5]]
@@ -72,6 +74,69 @@ def test_log_probabilities_are_told_where_asked_for(generator: Generator) -> Non
     assert generator.generate([1, 40]).logprobs is None
 
 
+def test_the_likeliest_tokens_are_told_in_each_place(generator: Generator) -> None:
+    told: list[GeneratedPart] = []
+    sampling = Sampling(max_tokens=5, logprobs=True, top_logprobs=4)
+    result = generator.submit_generate("a b", sampling, on_part=told.append).result()
+    assert [part.top_logprobs for part in told if part.token_id is not None] == [*result.top_logprobs]
+    assert result.logprobs is not None
+    for token, logprob, likeliest in zip(result.token_ids, result.logprobs, result.top_logprobs, strict=True):
+        assert (likeliest[0].token_id, likeliest[0].logprob) == (token, pytest.approx(logprob, abs=1e-5))
+        assert len({each.token_id for each in likeliest}) == 4
+        assert [each.logprob for each in likeliest] == sorted(each.logprob for each in likeliest)[::-1]
+    assert "".join(likeliest[0].text for likeliest in result.top_logprobs) == result.text
+
+
+def test_penalties_are_of_what_is_written_and_not_of_the_prompt(generator: Generator) -> None:
+    """Goes on token by token, each the likeliest of twenty less what it costs to come again."""
+    prompt, written = [1, *range(30, 60)], list[int]()
+    asked = Sampling(max_tokens=1, logprobs=True, top_logprobs=20)
+    for _ in range(24):
+        (likeliest,) = generator.generate([*prompt, *written], asked).top_logprobs
+        left = {
+            each.token_id: each.logprob
+            - 0.5 * written.count(each.token_id)
+            - 1.5 * (each.token_id in written)
+            for each in likeliest
+        }
+        best = max(left, key=lambda token: left[token])
+        assert left[best] > likeliest[-1].logprob  # or another might come in
+        written.append(best)
+    result = generator.generate(
+        prompt, Sampling(max_tokens=24, presence_penalty=1.5, frequency_penalty=0.5, ignore_eos=True)
+    )
+    assert list(result.token_ids) == written
+    assert result.token_ids != generator.generate(prompt, Sampling(max_tokens=24)).token_ids
+
+
+def test_ends_wait_for_the_least_tokens_or_are_ignored(generator: Generator) -> None:
+    end, prompt = {2: 100.0}, [1, 41, 42, 43]
+    at_once = generator.generate(prompt, Sampling(max_tokens=8, logit_bias=end))
+    assert (at_once.finish_reason, at_once.token_ids) == ("stop", ())
+    later = generator.generate(prompt, Sampling(max_tokens=8, logit_bias=end, min_tokens=5))
+    assert (later.finish_reason, len(later.token_ids), 2 in later.token_ids) == ("stop", 5, False)
+    ignored = generator.generate(
+        prompt, Sampling(max_tokens=8, logit_bias=end, min_tokens=5, ignore_eos=True)
+    )
+    assert (ignored.finish_reason, ignored.token_ids) == ("length", (*later.token_ids, 2, 2, 2))
+    assert ignored.text == later.text
+    own = Sampling(max_tokens=8, logit_bias=end, ignore_eos=True, stop_ids=(2,))
+    assert generator.generate(prompt, own).finish_reason == "stop"
+
+
+def test_least_tokens_of_the_bundle_are_those_of_a_request_that_says_none(generator_bundle: Bundle) -> None:
+    manifest = generator_bundle.manifest
+    assert manifest.generation is not None
+    ends = {2: 100.0}
+    told = manifest.generation.model_copy(update={"min_tokens": 4})
+    stated = Orders(manifest.model_copy(update={"generation": told}), None)
+    for said, least in ((None, 4), (0, 0), (2, 2)):
+        order = stated.order(Sampling(logit_bias=ends, min_tokens=said), [1], None)
+        assert isinstance(order, TextOrder)
+        logits = np.arange(101, dtype=np.float32)
+        assert [order.sampler.draw(logits) for _ in range(least + 1)] == [100] * least + [2]
+
+
 def test_tokens_and_texts_that_stop(generator: Generator) -> None:
     whole = generator.generate([1, 41, 42, 43], Sampling(max_tokens=8))
     assert (whole.finish_reason, len(whole.token_ids)) == ("length", 8)
@@ -92,6 +157,8 @@ def test_tokens_and_texts_that_stop(generator: Generator) -> None:
     [
         (Sampling(max_tokens=65), "max_tokens is 65: the bundle writes at most 64"),
         (Sampling(stop_ids=(10**6,)), "stop_ids has 1000000: tokens are 0 to"),
+        (Sampling(logit_bias={7: 1.0, 101: 1.0}), "logit_bias has 101: tokens are 0 to 100"),
+        (Sampling(min_tokens=5, max_tokens=4), r"min_tokens is 5: the text has at most 4 \(max_tokens\)"),
     ],
 )
 def test_what_the_bundle_has_not_is_told(generator: Generator, sampling: Sampling, told: str) -> None:

@@ -16,6 +16,18 @@ from rankport.sdk import AsyncClient, Client
 from support.servers.supervised import eventually
 
 DRAWN = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
+ADJUSTED = Sampling(
+    max_tokens=10,
+    temperature=1.0,
+    seed=4,
+    presence_penalty=1.5,
+    frequency_penalty=-0.5,
+    logit_bias={2: 9.0, 40: 4.5},
+    min_tokens=3,
+    ignore_eos=True,
+    logprobs=True,
+    top_logprobs=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +51,7 @@ def client(server: Server) -> Iterator[Client]:
 def test_a_text_is_that_of_the_process(client: Client, generator: Generator) -> None:
     for prompt in ("a b", {"prefix": "a b"}, [5, 6, 7]):
         assert _content(client.generate(prompt, DRAWN)) == _content(generator.generate(prompt, DRAWN))
+    assert _content(client.generate("a b", ADJUSTED)) == _content(generator.generate("a b", ADJUSTED))
     usage = client.generate([5, 6, 7], DRAWN).usage
     assert usage.prompt_tokens_cached + usage.prompt_tokens_computed == 3
     assert usage.compute_s > 0
@@ -132,7 +145,11 @@ def test_a_deadline_and_another_models_name(server: Server) -> None:
 
 def _content(result: GenerateResult) -> tuple[object, ...]:
     logprobs = None if result.logprobs is None else [round(float(one), 4) for one in result.logprobs]
-    return result.text, result.token_ids, result.finish_reason, logprobs
+    likeliest = [
+        [(each.token_id, each.text, round(each.logprob, 4)) for each in place]
+        for place in result.top_logprobs
+    ]
+    return result.text, result.token_ids, result.finish_reason, logprobs, likeliest
 
 
 def test_all_that_beams_find_is_that_of_the_process(seq2seq_bundle: Bundle) -> None:

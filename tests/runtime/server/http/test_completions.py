@@ -107,6 +107,66 @@ def test_each_prompt_has_n_texts_of_seeds_of_their_own(
     assert body["usage"]["completion_tokens"] == sum(result.usage.generated_tokens for result in expected)
 
 
+ADJUSTED = {
+    "max_tokens": 10,
+    "temperature": 1.0,
+    "seed": 4,
+    "presence_penalty": 1.5,
+    "frequency_penalty": -0.5,
+    "logit_bias": {"2": 9, "40": 4.5},
+    "min_tokens": 3,
+    "ignore_eos": True,
+    "use_beam_search": False,
+    "length_penalty": 1.0,
+}
+WITH_LIKELIEST = Sampling(
+    max_tokens=10,
+    temperature=1.0,
+    seed=4,
+    presence_penalty=1.5,
+    frequency_penalty=-0.5,
+    logit_bias={2: 9.0, 40: 4.5},
+    min_tokens=3,
+    ignore_eos=True,
+    logprobs=True,
+    top_logprobs=3,
+)
+
+
+def test_likeliest_tokens_of_an_adjusted_text_are_those_in_process(
+    address: str, chatting: tuple["Chatting", str], generator: Generator
+) -> None:
+    result = generator.generate("a b c", WITH_LIKELIEST)
+    assert result.logprobs is not None
+    asked = {"prompt": "a b c", "logprobs": 3, **ADJUSTED}
+    (choice,) = ask(address, PATH, asked).json["choices"]
+    said = choice["logprobs"]
+    columns = (said["top_logprobs"], said["tokens"], result.token_ids, result.logprobs, result.top_logprobs)
+    for told, text, token, logprob, place in zip(*columns, strict=True):
+        expected = {each.text: each.logprob for each in reversed(place)}  # of one text the likelier
+        if token not in {each.token_id for each in place}:
+            expected = {text: logprob} | expected
+        assert told == pytest.approx(expected, abs=1e-5)
+    streamed = [part["choices"][0]["logprobs"] for part in events(address, asked | {"stream": True})]
+    places = [place for part in streamed if part is not None for place in part["top_logprobs"]]
+    assert places == [pytest.approx(place) for place in choice["logprobs"]["top_logprobs"]]
+
+    chat = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 3, **ADJUSTED}
+    content = ask(chatting[1], CHAT, chat).json["choices"][0]["logprobs"]["content"]
+    for told, place in zip(content, result.top_logprobs, strict=True):
+        assert [each["token"] for each in told["top_logprobs"]] == [each.text for each in place]
+        assert [each["bytes"] for each in told["top_logprobs"]] == [[*each.text.encode()] for each in place]
+        assert [each["logprob"] for each in told["top_logprobs"]] == pytest.approx(
+            [each.logprob for each in place], abs=1e-5
+        )
+    parts = events(chatting[1], chat | {"stream": True}, CHAT)
+    streamed = [part["choices"][0]["logprobs"] for part in parts]
+    places = [token["top_logprobs"] for part in streamed if part is not None for token in part["content"]]
+    assert [[each["token"] for each in place] for place in places] == [
+        [each.text for each in place] for place in result.top_logprobs
+    ]
+
+
 class Suggesting:
     """Writer whose texts three beams find."""
 
@@ -117,7 +177,31 @@ class Suggesting:
         return getattr(self._suggester, name)
 
     def submit_generate(self, prompt: Any, sampling: Sampling, *given: Any, **options: Any) -> Any:
-        return self._suggester.submit_generate(prompt, replace(sampling, beams=3), *given, **options)
+        beams = 3 if sampling.beams is None else sampling.beams
+        return self._suggester.submit_generate(prompt, replace(sampling, beams=beams), *given, **options)
+
+
+def test_beams_are_searched_where_a_request_says_so(seq2seq_bundle: Bundle) -> None:
+    """As vLLM has it: n texts by as many beams, or none where it says false."""
+    asked = {"prompt": "red shoes", "n": 2, "max_tokens": 6, "seed": 4}
+    with (
+        Generator.load(seq2seq_bundle, config=EngineConfig(threads=1)) as suggester,
+        Server({"writer": Suggesting(suggester)}, HTTP) as running,
+    ):
+        found = suggester.generate("red shoes", Sampling(beams=2, max_tokens=6, length_penalty=0.5)).beams
+        drawn = [
+            suggester.generate("red shoes", Sampling(beams=1, max_tokens=6, temperature=1.0, seed=seed))
+            for seed in (4, 5)
+        ]
+        search = {"use_beam_search": True, "length_penalty": 0.5, "temperature": 0}
+        bodies = [
+            ask(running.http_address, PATH, asked | how).json
+            for how in (search, {"use_beam_search": False, "temperature": 1.0})
+        ]
+        told = ask(running.http_address, PATH, asked | search | {"temperature": 0.5}).json["error"]["message"]
+    texts = [[choice["text"] for choice in body["choices"]] for body in bodies]
+    assert texts == [[beam.text for beam in found], [result.text for result in drawn]]
+    assert told == "temperature is 0.5, which this server cannot do: beams take the likeliest texts: give 0"
 
 
 def test_texts_of_one_prompt_are_the_likeliest_that_beams_find(seq2seq_bundle: Bundle) -> None:
@@ -240,7 +324,8 @@ def test_a_field_that_is_not_known_and_says_nothing_changes_nothing(chatting: tu
             "messages have no role 'user': the prompt of 'writer' has the fields system",
         ),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
-        ({"top_logprobs": 2}, "top_logprobs is 2, which this server cannot do"),
+        ({"top_logprobs": 2}, "top_logprobs is 2, and logprobs is not: set it to true"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs is 21: give a whole number from 0 to 20"),
         (
             {"max_tokens": 1, "max_completion_tokens": 2},
             "max_tokens and max_completion_tokens are both given",
@@ -343,8 +428,21 @@ def test_a_failure_behind_the_first_event_is_the_last_one(
         ({"n": 2, "best_of": 3}, 400, "best_of is 3, which this server cannot do: leave it out, all n texts"),
         ({"min_p": 2}, 400, "min_p is 2.0: give a number from 0 to 1"),
         ({"echo": True}, 400, "echo is True"),
-        ({"logprobs": 5}, 400, "logprobs is 5, which this server cannot do: give 0"),
-        ({"frequency_penalty": 0.5}, 400, "frequency_penalty is 0.5"),
+        ({"logprobs": 21}, 400, "logprobs is 21: give a number from 0 to 20"),
+        ({"frequency_penalty": 2.5}, 400, "frequency_penalty is 2.5: give a number from -2 to 2"),
+        ({"logit_bias": {"a": 1}}, 400, "logit_bias has 'a': give token ids, as texts"),
+        ({"logit_bias": {"101": 1}}, 400, "logit_bias has 101: tokens are 0 to 100"),
+        ({"min_tokens": 4, "max_tokens": 3}, 400, "min_tokens is 4: the text has at most 3 (max_tokens)"),
+        (
+            {"use_beam_search": True},
+            400,
+            "use_beam_search is True, which this server cannot do: model 'writer'",
+        ),
+        (
+            {"length_penalty": 0.5},
+            400,
+            "length_penalty is 0.5, which this server cannot do: model 'writer' writes",
+        ),
         ({"temperature": -1}, 400, "temperature is -1"),
         ({"structured_outputs": {"regex": "(a"}}, 400, "regex"),
         ({"structured_outputs": {}}, 400, "give exactly one of json, regex, choice"),

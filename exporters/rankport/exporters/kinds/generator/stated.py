@@ -24,12 +24,13 @@ def stated_generation(source: Checkpoint, stop_ids: Sequence[int] | None) -> Gen
     Raises CheckpointError naming a field that says how to write in a way that bundles cannot.
     """
     file, fields = stated_fields(source)
-    refuse_others(fields, SAMPLING | _OF_OTHERS, file)
+    refuse_others(fields, SAMPLING | _OF_OTHERS | {"min_new_tokens"}, file)
     ends = token_ids(fields.get("eos_token_id")) or token_ids(model_config(source).get("eos_token_id"))
     return Generation.model_validate(
         {
             "stop_ids": list(ends if stop_ids is None else stop_ids),
             "repetition_penalty": value_or(fields, "repetition_penalty", 1.0),
+            "min_tokens": value_or(fields, "min_new_tokens", 0),
             **drawn(fields),
         }
     )

@@ -31,4 +31,5 @@ class Generation(Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the likeliest one's probability; 0: all tokens
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    min_tokens: Annotated[int, Field(ge=0)] = 0  # of a generator: before one that ends it
     decoding: Decoding | None = None  # of an encoder-decoder

@@ -60,6 +60,7 @@ def text_result(tokenize_s: float, sampling: Sampling, written: Written) -> Gene
             compute_s=written.compute_s,
         ),
         logprobs=np.array(written.logprobs, np.float32) if sampling.logprobs else None,
+        top_logprobs=written.top_logprobs,
         beams=written.beams,
     )
 

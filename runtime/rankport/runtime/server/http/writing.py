@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, TokenLogprob
 from rankport.protos.types import ModelDescription, Prefix
 from rankport.protos.wording import counted
 from rankport.runtime.kinds.capabilities import GeneratingModel
@@ -45,9 +45,11 @@ class Words(Protocol):
 class Token:
     """Token that was written: its text, with what was held back behind it, and where that begins in the whole text."""
 
+    id: int
     text: str
     logprob: float | None
     offset: int
+    likeliest: Sequence[TokenLogprob]  # in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class _Text:
         for part in parts:
             if part.token_id is not None:
                 logprob = None if part.logprob is None else max(part.logprob, _LEAST_LOGPROB)
-                tokens.append(Token(part.text, logprob, offset))
+                tokens.append(Token(part.token_id, part.text, logprob, offset, part.top_logprobs))
             elif tokens:
                 tokens[-1].text += part.text
             offset += len(part.text)
@@ -140,6 +142,7 @@ async def write_texts(
     sampling: Sampling,
 ) -> Reply | None:
     """Has a model that is in use write behind prompts whose size is checked; None: the answer went as events."""
+    sampling = form.with_beams(sampling, served.description, finds_beams=served.model.finds_beams)
     truncation = call.truncation(cuts(form.truncate_prompt_tokens))
     # A queue has room for so many requests, of all callers: all prompts at once would never find it on their own.
     room = asyncio.Semaphore(call.core.config.score_stream_window)

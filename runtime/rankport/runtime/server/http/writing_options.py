@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from pydantic import Field
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
+from rankport.protos.types import ModelDescription
 from rankport.runtime.server.http.forms import Form, OneOf, Texts, TokenIds, refuse
 
 MAX_TEXTS = 128  # of a prompt, OpenAI's own limit
-
+Number = TypeVar("Number", int, float)
 
 _SIGNS = re.compile(r"[\\.+*?()|\[\]{}^$]")  # that mean something in a pattern
 
@@ -56,11 +58,15 @@ class WritingOptions(Form):
     n: int | None = None  # texts of each prompt
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: Mapping[str, float] | None = None
+    logit_bias: Mapping[str, float] | None = None  # by token id
     top_k: int | None = None  # this and the following are vLLM's
     min_p: float | None = None
     repetition_penalty: float | None = None
     stop_token_ids: TokenIds | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    use_beam_search: bool | None = None  # true: n texts by as many beams; false: none
+    length_penalty: float | None = None
     truncate_prompt_tokens: int | None = None  # -1: to what the model takes
     structured_outputs: StructuredOutputs | None = None
 
@@ -74,14 +80,14 @@ class WritingOptions(Form):
         return self.n
 
     def sampling_as(
-        self, max_tokens: int | None, logprobs: bool, json_schema: Mapping[str, Any] | str | None
+        self, max_tokens: int | None, logprobs: int | None, json_schema: Mapping[str, Any] | str | None
     ) -> Sampling:
-        """Tells how to write, with what the dialects say each in its own words.
+        """Tells how to write, with what the dialects say each in its own words; `logprobs` of so many other tokens.
 
         Raises `InvalidRequest` for what this server cannot do, or a value out of range.
         """
-        for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
-            refuse(name, getattr(self, name) or None, "leave it out")
+        if self.use_beam_search:
+            refuse("temperature", self.temperature or None, "beams take the likeliest texts: give 0")
         if self.stream_options is not None:
             if not self.stream:
                 raise InvalidRequest("stream_options is given, and stream is not: set it to true")
@@ -95,20 +101,45 @@ class WritingOptions(Form):
             raise InvalidRequest("structured_outputs and response_format are both given: give one of them")
         return Sampling(
             max_tokens=max_tokens,
-            temperature=self.temperature,
+            temperature=0.0 if self.use_beam_search else self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias={_token_id(name): bias for name, bias in (self.logit_bias or {}).items()},
+            min_tokens=self.min_tokens,
+            ignore_eos=bool(self.ignore_eos),
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             stop_ids=tuple(self.stop_token_ids or ()),
-            logprobs=logprobs,
+            logprobs=logprobs is not None,
+            top_logprobs=logprobs or 0,
             json_schema=json_schema if form is None else form.json_,
             regex=None if form is None else form.pattern(),
         )
 
+    def with_beams(self, sampling: Sampling, model: ModelDescription, *, finds_beams: bool) -> Sampling:
+        """Adds what is said of beams. Raises `InvalidRequest` for beams of a model that finds none."""
+        if finds_beams:
+            beams = None if self.use_beam_search is None else self.texts if self.use_beam_search else 1
+            return replace(sampling, beams=beams, length_penalty=unless(self.length_penalty, 1.0))
+        for name, usual in (("use_beam_search", False), ("length_penalty", 1.0)):
+            refuse(
+                name,
+                unless(getattr(self, name), usual),
+                f"model {model.name!r} writes token by token: leave it out, n draws several texts",
+            )
+        return sampling
 
-def unless(value: int | None, usual: int) -> int | None:
+
+def unless(value: Number | None, usual: Number) -> Number | None:
     """Returns a value, or None for the usual one."""
     return None if value == usual else value
+
+
+def _token_id(name: str) -> int:
+    if not (name.isascii() and name.isdecimal() and len(name) < 20):
+        raise InvalidRequest(f"logit_bias has {name!r:.40}: give token ids, as texts")
+    return int(name)

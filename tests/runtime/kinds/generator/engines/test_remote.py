@@ -27,7 +27,17 @@ from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.server.processes.engine_host import EngineHost
 from support.servers.supervised import ONE_THREAD, eventually
 
-DRAWN = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
+DRAWN = Sampling(
+    max_tokens=10,
+    temperature=1.0,
+    seed=4,
+    logprobs=True,
+    top_logprobs=2,
+    logit_bias={40: 2.5, 7: -3.0},
+    presence_penalty=0.5,
+    stop=("zzz",),
+    stop_ids=(3,),
+)
 ENDLESS = Sampling(max_tokens=64)
 KEYS, ROWS = ["ä", "b", "c", "d"], np.array([[50, 51], [50, 52], [53, 51], [50, 51]])
 
@@ -62,7 +72,8 @@ def remote(generator_bundle: Bundle, host: EngineConfig) -> Iterator[Generator]:
 
 
 def content(result: GenerateResult) -> tuple[object, ...]:
-    return result.text, result.token_ids, result.finish_reason, result.beams
+    likeliest = [[(each.token_id, each.text) for each in place] for place in result.top_logprobs]
+    return result.text, result.token_ids, result.finish_reason, result.beams, likeliest
 
 
 def test_a_text_and_its_parts_are_the_same(own: Generator, remote: Generator) -> None:
@@ -74,8 +85,8 @@ def test_a_text_and_its_parts_are_the_same(own: Generator, remote: Generator) ->
         ]
         assert content(texts[1]) == content(texts[0])
         np.testing.assert_allclose(texts[1].logprobs, texts[0].logprobs, atol=1e-5)
-        assert [(part.text, part.token_id) for part in told[1]] == [
-            (part.text, part.token_id) for part in told[0]
+        assert [(part.text, part.token_id, len(part.top_logprobs)) for part in told[1]] == [
+            (part.text, part.token_id, 2 * (part.token_id is not None)) for part in told[0]
         ]
         assert "".join(part.text for part in told[1]) == texts[1].text
         usage = texts[1].usage

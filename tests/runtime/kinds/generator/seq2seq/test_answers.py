@@ -59,6 +59,19 @@ def test_a_text_that_stops_one_is_no_part_of_it(generator: Generator) -> None:
     assert (stopped.text, stopped.finish_reason) == (whole.text[: whole.text.index(stop)], "stop")
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_an_end_waits_for_the_least_tokens(generator: Generator, beams: int) -> None:
+    whole = generator.generate("red shoes", Sampling(max_tokens=9, beams=beams))
+    found = [beam.token_ids for beam in whole.beams] or [whole.token_ids]
+    ends = tuple({tokens[0] for tokens in found})
+    for least in (0, 4, 9):
+        asked = Sampling(max_tokens=9, beams=beams, stop_ids=ends, min_tokens=least)
+        result = generator.generate("red shoes", asked)
+        lengths = [len(beam.token_ids) for beam in result.beams] or [len(result.token_ids)]
+        assert min(lengths) >= least
+        assert least or not min(lengths)
+
+
 @pytest.mark.parametrize(
     ("sampling", "told"),
     [
@@ -66,6 +79,10 @@ def test_a_text_that_stops_one_is_no_part_of_it(generator: Generator) -> None:
         (Sampling(beams=2, temperature=0.5), "temperature is not told of texts that 2 beams find"),
         (Sampling(beams=2, stop=("x",)), "stop is not told of texts that 2 beams find"),
         (Sampling(beams=2, logprobs=True), "logprobs is not told of texts that 2 beams find"),
+        (Sampling(beams=2, logit_bias={3: 1.0}), "logit_bias is not told of texts that 2 beams find"),
+        (Sampling(beams=2, presence_penalty=1.0), "presence_penalty is not told of texts that 2 beams find"),
+        (Sampling(beams=2, ignore_eos=True), "ignore_eos is not told of texts that 2 beams find"),
+        (Sampling(beams=1, length_penalty=2.0), "length_penalty is 2, and the text is found by no beams"),
         (Sampling(stop_ids=(10**6,)), "stop_ids has 1000000: tokens are 0 to"),
     ],
 )

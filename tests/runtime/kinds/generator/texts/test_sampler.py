@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Generation
-from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, logprob
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, likeliest_tokens, logprobs
 
 CHANCES = np.array([0.5, 0.2, 0.2, 0.07, 0.03])
 LOGITS = np.log(CHANCES).astype(np.float32)
 
 
-def sampler(seed: int = 0, prompt: tuple[int, ...] = (), **sampling: float) -> Sampler:
-    rules = SamplingRules.of(Sampling(**{"temperature": 1.0} | sampling), Generation(stop_ids=[]))  # type: ignore[arg-type]
+def sampler(seed: int = 0, prompt: tuple[int, ...] = (), **sampling: object) -> Sampler:
+    said = Sampling(**{"temperature": 1.0} | sampling)  # type: ignore[arg-type]
+    rules = SamplingRules.of(said, Generation(stop_ids=[]), (5, 6), said.min_tokens or 0)
     return Sampler(rules, seed, prompt)
 
 
@@ -106,7 +107,7 @@ def test_the_same_seed_draws_the_same() -> None:
 
 
 def test_log_probabilities_are_those_of_the_softmax() -> None:
-    assert logprob(LOGITS + 3, 3) == pytest.approx(np.log(0.07), abs=1e-6)
+    np.testing.assert_allclose(logprobs(LOGITS + 3, np.array([3, 0])), np.log([0.07, 0.5]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,19 @@ def test_log_probabilities_are_those_of_the_softmax() -> None:
         ({"stop_ids": (True,)}, r"stop_ids is \(True,\): give a list of token ids"),
         ({"stop_ids": np.array([1])}, r"stop_ids is array\(\[1\]\): give a list of token ids"),
         ({"stop": ("",)}, "stop has an empty text"),
+        ({"presence_penalty": 2.1}, "presence_penalty is 2.1: give a number from -2 to 2"),
+        ({"frequency_penalty": -3}, "frequency_penalty is -3: give a number from -2 to 2"),
+        ({"logit_bias": {7: 101}}, "logit_bias of token 7 is 101: give a number from -100 to 100"),
+        ({"logit_bias": {-1: 1}}, "a token of logit_bias is -1: give a whole number from 0 on"),
+        ({"logit_bias": {"7": 1}}, "a token of logit_bias is '7': give a whole number"),
+        ({"logit_bias": {7: None}}, "logit_bias of token 7 is None: give a number"),
+        ({"logit_bias": "a"}, "logit_bias is 'a': give numbers by token id"),
+        ({"logit_bias": dict.fromkeys(range(1025), 1)}, "logit_bias has 1025 tokens: give at most 1024"),
+        ({"min_tokens": -1}, "min_tokens is -1: give a whole number from 0 on"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs is 21: give a whole number from 0 to 20"),
+        ({"top_logprobs": 2}, "top_logprobs is 2, and logprobs is not set: set it"),
+        ({"ignore_eos": None}, "ignore_eos is None: give true or false"),
+        ({"ignore_eos": True, "regex": "a"}, "ignore_eos goes on behind what regex says"),
         ({"stop_ids": (1,) * 17}, "stop_ids has 17 entries: give at most 16"),
     ],
 )
@@ -148,12 +162,21 @@ def test_values_out_of_range_are_told(wrong: dict[str, object], told: str) -> No
             {"temperature": 1.0, "top_k": 9, "top_p": 0.9, "min_p": 0.1},
             {"temperature": 1.0, "top_p": 0.9, "min_p": 0.1},
             {"temperature": 0.0, "repetition_penalty": 0.5},
+            {"temperature": 0.0, "presence_penalty": 1.5, "frequency_penalty": 0.5},
+            {"temperature": 0.0, "presence_penalty": 2.0, "frequency_penalty": -0.5},
+            {"temperature": 0.9, "top_k": 5, "presence_penalty": -2.0},
+            {"temperature": 0.9, "min_p": 0.1, "frequency_penalty": 1.0},
+            {"temperature": 0.0, "logit_bias": {7: 4.0}},
+            {"temperature": 0.8, "top_k": 6, "logit_bias": {7: 6.0, 8: -6.0, 9: -100.0}},
+            {"temperature": 0.0, "logit_bias": {7: -100.0}, "repetition_penalty": 1.2},
+            {"temperature": 0.0, "min_tokens": 12},
+            {"temperature": 1.2, "top_k": 11, "min_tokens": 12},
         ]
     ),
     st.booleans(),
 )
 def test_of_the_likeliest_the_same_is_drawn_as_of_all_or_nothing(
-    seed: int, rules: dict[str, float], equal: bool
+    seed: int, rules: dict[str, object], equal: bool
 ) -> None:
     rng, likeliest = np.random.default_rng(seed), 12
     beside, whole = (sampler(seed=seed, prompt=(3, 4), **rules) for _ in range(2))
@@ -181,6 +204,9 @@ def test_few_likeliest_are_enough_as_a_rule() -> None:
             assert one.draw_likeliest(tokens, logits[tokens], float(logits[tokens].min())) is not None
     assert sampler(temperature=1.0).needs_all
     assert not sampler(temperature=0.0).needs_all
+    assert not sampler(temperature=0.0, presence_penalty=1.0, logit_bias={3: 5.0}, min_tokens=3).needs_all
+    assert sampler(temperature=0.0, presence_penalty=-1.0).needs_all
+    assert sampler(temperature=0.0, frequency_penalty=-1.0).needs_all
 
 
 def test_where_another_token_may_be_as_likely_nothing_is_drawn() -> None:
@@ -189,3 +215,17 @@ def test_where_another_token_may_be_as_likely_nothing_is_drawn() -> None:
     # 3 / 2 is what token 1, which is not among them, may have too, and it comes before token 9.
     seen = sampler(prompt=(0, 9), temperature=0.0, repetition_penalty=2.0)
     assert seen.draw_likeliest(np.array([9, 0]), np.array([3.0, 1.5], np.float32), 1.5) is None
+    # Token 30, which is not among them, may be the likeliest by its bias; of those that are, the bias is known.
+    raised = sampler(temperature=0.0, logit_bias={30: 0.1})
+    assert raised.draw_likeliest(tokens, np.arange(12, dtype=np.float32), 0.0) is None
+    assert sampler(temperature=0.0, logit_bias={3: 50.0}).draw_likeliest(tokens, equal, 0.0) == 3
+    # Ends that may not come leave none of them.
+    waiting = sampler(temperature=0.0, min_tokens=1)
+    assert waiting.draw_likeliest(np.array([6, 5]), np.array([3.0, 2.0], np.float32), 1.5) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_the_likeliest_tokens_come_in_order(count: int) -> None:
+    logits = np.round(np.random.default_rng(0).normal(0, 3, 400)).astype(np.float32)
+    np.testing.assert_array_equal(likeliest_tokens(logits, count), np.argsort(-logits, kind="stable")[:count])
+    np.testing.assert_array_equal(likeliest_tokens(LOGITS, count), [0, 1, 2, 3, 4][:count])

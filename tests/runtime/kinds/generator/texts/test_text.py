@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.protos.generation import GeneratedPart
 from rankport.runtime.backends.write_contract import Likeliest
-from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, logprob
+from rankport.runtime.kinds.generator.texts.adjustments import AdjustmentRules
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules, logprobs
 from rankport.runtime.kinds.generator.texts.text import Text, TextOrder, take_likeliest
 from rankport.runtime.softmax import log_sums
 
@@ -16,7 +17,7 @@ LOGITS = np.array([[0.0, 3.0, 1.0, 2.0], [4.0, 3.0, 1.0, 2.0], [0.0, 0.5, np.nan
 
 def text(temperature: float, told: list[GeneratedPart]) -> Text:
     order = TextOrder(
-        sampler=Sampler(SamplingRules(temperature, 1.0, 0, 0.0, 1.0), 0, [1]),
+        sampler=Sampler(SamplingRules(temperature, 1.0, 0, 0.0, AdjustmentRules()), 0, [1]),
         writer=None,
         stop_ids=frozenset({0}),
         max_tokens=5,
@@ -55,7 +56,7 @@ def test_each_text_takes_what_its_own_row_says(lost: bool) -> None:
     assert [one.ids for one in others] == [[1], [], []]
     assert [one.finish_reason for one in others] == [None, "stop", None]
     assert texts[0].next_token == 1
-    np.testing.assert_allclose(texts[0].logprobs, [logprob(rows[0], 1)], rtol=1e-6)
+    np.testing.assert_allclose(texts[0].logprobs, logprobs(rows[0], np.array([1])), rtol=1e-6)
     assert [part.token_id for part in told] == [1, *drawn.ids]
     assert isinstance(texts[2].failure, BackendError)
     assert "a logit that is not finite, at token 0 of the text" in str(texts[2].failure)

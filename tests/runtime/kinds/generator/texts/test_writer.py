@@ -35,8 +35,8 @@ def fallback_tokenizer() -> Tokenizer:
     return Tokenizer(inner)
 
 
-def write(text: str, *stops: str) -> tuple[list[str], Writer]:
-    writer, parts = Writer(byte_tokenizer(), stops), []
+def write(text: str, *stops: str, min_tokens: int = 0) -> tuple[list[str], Writer]:
+    writer, parts = Writer(byte_tokenizer(), stops, min_tokens), []
     for token in byte_tokenizer().encode_batch([text])[0].tolist():
         parts.append(writer.add(token))
         if writer.stopped:
@@ -120,3 +120,22 @@ def test_whatever_is_written_its_parts_are_the_text(ids: list[int]) -> None:
     assert "".join(parts) == writer.text
     if "\ufffd" not in writer.text:
         assert writer.text == fallback_tokenizer().text_of(ids)
+
+
+@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=3), st.integers(0, 8))
+def test_a_stop_text_counts_that_ends_behind_the_least_tokens(text: str, stop: str, least: int) -> None:
+    """As in vLLM: one that begins among them and ends behind them stops."""
+    parts, writer = write(text, stop, min_tokens=least)
+    at = next((end - len(stop) for end in range(least + 1, len(text) + 1) if text[:end].endswith(stop)), None)
+    assert writer.stopped == (at is not None)
+    assert "".join(parts) == writer.text == text[:at]
+
+
+def test_what_a_token_would_add_is_told_and_adds_nothing() -> None:
+    tokenizer = fallback_tokenizer()
+    the, letter, half = (tokenizer.token_id(name) or 0 for name in ("\u2581the", "a", "<0xC3>"))
+    writer = Writer(tokenizer, ())
+    assert [writer.would_add(token) for token in (the, letter, half)] == ["the", "a", "\ufffd"]
+    writer.add(letter)
+    assert writer.would_add(the) == " the"  # in its place, not by itself
+    assert writer.add(the) == " the"

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -22,6 +24,34 @@ def test_beams_are_a_line_each_the_likeliest_first(seq2seq_bundle: Bundle) -> No
     told = json.loads(rankport(*ASKED, *bundle, "--beams", "3", "--json").stdout)
     assert [beam["score"] for beam in told["beams"]] == [beam.score for beam in found]
     assert (told["text"], told["token_ids"]) == (found[0].text, list(found[0].token_ids))
+
+
+def test_flags_of_logits_and_log_probabilities_are_those_of_a_request(generator_bundle: Bundle) -> None:
+    sampling = Sampling(
+        max_tokens=6,
+        presence_penalty=1.5,
+        frequency_penalty=-0.5,
+        logit_bias={2: 100.0, 40: -3.5},
+        min_tokens=2,
+        ignore_eos=True,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as generator:
+        result = generator.generate("red shoes", sampling)
+    assert result.logprobs is not None
+    penalties = ("--presence-penalty", "1.5", "--frequency-penalty", "-0.5")
+    biases = ("--logit-bias", "2=100", "--logit-bias", "40=-3.5", "--min-tokens", "2", "--ignore-eos")
+    asked = (*ASKED, "--bundle", generator_bundle.path, *penalties, *biases, "--logprobs", "2")
+    told = json.loads(rankport(*asked, "--json").stdout)
+    assert told["token_ids"] == [*result.token_ids]
+    np.testing.assert_allclose(told["logprobs"], result.logprobs, atol=1e-5)
+    assert [[each["token_id"] for each in place] for place in told["top_logprobs"]] == [
+        [each.token_id for each in place] for place in result.top_logprobs
+    ]
+    assert "--logprobs is told with --json" in rankport(*asked).stderr
+    wrong = rankport(*ASKED, "--bundle", generator_bundle.path, "--logit-bias", "a=1")
+    assert (wrong.returncode, "give TOKEN=BIAS" in wrong.stderr) == (2, True)
 
 
 def test_a_device_is_one_of_a_bundle_that_has_graphs_for_it(generator_bundle: Bundle) -> None:

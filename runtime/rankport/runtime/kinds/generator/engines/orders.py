@@ -48,10 +48,13 @@ class Orders:
             _refuse_beams(sampling, self._manifest)
             return self._text(sampling, self._sampler(sampling, prompt), on_part)
         _refuse_grammar(sampling, self._manifest)
-        constraints = Constraints(decoding, tuple(self._ends(sampling)), self._max_tokens(sampling))
+        decoding = decoding.model_copy(update={"min_tokens": self._min_tokens(sampling)})
+        constraints = Constraints(decoding, self._all_ends(sampling), self._max_tokens(sampling))
         width = self._width(sampling, decoding)
         if width == 1:
-            sampler = ConstrainedSampler(self._rules(sampling), sampling.seed, constraints)
+            _refuse_length_penalty(sampling)
+            sampling_rules = SamplingRules.of(sampling, self._generation)  # the constraints know of ends
+            sampler = ConstrainedSampler(sampling_rules, sampling.seed, constraints)
             return self._text(sampling, sampler, on_part)
         _check_beams(sampling, width)
         rules = BeamRules(
@@ -68,17 +71,23 @@ class Orders:
 
     def _sampler(self, sampling: Sampling, prompt: Sequence[int]) -> Sampler:
         matcher = self._grammars.matcher(sampling)
+        rules = SamplingRules.of(
+            sampling, self._generation, self._all_ends(sampling), self._min_tokens(sampling)
+        )
         if matcher is None:
-            return Sampler(self._rules(sampling), sampling.seed, prompt)
-        return GrammarSampler(self._rules(sampling), sampling.seed, prompt, matcher)
+            return Sampler(rules, sampling.seed, prompt)
+        return GrammarSampler(rules, sampling.seed, prompt, matcher)
 
     def _text(self, sampling: Sampling, sampler: Sampler, on_part: OnPart | None) -> TextOrder:
         return TextOrder(
             sampler=sampler,
-            writer=None if self._tokenizer is None else Writer(self._tokenizer, sampling.stop),
+            writer=None
+            if self._tokenizer is None
+            else Writer(self._tokenizer, sampling.stop, self._min_tokens(sampling)),
             stop_ids=frozenset(self._ends(sampling)),
             max_tokens=self._max_tokens(sampling),
             logprobs=sampling.logprobs,
+            top_logprobs=int(sampling.top_logprobs),
             on_part=on_part,
         )
 
@@ -86,18 +95,32 @@ class Orders:
         wanted, most = self._max_tokens(sampling), self._manifest.limits.max_item_tokens
         if wanted > most:
             raise LimitExceeded(f"max_tokens is {wanted}: the bundle writes at most {most} (max_item_tokens)")
+        if sampling.min_tokens is not None and sampling.min_tokens > wanted:
+            raise InvalidRequest(
+                f"min_tokens is {sampling.min_tokens}: the text has at most {wanted} (max_tokens)"
+            )
         if sampling.stop and self._tokenizer is None:
             raise InvalidRequest("stop has texts, and the bundle has no tokenizer: give stop_ids")
         vocabulary = self._manifest.shape.vocab_size
-        for token in sampling.stop_ids:
-            if not 0 <= token < vocabulary:
-                raise InvalidRequest(f"stop_ids has {token}: tokens are 0 to {vocabulary - 1}")
+        biased = [token for token, _ in sampling.logit_bias]  # type: ignore[misc]  # pairs by now
+        for name, tokens in (("stop_ids", sampling.stop_ids), ("logit_bias", biased)):
+            for token in tokens:
+                if not 0 <= token < vocabulary:
+                    raise InvalidRequest(f"{name} has {token}: tokens are 0 to {vocabulary - 1}")
 
-    def _rules(self, sampling: Sampling) -> SamplingRules:
-        return SamplingRules.of(sampling, self._generation)
+    def _ends(self, sampling: Sampling) -> tuple[int, ...]:
+        """Lists the tokens that end a text."""
+        return tuple(sampling.stop_ids) if sampling.ignore_eos else self._all_ends(sampling)
 
-    def _ends(self, sampling: Sampling) -> list[int]:
-        return list(dict.fromkeys((*self._generation.stop_ids, *sampling.stop_ids)))
+    def _all_ends(self, sampling: Sampling) -> tuple[int, ...]:
+        """Lists the tokens that may not come too soon: those that are ignored later too, as vLLM has it."""
+        return tuple(dict.fromkeys((*self._generation.stop_ids, *sampling.stop_ids)))
+
+    def _min_tokens(self, sampling: Sampling) -> int:
+        if sampling.min_tokens is not None:
+            return int(sampling.min_tokens)
+        decoding = self._generation.decoding
+        return self._generation.min_tokens if decoding is None else decoding.min_tokens
 
     def _max_tokens(self, sampling: Sampling) -> int:
         return most_tokens(sampling, self._manifest)
@@ -138,11 +161,23 @@ def _check_beams(sampling: Sampling, width: int) -> None:
         ("temperature", bool(sampling.temperature)),
         ("stop", bool(sampling.stop)),
         ("logprobs", sampling.logprobs),
+        ("presence_penalty", bool(sampling.presence_penalty)),
+        ("frequency_penalty", bool(sampling.frequency_penalty)),
+        ("logit_bias", bool(sampling.logit_bias)),
+        ("ignore_eos", sampling.ignore_eos),
     ):
         if given:
             raise InvalidRequest(
                 f"{name} is not told of texts that {width} beams find: say beams = 1, or leave it out"
             )
+
+
+def _refuse_length_penalty(sampling: Sampling) -> None:
+    if sampling.length_penalty is not None:
+        raise InvalidRequest(
+            f"length_penalty is {sampling.length_penalty:g}, and the text is found by no beams: leave it out, or say "
+            "beams"
+        )
 
 
 def _or(said: float | None, otherwise: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.generation import GeneratedBeam, GeneratedPart, Sampling
+from rankport.protos.generation import GeneratedBeam, GeneratedPart, Sampling, TokenLogprob
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.decoder.found_items import FoundItems
@@ -98,7 +98,7 @@ class RemoteWriting(RemoteEngine):
 
 def read_sampling(values: Mapping[str, Any]) -> Sampling:
     """Reads how a text is to be written."""
-    lists = {name: tuple(values[name]) for name in ("stop", "stop_ids")}
+    lists = {name: tuple(values[name]) for name in ("stop", "stop_ids", "logit_bias")}
     return Sampling(**{**values, **lists})
 
 
@@ -119,7 +119,8 @@ def written_of(columns: Columns) -> Written:
         GeneratedBeam(**{**beam, "token_ids": tuple(beam["token_ids"])}) for beam in values["beams"]
     )
     lists = {name: tuple(values[name]) for name in ("token_ids", "logprobs")}
-    return Written(**{**values, **lists, "beams": beams})
+    top = tuple(_top_of(told) for told in values["top_logprobs"])
+    return Written(**{**values, **lists, "top_logprobs": top, "beams": beams})
 
 
 def items_columns(found: FoundItems) -> Columns:
@@ -149,7 +150,12 @@ def _split(answer: Likelihoods | FoundItems, arrays: Sequence[str]) -> Columns:
 
 
 def _tell(on_part: Callable[[GeneratedPart], None], columns: Columns) -> None:
-    on_part(GeneratedPart(**columns.values))
+    values = columns.values
+    on_part(GeneratedPart(**{**values, "top_logprobs": _top_of(values["top_logprobs"])}))
+
+
+def _top_of(told: Sequence[Mapping[str, Any]]) -> tuple[TokenLogprob, ...]:
+    return tuple(TokenLogprob(**values) for values in told)
 
 
 def _sampling_values(sampling: Sampling) -> dict[str, Any]:

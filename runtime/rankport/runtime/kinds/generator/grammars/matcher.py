@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.runtime.kinds.generator.texts.sampler import Logits, Sampler, SamplingRules
+from rankport.runtime.kinds.generator.texts.adjustments import Logits
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher

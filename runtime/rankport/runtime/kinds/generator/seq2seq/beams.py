@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.generation import FinishReason
 from rankport.runtime.kinds.generator.seq2seq.constraints import Constraints
-from rankport.runtime.kinds.generator.texts.sampler import Logits, penalized
+from rankport.runtime.kinds.generator.texts.adjustments import Logits, penalized
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankport.runtime.bundle.manifest import Decoding
-from rankport.runtime.kinds.generator.texts.sampler import Logits, Sampler, SamplingRules
+from rankport.runtime.kinds.generator.texts.adjustments import Logits
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, SamplingRules
 
 
 @dataclass(frozen=True, slots=True)

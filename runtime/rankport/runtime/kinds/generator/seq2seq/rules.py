@@ -18,6 +18,8 @@ def _decoding(manifest: Manifest) -> Iterator[str]:
     if manifest.generation is None or manifest.generation.decoding is None:
         yield f"generation.decoding: kind {NAME} must say what a text begins behind"
         return
+    if manifest.generation.min_tokens:
+        yield f"generation.min_tokens: kind {NAME} says it in generation.decoding: must be 0"
     decoding, vocabulary = manifest.generation.decoding, manifest.shape.vocab_size
     for name in ("start_id", "first_id", "last_id"):
         token = getattr(decoding, name)

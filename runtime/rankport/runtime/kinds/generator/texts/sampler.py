@@ -1,4 +1,4 @@
-"""`Sampler`: the next token of one text by its logits. Owns the order of the rules, which is that of transformers."""
+"""`Sampler`: the next token of one text by its logits. Owns the rules of the draw, in the order of transformers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Generation
-
-Logits = NDArray[np.float32]
+from rankport.runtime.kinds.generator.texts.adjustments import AdjustmentRules, Adjustments, Logits
 
 _PARTS = 16  # for each of the likeliest tokens that are asked for
 
@@ -22,17 +21,26 @@ class SamplingRules:
     top_p: float
     top_k: int
     min_p: float
-    repetition_penalty: float
+    adjusted: AdjustmentRules
 
     @classmethod
-    def of(cls, sampling: Sampling, defaults: Generation) -> "SamplingRules":
-        """Takes what a request says, and the bundle's word for the rest."""
-        return cls(
-            *(
-                getattr(defaults, name) if getattr(sampling, name) is None else getattr(sampling, name)
-                for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-            )
+    def of(
+        cls, sampling: Sampling, defaults: Generation, end_ids: Sequence[int] = (), min_tokens: int = 0
+    ) -> "SamplingRules":
+        """Takes what a request says, and the bundle's word for the rest; no end before `min_tokens`."""
+        temperature, top_p, top_k, min_p, repetition_penalty = (
+            getattr(defaults, name) if getattr(sampling, name) is None else getattr(sampling, name)
+            for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         )
+        adjusted = AdjustmentRules(
+            repetition_penalty=repetition_penalty,
+            presence_penalty=float(sampling.presence_penalty or 0.0),
+            frequency_penalty=float(sampling.frequency_penalty or 0.0),
+            logit_bias=tuple(sampling.logit_bias),  # type: ignore[arg-type]  # pairs by now
+            min_tokens=min_tokens,
+            end_ids=tuple(end_ids),
+        )
+        return cls(temperature, top_p, top_k, min_p, adjusted)
 
 
 class Sampler:
@@ -41,22 +49,23 @@ class Sampler:
     def __init__(self, rules: SamplingRules, seed: int | None, prompt: Sequence[int]) -> None:
         self._rules = rules
         self._random = np.random.Generator(np.random.PCG64(seed))
-        self._seen = np.unique(np.asarray(prompt, np.int64)) if rules.repetition_penalty != 1.0 else None
+        self._adjustments = Adjustments(rules.adjusted, prompt)
 
     def draw(self, logits: Logits) -> int:
-        """Draws the next token. logits [vocabulary], which are not changed."""
-        token = self._drawn(self._penalized(logits))
-        if self._seen is not None:
-            self._seen = np.union1d(self._seen, token)
+        """Draws the next token. logits [vocabulary], which are not changed.
+
+        Raises `InvalidRequest` where the rules of the text leave none.
+        """
+        token = self._drawn(self._adjustments.apply(logits))
+        self._adjustments.take(token)
         return token
 
     @property
     def needs_all(self) -> bool:
         """True where the likeliest tokens are never enough to draw of."""
         rules = self._rules
-        if rules.temperature == 0 or rules.top_k:
-            return rules.repetition_penalty < 1
-        return not rules.min_p or rules.top_p < 1 or rules.repetition_penalty < 1
+        draws_of_all = rules.temperature != 0 and not rules.top_k and (not rules.min_p or rules.top_p < 1)
+        return draws_of_all or self._adjustments.may_raise_any
 
     def draw_likeliest(self, tokens: NDArray[np.int64], logits: Logits, bound: float) -> int | None:
         """Draws what `draw` would, given the likeliest tokens and their logits, in any order. [likeliest] each
@@ -64,24 +73,21 @@ class Sampler:
         `bound`: no other logit is above it. None where another token may come in: then nothing is drawn.
         """
         order = np.argsort(tokens)
-        known, values = tokens[order], logits[order]
-        if self._seen is not None:
-            seen = np.flatnonzero(np.isin(known, self._seen))
-            values = penalized(values, seen, self._rules.repetition_penalty)
-        if not self._are_enough(values, bound):
+        known = tokens[order]
+        values = self._adjustments.apply(logits[order], known)
+        if self._adjustments.raises_others(known) or not self._are_enough(values, bound):
             return None
         token = int(known[self._drawn(values)])
-        if self._seen is not None:
-            self._seen = np.union1d(self._seen, token)
+        self._adjustments.take(token)
         return token
 
     def _are_enough(self, values: Logits, bound: float) -> bool:
-        """Says whether all others, of logits up to a bound, are out, given those of the likeliest as penalized."""
-        rules, count = self._rules, self._rules.top_k
-        if rules.temperature == 0:
-            return bool(values.max() > bound)
+        """Says whether all others, of logits up to a bound, are out, given those of the likeliest as adjusted."""
+        rules, count, most = self._rules, self._rules.top_k, float(values.max())
+        if rules.temperature == 0 or not np.isfinite(most):
+            return most > bound
         if not count:
-            return bool(_chances(np.array([bound]), float(values.max()), rules.temperature)[0] < rules.min_p)
+            return bool(_chances(np.array([bound]), most, rules.temperature)[0] < rules.min_p)
         return count < len(values) and bool(np.partition(values, -count)[-count] > bound)
 
     @property
@@ -104,25 +110,19 @@ class Sampler:
         place = min(place, len(sums) - 1)
         return place if kept is None else int(kept[place])
 
-    def _penalized(self, logits: Logits) -> Logits:
-        if self._seen is None:
-            return logits
-        return penalized(logits, self._seen, self._rules.repetition_penalty)
 
-
-def penalized(logits: Logits, seen: NDArray[np.int64], penalty: float) -> Logits:
-    """Divides positive logits of tokens that were seen, multiplies negative ones (arXiv 1909.05858, 4.1)."""
-    if penalty == 1.0:
-        return logits
-    changed, before, factor = logits.copy(), logits[seen], np.float32(penalty)
-    changed[seen] = np.where(before < 0, before * factor, before / factor)
-    return changed
-
-
-def logprob(logits: Logits, token: int) -> float:
-    """Computes the log-probability of a token by softmax over all logits. [vocabulary]"""
+def logprobs(logits: Logits, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Computes the log-probabilities of tokens by softmax over all logits. [vocabulary], [tokens]"""
     shifted = logits.astype(np.float64) - float(logits.max())
-    return float(shifted[token] - np.log(np.exp(shifted).sum()))
+    chances: NDArray[np.float64] = shifted[tokens] - np.log(np.exp(shifted).sum())
+    return chances
+
+
+def likeliest_tokens(logits: Logits, count: int) -> NDArray[np.int64]:
+    """Finds the tokens of the `count` largest logits, the largest first; of equal ones the lower token. [count]"""
+    tokens = _likeliest(logits, count) if count < len(logits) else np.arange(len(logits))
+    order: NDArray[np.int64] = tokens[np.argsort(-logits[tokens], kind="stable")][:count]
+    return order
 
 
 def _chances(logits: NDArray[np.floating], largest: float, temperature: float) -> NDArray[np.float64]:

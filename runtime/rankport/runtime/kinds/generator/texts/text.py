@@ -4,17 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError
-from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart
+from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart, TokenLogprob
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
-from rankport.runtime.kinds.generator.texts.sampler import Logits, Sampler, logprob
+from rankport.runtime.kinds.generator.texts.adjustments import Logits
+from rankport.runtime.kinds.generator.texts.sampler import Sampler, likeliest_tokens, logprobs
 from rankport.runtime.kinds.generator.texts.writer import Writer
 from rankport.runtime.scheduling.passes.pass_results import check_count
 from rankport.runtime.scheduling.passes.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.work import Request, on_device
 
 OnPart = Callable[[GeneratedPart], None]
+Chances = tuple[Sequence[int], Sequence[float]]
+"""The likeliest tokens in a place, the best first, and their log-probabilities."""
+_NONE: Chances = (), ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class TextOrder:
     stop_ids: frozenset[int]
     max_tokens: int
     logprobs: bool
+    top_logprobs: int = 0  # likeliest tokens that are told in the place of each
     on_part: OnPart | None = None  # called by the engine's thread, which it must not hold up
 
 
@@ -42,6 +48,7 @@ class Written:
     prompt_tokens_computed: int
     queue_s: float
     compute_s: float
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()  # [token_ids], none unless asked for
     beams: tuple[GeneratedBeam, ...] = ()  # all that a beam search found, this one first
 
 
@@ -53,6 +60,7 @@ class Text:
     next_token: int  # that the next pass decodes
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)
     steps: int = 0
     finish_reason: FinishReason | None = None
     failure: RankportError | None = None
@@ -73,22 +81,32 @@ class Text:
         except RankportError as error:
             self.failure = error
             return
-        self._add(token, logprob(logits, token) if order.logprobs else None)
+        if not order.logprobs:
+            self._add(token)
+            return
+        best = likeliest_tokens(logits, order.top_logprobs) if order.top_logprobs else np.array([], np.int64)
+        chance, *chances = logprobs(logits, np.append(token, best)).tolist()
+        self._add(token, chance, (best.tolist(), chances))
 
     def take_likeliest(self, found: Likeliest, place: int) -> bool:
         """Draws the next token of the likeliest of its place, and tells it; False where it needs all logits."""
+        order = self.order
         tokens, logits, log_sum = found.tokens[place], found.logits[place], float(found.log_sums[place])
         if not np.isfinite(log_sum):
             self.failure = not_finite(self.steps)
             return True
-        token = self.order.sampler.draw_likeliest(tokens, logits, float(found.bounds[place]))
+        best, bound = _best(tokens, logits, order.top_logprobs), float(found.bounds[place])
+        if len(best) < order.top_logprobs or (len(best) and logits[best[-1]] <= bound):
+            return False  # another may be as likely as the last
+        token = order.sampler.draw_likeliest(tokens, logits, bound)
         if token is None:
             return False
         chance = float(logits[tokens == token][0]) - log_sum
-        self._add(token, chance if self.order.logprobs else None)
+        chances = (logits[best].astype(np.float64) - log_sum).tolist()
+        self._add(token, chance if order.logprobs else None, (tokens[best].tolist(), chances))
         return True
 
-    def _add(self, token: int, chance: float | None) -> None:
+    def _add(self, token: int, chance: float | None = None, likeliest: Chances = _NONE) -> None:
         order = self.order
         self.steps += 1
         if token in order.stop_ids:
@@ -97,6 +115,9 @@ class Text:
         self.ids.append(token)
         if chance is not None:
             self.logprobs.append(chance)
+        top = self._told_of(likeliest)
+        if top:
+            self.top_logprobs.append(top)
         text = "" if order.writer is None else order.writer.add(token)
         stopped = order.sampler.ended or (order.writer is not None and order.writer.stopped)
         self.next_token = token
@@ -104,7 +125,15 @@ class Text:
             text += self._rest()
             stopped = stopped or (order.writer is not None and order.writer.stopped)
             self.finish_reason = "stop" if stopped else "length"
-        self._tell(GeneratedPart(text, token, chance))
+        self._tell(GeneratedPart(text, token, chance, top))
+
+    def _told_of(self, likeliest: Chances) -> tuple[TokenLogprob, ...]:
+        """Tells tokens that could be next, before one is."""
+        writer = self.order.writer
+        return tuple(
+            TokenLogprob(token, "" if writer is None else writer.would_add(token), chance)
+            for token, chance in zip(*likeliest, strict=True)
+        )
 
     def written(self, request: Request, waited_s: float, *, cached: int, computed: int) -> Written:
         """Makes what was asked for by a request, of whose prompt so many tokens were cached and computed."""
@@ -121,6 +150,7 @@ class Text:
             prompt_tokens_computed=computed,
             queue_s=waited_s,
             compute_s=request.compute_s,
+            top_logprobs=tuple(self.top_logprobs),
         )
 
     def _end(self, reason: FinishReason) -> None:
@@ -154,6 +184,12 @@ class TextRequest(TokenPrefixRequest):
     def answer(self, waited_s: float) -> Written:
         computed = self.prefix_tokens_computed + 1  # the last one is decoded
         return self.text.written(self, waited_s, cached=self.prefix_tokens_cached, computed=computed)
+
+
+def _best(tokens: NDArray[np.int64], logits: Logits, count: int) -> NDArray[np.int64]:
+    """Finds the places of the `count` largest logits, the largest first; of equal ones the lower token. [count]"""
+    places: NDArray[np.int64] = np.lexsort((tokens, -logits))[:count]
+    return places
 
 
 def take_likeliest(texts: Sequence[Text], found: Likeliest) -> None:

@@ -14,7 +14,7 @@ class TokenTexts:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._text_of = tokenizer.text_of
+        self._text_of, self._name_of = tokenizer.text_of, tokenizer.decode
         self._ids: list[int] = []  # those that are decoded again, and those that have added nothing yet
         self._told_ids = 0  # of these
         self._told = ""  # what they are as a text
@@ -28,6 +28,10 @@ class TokenTexts:
             self._ids = self._ids[self._told_ids :]
             self._told_ids, self._told = len(self._ids), self._text_of(self._ids)
         return more
+
+    def would_add(self, token: int) -> str:
+        """Tells what a token would add, with what is incomplete before it; its name where it adds nothing."""
+        return _behind(self._told, self._text_of([*self._ids, token])) or self._name_of([token])
 
     def rest(self) -> str:
         """Gives what tokens have not added yet, incomplete as it is."""
@@ -51,9 +55,12 @@ def _behind(told: str, now: str) -> str:
 class Writer:
     """The text of one answer: what of it is certain, and what may still be the beginning of a stop text."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], min_tokens: int = 0) -> None:
+        """Takes the texts that stop it, once they end behind the text of its first `min_tokens`."""
         self._tokens = TokenTexts(tokenizer)
-        self._stops = stops
+        self._stops, self._min_tokens = stops, min_tokens
+        self._added = 0  # tokens
+        self._least = 0  # characters that no stop text ends in
         self._decoded = ""
         self._told = 0  # characters of it
         self.stopped = False  # by a stop text
@@ -65,7 +72,12 @@ class Writer:
 
     def add(self, token: int) -> str:
         """Adds a token, and returns what text is certain with it."""
+        self._added += 1
         return self._grow(self._tokens.add(token))
+
+    def would_add(self, token: int) -> str:
+        """Tells what a token would add to the text, its name where that is nothing."""
+        return self._tokens.would_add(token)
 
     def end(self) -> str:
         """Ends the text, and returns what was held back: an incomplete character is U+FFFD, as in a whole decoding."""
@@ -78,7 +90,9 @@ class Writer:
 
     def _grow(self, more: str) -> str:
         self._decoded += more
-        found = [at for stop in self._stops if (at := self._decoded.find(stop, self._told)) >= 0]
+        if self._added <= self._min_tokens:
+            self._least = len(self._decoded)
+        found = [at for stop in self._stops if (at := self._decoded.find(stop, self._first(stop))) >= 0]
         if found:
             self.stopped = True
             self._decoded = self._decoded[: min(found)]
@@ -86,6 +100,10 @@ class Writer:
         told = self._decoded[self._told : certain]
         self._told = max(certain, self._told)
         return told
+
+    def _first(self, stop: str) -> int:
+        """Finds the first place where a stop text may begin."""
+        return max(self._told, self._least + 1 - len(stop)) if self._least else self._told
 
     def _held(self) -> int:
         """Counts the last characters that may begin a stop text."""

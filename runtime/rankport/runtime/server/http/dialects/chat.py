@@ -16,9 +16,9 @@ from rankport.protos.types import ModelDescription
 from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form, refuse
+from rankport.runtime.server.http.forms import FAIL_FAST, ITEM, Form
 from rankport.runtime.server.http.writing import Token, write_texts
-from rankport.runtime.server.http.writing_options import WritingOptions, unless
+from rankport.runtime.server.http.writing_options import WritingOptions
 
 
 @with_config(ITEM)
@@ -82,12 +82,13 @@ class OpenAiChat(WritingOptions):
 
     def sampling(self) -> Sampling:
         """Tells how to write. Raises `InvalidRequest` for what this server cannot do, or a value out of range."""
-        refuse("top_logprobs", unless(self.top_logprobs, 0), "leave it out, written tokens have theirs")
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidRequest(f"top_logprobs is {self.top_logprobs}, and logprobs is not: set it to true")
         if None not in (self.max_tokens, self.max_completion_tokens):
             raise InvalidRequest("max_tokens and max_completion_tokens are both given: give one of them")
         schema = None if self.response_format is None else self.response_format.schema_of()
         most = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
-        return self.sampling_as(most, bool(self.logprobs), schema)
+        return self.sampling_as(most, self.top_logprobs or 0 if self.logprobs else None, schema)
 
     def prompt(self, model: ModelDescription) -> Mapping[str, str]:
         """Puts the messages into the fields of a model's prompt. Raises `InvalidRequest` where one has no place."""
@@ -132,14 +133,16 @@ class _Words:
         """Writes the log-probabilities of tokens."""
         content = [
             {
-                "token": token.text,
-                "logprob": token.logprob,
-                "bytes": [*token.text.encode()],
-                "top_logprobs": [],
+                **_token(token.text, token.logprob),
+                "top_logprobs": [_token(each.text, each.logprob) for each in token.likeliest],
             }
             for token in tokens
         ]
         return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float | None) -> Mapping[str, object]:
+    return {"token": text, "logprob": logprob, "bytes": [*text.encode()]}
 
 
 async def _chat(call: Call, form: OpenAiChat) -> Reply | None:

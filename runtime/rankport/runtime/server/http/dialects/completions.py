@@ -1,10 +1,10 @@
 """OpenAI's completions: `/v1/completions`, with what vLLM adds to them. Texts behind prompts, whole or as events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.generation import Sampling
+from rankport.protos.generation import MAX_TOP_LOGPROBS, Sampling
 from rankport.protos.types import Prefix
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
@@ -25,7 +25,9 @@ class OpenAiCompletions(WritingOptions):
     """Request of OpenAI's completions. What it does not say, the bundle says."""
 
     prompt: str | Texts | TokenIds | Annotated[list[TokenIds], FAIL_FAST] | PromptObject
-    logprobs: int | None = None  # 0: of the tokens that are written
+    logprobs: int | None = (
+        None  # of the tokens that are written, and of so many likeliest in the place of each
+    )
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -35,8 +37,9 @@ class OpenAiCompletions(WritingOptions):
         refuse("best_of", unless(self.best_of, self.texts), "leave it out, all n texts are given")
         for name in ("echo", "suffix"):
             refuse(name, getattr(self, name) or None, "leave it out")
-        refuse("logprobs", unless(self.logprobs, 0), "give 0, for those of the tokens that are written")
-        return self.sampling_as(self.max_tokens, self.logprobs is not None, None)
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_TOP_LOGPROBS:
+            raise InvalidRequest(f"logprobs is {self.logprobs}: give a number from 0 to {MAX_TOP_LOGPROBS}")
+        return self.sampling_as(self.max_tokens, self.logprobs, None)
 
     def prompts(self) -> list[Prefix]:
         """Lists the prompts as models take them. Raises `InvalidRequest` for a list without any."""
@@ -65,12 +68,23 @@ class _Words:
 
     def logprobs(self, tokens: Sequence[Token]) -> object:
         """Writes the log-probabilities of tokens."""
+        told = [token.likeliest for token in tokens]
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": None,
+            "top_logprobs": [_likeliest(token) for token in tokens] if any(told) else None,
             "text_offset": [token.offset for token in tokens],
         }
+
+
+def _likeliest(token: Token) -> Mapping[str, float | None]:
+    """Writes the likeliest tokens by their texts, the written one too; of one text the likelier."""
+    told: dict[str, float | None] = {}
+    for each in token.likeliest:
+        told.setdefault(each.text, each.logprob)
+    if token.id not in {each.token_id for each in token.likeliest}:
+        told.setdefault(token.text, token.logprob)
+    return told
 
 
 async def _complete(call: Call, form: OpenAiCompletions) -> Reply | None:

@@ -74,6 +74,20 @@ def generate(
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: less of what was there before.")
     ] = None,
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="Taken off the logit of each token that the text has, -2 to 2.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, typer.Option(help="The same, as often as the text has the token.")
+    ] = None,
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOKEN=BIAS", help="Added to the logit of a token, by its id; again for more."),
+    ] = None,
+    min_tokens: Annotated[int | None, typer.Option(help="Tokens before the text may end.")] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on behind what ends a text by its bundle's word.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Ends before this text; again for more.")
@@ -99,10 +113,19 @@ def generate(
     regex: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="The text must match this pattern as a whole.")
     ] = None,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            help="With --json: log-probabilities of the tokens, and of so many likeliest beside each."
+        ),
+    ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
     priority: PriorityFlag = "interactive",
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object: text, token_ids, finish_reason, usage.")
+        bool,
+        typer.Option(
+            "--json", help="One JSON object: text, token_ids, finish_reason, usage, logprobs if asked."
+        ),
     ] = False,
     **given: Any,
 ) -> None:
@@ -116,11 +139,14 @@ def generate(
     load = partial(_load, device)
     if trie is not None:
         _refuse_beside_trie(
-            max_tokens, temperature, top_p, min_p, repetition_penalty, seed, stop, json_schema, regex
+            (max_tokens, temperature, top_p, min_p, repetition_penalty, seed, stop, json_schema, regex),
+            (presence_penalty, frequency_penalty, logit_bias, min_tokens, ignore_eos or None, logprobs),
         )
         with opened_model(server, model, bundle, load, priority=priority) as generator:
             write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
         return
+    if logprobs is not None and not as_json:
+        raise typer.BadParameter("--logprobs is told with --json: add it")
     sampling = Sampling(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -128,6 +154,13 @@ def generate(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=_biases(logit_bias or []),
+        min_tokens=min_tokens,
+        ignore_eos=ignore_eos,
+        logprobs=logprobs is not None,
+        top_logprobs=logprobs or 0,
         seed=seed,
         stop=tuple(stop or ()),
         beams=beams,
@@ -156,8 +189,8 @@ def _say(text: str = "", *, nl: bool = True) -> None:
         typer.echo(as_shown(text, sys.stdout), nl=nl)  # a model may write anything
 
 
-def _refuse_beside_trie(*given: object) -> None:
-    if any(value is not None for value in given):
+def _refuse_beside_trie(*given: tuple[object, ...]) -> None:
+    if any(value is not None for values in given for value in values):
         raise typer.BadParameter(
             "with --trie there are --beams and --top-k; the other flags say how text is written"
         )
@@ -179,12 +212,31 @@ def _prompt(prompt: str | None, fields: list[str]) -> Prefix:
     return values
 
 
+def _biases(given: list[str]) -> dict[int, float]:
+    biases: dict[int, float] = {}
+    for pair in given:
+        token, _, bias = pair.partition("=")
+        try:
+            biases[int(token)] = float(bias)
+        except ValueError:
+            raise InvalidRequest(f"--logit-bias {pair!r:.60}: give TOKEN=BIAS, an id and a number") from None
+    if len(biases) < len(given):
+        raise InvalidRequest("--logit-bias has a token twice: give each once")
+    return biases
+
+
 def _told(result: GenerateResult) -> dict[str, object]:
     return {
         "text": result.text,
         "token_ids": list(result.token_ids),
         "finish_reason": result.finish_reason,
         "usage": asdict(result.usage),
+        **({} if result.logprobs is None else {"logprobs": result.logprobs.tolist()}),
+        **(
+            {"top_logprobs": [[asdict(each) for each in place] for place in result.top_logprobs]}
+            if result.top_logprobs
+            else {}
+        ),
         **({"beams": [asdict(beam) for beam in result.beams]} if result.beams else {}),
     }
 

@@ -156,6 +156,26 @@ def generator_bundle(generator_checkpoint: Path, exported: Callable[..., Bundle]
 
 
 @pytest.fixture(scope="session")
+def chat_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder with a chat template: thoughts of earlier answers are left out."""
+    from support import checkpoints
+    from support.chat_folders import TEMPLATES, write_tokenizer
+
+    folder = checkpoints.causal_lm(tmp_path_factory.mktemp("chat"), "qwen3", vocab_size=512)
+    write_tokenizer(folder, TEMPLATES["thinking"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_bundle(chat_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """That decoder as a generator that answers chats of 96 tokens, without thoughts of its own."""
+    told = {"prompt": "chat", "chat_template_kwargs": '{"enable_thinking": false}'}
+    return exported(
+        chat_checkpoint, name="chat", kind="generator", max_prefix_tokens=96, max_item_tokens=32, **told
+    )
+
+
+@pytest.fixture(scope="session")
 def hybrid_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder of a recurrent layer, which convolves and attends linearly, and one of attention."""
     from support.hybrids import hybrid

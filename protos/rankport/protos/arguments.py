@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Key
-from rankport.protos.wording import type_told
+from rankport.protos.types import Key, Messages
+from rankport.protos.wording import listed, type_told
 
 T = TypeVar("T")
 
@@ -115,9 +115,31 @@ def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:
 
 
 def check_prefix(prefix: object) -> None:
-    """Raises `InvalidRequest` unless it is text, fields or a run of token ids, whatever their values."""
+    """Raises `InvalidRequest` unless it is text, fields, a run of token ids or a chat, whatever their values."""
     if not isinstance(prefix, str | Mapping) and not is_id_run(prefix):
         raise InvalidRequest(f"prefix is {type_told(prefix)}; give text, fields by name, or token ids")
+
+
+def is_chat(prefix: object) -> TypeGuard[Messages]:
+    """Says whether a prefix is meant as the messages of a chat: a list that begins with a mapping."""
+    return isinstance(prefix, list | tuple) and bool(prefix) and isinstance(prefix[0], Mapping)
+
+
+def checked_messages(messages: Messages) -> list[tuple[str, str]]:
+    """Takes the messages of a chat as (role, content); raises `InvalidRequest` with the index of what is none."""
+    return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def _message(message: object, where: str) -> tuple[str, str]:
+    if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
+        has = (
+            f": has {listed(list(map(str, message)))}"
+            if isinstance(message, Mapping)
+            else f" is {type_told(message)}"
+        )
+        raise InvalidRequest(f'{where}{has}: give {{"role": text, "content": text}}')
+    role, content = (checked_text(message[name], f"{where}.{name}") for name in ("role", "content"))
+    return role, content
 
 
 def item_form(item: object, where: str) -> ItemForm:

@@ -26,8 +26,11 @@ class Key:
     text: str | None = None  # for on_missing "encode"
 
 
-Prefix = str | Mapping[str, str] | Sequence[int]
-"""What a request shares: the prompt's only field, its fields by name, or the whole prefix as token ids."""
+Messages = Sequence[Mapping[str, str]]
+"""Chat, in order: each message has its `role` and its `content`. For a generator that takes chats."""
+
+Prefix = str | Mapping[str, str] | Sequence[int] | Messages
+"""What a request shares: the prompt's only field, its fields by name, the whole prefix as token ids, or a chat."""
 
 Query = Prefix | Key | NDArray[np.floating]
 """Query that two towers score items against: a prefix, or its representation, by key in the store or as an array."""
@@ -197,3 +200,5 @@ class ModelDescription:
     mask: str = (
         ""  # what candidates see of each other: "independent" | "set-wise" | "top"; "" of other models
     )
+    chat_roles: tuple[str, ...] = ()  # of a generator that takes chats: roles of messages
+    chat_template_kwargs: str = ""  # that the chat template was told, as JSON; "" if nothing

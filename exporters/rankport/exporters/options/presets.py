@@ -12,6 +12,8 @@ from rankport.protos.errors import InvalidRequest
 
 BARE = "bare"
 """Names the prompt of the fields and the bare item, framed as the tokenizer frames a text."""
+CHAT = "chat"
+"""Names the chat template of a generator's folder."""
 _FOLDER = Path(__file__).parent / "presets"
 
 
@@ -73,11 +75,16 @@ def prompt_file_of(named: str) -> Path:
     """Finds the prompt file that `--prompt` names: a preset's, or a file (`./NAME` where a preset has the name).
 
     Raises:
-        InvalidRequest: it is neither; the message lists the presets.
+        InvalidRequest: it is neither, or the chat of a kind that answers none; the message lists the presets.
     """
     for preset in PRESETS:
         if named == preset.name:
             return preset.file
+    if named == CHAT:
+        raise InvalidRequest(
+            f"--prompt {CHAT}: a chat is what --kind generator answers: give a prompt file, or ./{CHAT} for one of "
+            "that name"
+        )
     if os.path.lexists(named):
         return Path(named)
     encoder = pair_encoder_problem(named)

@@ -11,7 +11,7 @@ import tokenizers
 from rankport.exporters.options.presets import BARE, prompt_file_of
 from rankport.exporters.options.request_files import StrPath
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
-from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.bundle.manifest import Chat, Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -30,6 +30,7 @@ class ResolvedPrompt:
     tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()  # what its owner should know, for the manifest
     doubts: tuple[str, ...] = ()  # what is found beside the prompt itself
+    chat: Chat | None = None  # of which the prompt is one message
 
     @property
     def warnings(self) -> tuple[str, ...]:

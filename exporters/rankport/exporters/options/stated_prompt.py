@@ -35,12 +35,13 @@ def chat_template_file(folder: Path) -> Path | None:
     return None
 
 
-def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
+def require_prompt(checkpoint: Path, folders: Sequence[Path], own: str = "") -> None:
     """Stops the export of a ranker without a prompt where its folder says that it has one.
 
     Args:
         checkpoint: folder to export.
         folders: those that speak for it: itself, and an adapter's base.
+        own: what takes the chat template itself, in words.
 
     Raises:
         InvalidRequest: it has a chat template, or is of a known family; the message has the fix.
@@ -59,7 +60,7 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
     elif template is not None:
         why, fix = (
             f"has a chat template ({template.name})",
-            f"say the prompt that it was trained with: {_UNKNOWN_WORDS}",
+            f"say the prompt that it was trained with: {own}{_UNKNOWN_WORDS}",
         )
     else:
         return

@@ -51,6 +51,7 @@ def draft_manifest(
         axes={},
         tokenizer=TOKENIZER_FILE if source.tokenizer_file is not None else None,
         prompt=prompt.prompt,
+        chat=prompt.chat,
         labels=plan.labels,
         score=plan.score,
         wide=list(plan.wide),

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import ItemForm, check_prefix, checked_text, is_embedding, is_id_run
+from rankport.protos.arguments import (
+    ItemForm,
+    check_prefix,
+    checked_messages,
+    checked_text,
+    is_chat,
+    is_embedding,
+    is_id_run,
+)
 from rankport.protos.columns import Column, ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.tensors import ids_message, ragged_ids, tensor_array, tensor_message
@@ -16,7 +24,7 @@ from rankport.protos.wording import counted
 
 
 def prefix_message(prefix: Prefix) -> pb.Prefix:
-    """Writes a prefix as a message; `InvalidRequest` if it is neither text, fields nor token ids."""
+    """Writes a prefix as a message; `InvalidRequest` if it is neither text, fields, token ids nor a chat."""
     check_prefix(prefix)
     if isinstance(prefix, str):
         return pb.Prefix(text=checked_text(prefix, "prefix"))
@@ -26,7 +34,11 @@ def prefix_message(prefix: Prefix) -> pb.Prefix:
             for name, value in prefix.items()
         }
         return pb.Prefix(fields=pb.PrefixFields(values=values))
-    return pb.Prefix(token_ids=ids_message(prefix, "prefix"))
+    if is_chat(prefix):
+        said = checked_messages(prefix)
+        messages = [pb.ChatMessage(role=role, content=content) for role, content in said]
+        return pb.Prefix(chat=pb.Chat(messages=messages))
+    return pb.Prefix(token_ids=ids_message(prefix, "prefix"))  # type: ignore[arg-type]  # the last form
 
 
 def query_message(query: Query) -> pb.Prefix:
@@ -58,8 +70,12 @@ def prefix_value(message: pb.Prefix) -> Prefix:
             return dict(message.fields.values)
         case "token_ids":
             return list(message.token_ids.ids)
+        case "chat":
+            if not message.chat.messages:
+                raise InvalidRequest("prefix.chat has no messages: give one of role 'user'")
+            return [{"role": each.role, "content": each.content} for each in message.chat.messages]
         case _:
-            raise InvalidRequest("prefix is not set; give text, fields or token_ids")
+            raise InvalidRequest("prefix is not set; give text, fields, token_ids or chat")
 
 
 def items_message(items: Iterable[Item] | ItemColumns, field: str = "items") -> pb.Items:

@@ -411,6 +411,7 @@ class Prefix(google.protobuf.message.Message):
     TOKEN_IDS_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
+    CHAT_FIELD_NUMBER: builtins.int
     text: builtins.str
     """fills the prompt's only field"""
     key: builtins.str
@@ -427,6 +428,10 @@ class Prefix(google.protobuf.message.Message):
     def embeddings(self) -> global___Tensor:
         """[width], or [vectors, width]: the representation of a two-tower's query"""
 
+    @property
+    def chat(self) -> global___Chat:
+        """of a generator whose ModelDescription has chat_roles"""
+
     def __init__(
         self,
         *,
@@ -435,12 +440,50 @@ class Prefix(google.protobuf.message.Message):
         token_ids: global___TokenIds | None = ...,
         embeddings: global___Tensor | None = ...,
         key: builtins.str = ...,
+        chat: global___Chat | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "fields", "token_ids", "embeddings", "key"] | None: ...
+    def HasField(self, field_name: typing.Literal["chat", b"chat", "embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chat", b"chat", "embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "fields", "token_ids", "embeddings", "key", "chat"] | None: ...
 
 global___Prefix = Prefix
+
+@typing.final
+class Chat(google.protobuf.message.Message):
+    """Messages of a chat, in order; the answer to the last one is what is written."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: builtins.int
+    @property
+    def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ChatMessage]: ...
+    def __init__(
+        self,
+        *,
+        messages: collections.abc.Iterable[global___ChatMessage] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["messages", b"messages"]) -> None: ...
+
+global___Chat = Chat
+
+@typing.final
+class ChatMessage(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    role: builtins.str
+    """of ModelDescription.chat_roles; "developer" means "system" """
+    content: builtins.str
+    def __init__(
+        self,
+        *,
+        role: builtins.str = ...,
+        content: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "role", b"role"]) -> None: ...
+
+global___ChatMessage = ChatMessage
 
 @typing.final
 class Item(google.protobuf.message.Message):
@@ -1535,6 +1578,8 @@ class ModelDescription(google.protobuf.message.Message):
     CANDIDATE_FEATURES_FIELD_NUMBER: builtins.int
     EVENT_TIMES_FIELD_NUMBER: builtins.int
     MASK_FIELD_NUMBER: builtins.int
+    CHAT_ROLES_FIELD_NUMBER: builtins.int
+    CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -1562,6 +1607,8 @@ class ModelDescription(google.protobuf.message.Message):
     """RankRequest has times and now"""
     mask: builtins.str
     """what candidates see of each other: "independent" | "set-wise" | "top" """
+    chat_template_kwargs: builtins.str
+    """that its chat template was told, as JSON; "" if nothing"""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the columns of ScoreResponse.logits"""
@@ -1588,6 +1635,10 @@ class ModelDescription(google.protobuf.message.Message):
 
     @property
     def candidate_features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeatureDescription]: ...
+    @property
+    def chat_roles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of a generator that takes Prefix.chat: roles of messages; else none"""
+
     def __init__(
         self,
         *,
@@ -1614,8 +1665,10 @@ class ModelDescription(google.protobuf.message.Message):
         candidate_features: collections.abc.Iterable[global___FeatureDescription] | None = ...,
         event_times: builtins.bool = ...,
         mask: builtins.str = ...,
+        chat_roles: collections.abc.Iterable[builtins.str] | None = ...,
+        chat_template_kwargs: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "candidate_features", b"candidate_features", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "event_features", b"event_features", "event_times", b"event_times", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "mask", b"mask", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "candidate_features", b"candidate_features", "chat_roles", b"chat_roles", "chat_template_kwargs", b"chat_template_kwargs", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "event_features", b"event_features", "event_times", b"event_times", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "mask", b"mask", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription
 

@@ -1,5 +1,6 @@
 """Description that a loaded bundle gives of itself."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ LIKELIHOODS = {
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     """Returns the description of a bundle; `keys` says that items may be keys of a token store."""
     embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
-    score = manifest.score
+    score, chat = manifest.score, manifest.chat
     takes_embeddings = embedding is not None and not embedding.is_output
     takes_items = manifest.generation is None or score is not None
     forms = {
@@ -48,6 +49,8 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         ),
         read_out=_read_out(manifest),
         label_token_ids=tuple(labels.ids) if labels is not None and labels.source == "lm_head" else (),
+        chat_roles=() if chat is None else chat.roles,
+        chat_template_kwargs=json.dumps(chat.arguments) if chat is not None and chat.arguments else "",
         **({} if manifest.sets is None else _sets(manifest.sets)),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.runtime.bundle.sections.chat import Chat as Chat
 from rankport.runtime.bundle.sections.embedding import Activation as Activation
 from rankport.runtime.bundle.sections.embedding import ClassHead as ClassHead
 from rankport.runtime.bundle.sections.embedding import DenseLayer as DenseLayer
@@ -186,6 +187,7 @@ class ManifestDraft(Strict):
     axes: dict[str, AxisRange]
     tokenizer: str | None  # file of the bundle
     prompt: Prompt
+    chat: Chat | None = None  # of a generator that takes chats: its only field is the user's one message
     labels: Labels | None  # of a ranker
     score: Score | None = None  # of a kind that answers with scores
     wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph

@@ -96,6 +96,8 @@ def _tagging(manifest: Manifest) -> Iterator[str]:
 
 def _generation(manifest: Manifest) -> Iterator[str]:
     generation = manifest.generation
+    if manifest.chat is not None and (generation is None or generation.decoding is not None):
+        yield f"chat: kind {manifest.kind} answers none: must be null"
     if generation is None:
         return
     if all(graph.role != "decode" for graph in manifest.graphs):

@@ -13,17 +13,19 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import check_choice, check_prefix
+from rankport.protos.arguments import check_choice, check_prefix, is_chat
 from rankport.protos.columns import ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest, LimitExceeded
-from rankport.protos.types import Item, Prefix, Truncation
+from rankport.protos.types import Item, Messages, Prefix, Truncation
 from rankport.protos.wording import listed
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
+from rankport.runtime.prompt.chats import ChatEncoder
 from rankport.runtime.prompt.checks import (
     checked_columns,
     checked_ids,
     field_texts,
+    fields_told,
     refuse_unknown,
 )
 from rankport.runtime.prompt.encoded import (
@@ -65,6 +67,11 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
         self._max_prefix_tokens = manifest.limits.max_prefix_tokens
+        self._chat = (
+            None
+            if manifest.chat is None
+            else ChatEncoder(manifest.chat, tokenizer, self._vocab_size, self._max_prefix_tokens)
+        )
         parts = PromptParts.of(manifest, tokenizer)
         self._prefix = parts.prefix
         taken = manifest.embedded_item
@@ -85,7 +92,8 @@ class PromptEncoder:
         """Encodes the prefix of a request; it may be empty.
 
         A str fills the prompt's only field, a mapping gives exactly its fields; token ids are the whole
-        prefix, taken verbatim and never cut.
+        prefix, taken verbatim and never cut, and so is a chat. Where a bundle takes chats, the field is one of one
+        message.
 
         Raises:
             InvalidRequest: fields are missing or unknown, or a value is malformed.
@@ -93,9 +101,14 @@ class PromptEncoder:
         """
         check_truncation(truncation)
         check_prefix(prefix)
+        if is_chat(prefix):
+            return EncodedPrefix(TokenRun(self._whole_chat(prefix)), truncated=False)
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
         texts = field_texts(prefix, self.fields)
+        if self._chat is not None:
+            said = [{"role": role, "content": text} for role, text in zip(self.fields, texts, strict=True)]
+            return EncodedPrefix(TokenRun(self._chat.encode(said)), truncated=False)
         own = len(self._prefix.slots)
         encoded = self._encoded_prefix(texts[:own], truncation)
         if not isinstance(self._items, ItemFields):
@@ -197,6 +210,14 @@ class PromptEncoder:
             return encoded
         kept = np.flatnonzero(~empty)
         return replace(encoded, runs=encoded.runs.take(kept), places=places[kept], empty=places[empty])
+
+    def _whole_chat(self, messages: Messages) -> Ids:
+        if self._chat is None:
+            raise InvalidRequest(
+                f"prefix: messages of a chat, and the bundle takes none: its prompt has {fields_told(self.fields)} "
+                "(export a generator with --prompt chat)"
+            )
+        return self._chat.encode(messages)
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")

@@ -4,10 +4,12 @@ Owns what must not depend on how the file was saved: no padding, no truncation, 
 Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_start|>` in by spelling it.
 """
 
+import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -114,6 +116,19 @@ class Tokenizer:
         """Returns a copy for which the text of a special token is that token, as in a template written by hand."""
         return type(self)(tokenizers.Tokenizer.from_str(self._inner.to_str()), match_special=True)
 
+    def inside(self) -> Self:
+        """Returns the tokenizer of a text that others stand before: some put a space before one that begins."""
+        stated = json.loads(self._inner.to_str())
+        parts = stated.get("pre_tokenizer") or {}
+        begins = [
+            part for part in (parts, *parts.get("pretokenizers", ())) if part.get("prepend_scheme") == "first"
+        ]
+        if not begins:
+            return self
+        for part in begins:
+            part["prepend_scheme"] = "never"
+        return type(self)(tokenizers.Tokenizer.from_str(json.dumps(stated)))
+
     def encode_ragged(self, texts: Sequence[str]) -> RaggedIds:
         """Encodes all texts in one call, nothing added. [texts] runs. Releases the interpreter lock."""
         return self._encoded(_without_places, list(texts))[1]
@@ -183,6 +198,16 @@ class Tokenizer:
         """Lists the names of tokens that text never becomes, in id order."""
         added = self._inner.get_added_tokens_decoder()
         return tuple(added[token].content for token in sorted(added) if added[token].special)
+
+    @cached_property
+    def swallows(self) -> Mapping[str, tuple[bool, bool]]:
+        """Special tokens that take the white space before them with them, and that behind them."""
+        added = self._inner.get_added_tokens_decoder().values()
+        return {
+            token.content: (token.lstrip, token.rstrip)
+            for token in added
+            if token.special and (token.lstrip or token.rstrip)
+        }
 
     def vocabulary(self) -> tuple[str, ...]:
         """Lists all token names, unordered. Slow: for messages and export, not for requests."""

@@ -350,7 +350,7 @@ def test_what_a_chat_cannot_have_is_told(chatting: tuple[Chatting, str], change:
 def test_a_prompt_without_roles_takes_no_chat(address: str) -> None:
     told = ask(address, CHAT, {"messages": [{"role": "user", "content": "a"}]}).json["error"]["message"]
     assert (
-        "the prompt of 'writer' has no place for it, but the fields prefix: export with a prompt of a field"
+        "the prompt of 'writer' has no place for it, but the fields prefix: export with --prompt chat, or"
         in told
     )
 

@@ -12,12 +12,14 @@ from rankport.exporters.kinds.decoders.graphs import export_decoder_graphs
 from rankport.exporters.kinds.decoders.module import PackedDecoder, RowDecoder
 from rankport.exporters.kinds.decoders.step_attention import StepPrefix
 from rankport.exporters.kinds.decoders.survey import Survey, survey
+from rankport.exporters.kinds.generator.chat.chat import chat_prompt, read_chat
 from rankport.exporters.kinds.generator.options import GeneratorOptions
 from rankport.exporters.kinds.generator.stated import stated_generation
 from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.exporters.kinds.stated_writing import OWN_ENDS
 from rankport.exporters.kinds.work import ExportPlan
-from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
+from rankport.exporters.options.presets import CHAT
+from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt, tokenizer_of
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Prompt, Score, Segment, Target
@@ -48,15 +50,21 @@ def check_generator(checkpoint: Path, options: GeneratorOptions) -> None:
             f"{model.architecture} reads both ways, by the word of config.json: it writes no text from left to right"
         )
     if options.prompt is None:
-        require_prompt(checkpoint, speaking_folders(checkpoint, base))
-    check_prompt_name(options.prompt)
+        require_prompt(
+            checkpoint, speaking_folders(checkpoint, base), f"--prompt {CHAT} takes the template; else "
+        )
+    if not options.is_chat:
+        check_prompt_name(options.prompt)
 
 
 def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions) -> ResolvedPrompt:
     """Takes the prompt that is named, or makes one of one field "prefix"; what is written comes behind it.
 
-    Raises InvalidRequest for a prompt file with something around the item, which is what the model writes.
+    Raises InvalidRequest for a prompt file with something around the item, which is what the model writes; as
+    `read_chat` for the chat template.
     """
+    if options.is_chat:
+        return _chat(source.tokenizer_file, options)
     resolved = resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
     item = [segment for segment in resolved.prompt.item if segment.item is not None]
     if options.prompt is not None and len(resolved.prompt.item) != 1:
@@ -67,6 +75,12 @@ def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions
     # The frame's end, an end-of-text token say, is the model's own to write.
     prompt = Prompt(prefix=resolved.prompt.prefix, item=item or [Segment(item=True)])
     return ResolvedPrompt(prompt, None, resolved.tokenizer, resolved.notes)
+
+
+def _chat(file: Path | None, options: GeneratorOptions) -> ResolvedPrompt:
+    tokenizer = tokenizer_of(file)
+    chat = read_chat(file, tokenizer, options.chat_arguments(), options.chat_day())
+    return ResolvedPrompt(chat_prompt(chat), None, tokenizer, chat=chat)
 
 
 def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: GeneratorOptions) -> ExportPlan:

@@ -35,10 +35,15 @@ def _prompt(manifest: Manifest) -> Iterator[str]:
         yield f"prompt.item: what kind {NAME} writes comes last: must be one segment, item = true"
 
 
+def _chat(manifest: Manifest) -> Iterator[str]:
+    if manifest.chat is not None and manifest.prompt.fields != ("user",):
+        yield "prompt: of a bundle with chat it must have one field, user"
+
+
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
     {
         NAME: ManifestRules(
-            frozenset({"prefix", "decode"}), (_layers, _generation, _nothing_else, _score, _prompt)
+            frozenset({"prefix", "decode"}), (_layers, _generation, _nothing_else, _score, _prompt, _chat)
         )
     }
 )

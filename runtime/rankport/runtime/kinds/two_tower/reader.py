@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from rankport.protos.arguments import of_single_item
+from rankport.protos.arguments import is_chat, of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Prefix, Truncation
+from rankport.protos.types import Item, Prefix, Truncation
 from rankport.protos.wording import type_told
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextRows
@@ -31,12 +32,11 @@ class Reader:
         """Encodes one text of a side. Raises as `PromptEncoder.encode_prefix`."""
         if self.as_prefix:
             return self.prompt.encode_prefix(text, truncation)
-        if isinstance(text, Mapping):
-            raise InvalidRequest(
-                "prefix gives fields by name, and the bundle reads a query as one text: give that"
-            )
+        if isinstance(text, Mapping) or is_chat(text):
+            given = "fields by name" if isinstance(text, Mapping) else "the messages of a chat"
+            raise InvalidRequest(f"prefix gives {given}, and the bundle reads a query as one text: give that")
         try:
-            encoded = self.prompt.encode_items([text], truncation)
+            encoded = self.prompt.encode_items([cast(Item, text)], truncation)
         except InvalidRequest as error:
             raise type(error)(f"prefix: {of_single_item(str(error))}") from None
         return EncodedPrefix(TokenRun(encoded.runs.ids), truncated=bool(len(encoded.truncated)))

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator, with_config
+from typing_extensions import TypedDict
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.files.json_text import json_of_text
@@ -149,12 +150,21 @@ class OneOf(Form):
         return self
 
 
+@with_config(ITEM)
+class Message(TypedDict):
+    """Message of a chat."""
+
+    role: str
+    content: str
+
+
 class PromptObject(OneOf):
     """Prompt of what writes, by its form."""
 
     text: str | None = None
     fields: Mapping[str, str] | None = None
     token_ids: TokenIds | None = None
+    chat: Annotated[list[Message], FAIL_FAST] | None = None
 
 
 class PrefixObject(OneOf):
@@ -163,6 +173,7 @@ class PrefixObject(OneOf):
     text: str | None = None
     fields: Mapping[str, str] | None = None
     token_ids: TokenIds | None = None
+    chat: Annotated[list[Message], FAIL_FAST] | None = None
     # Of a two-tower's query: [width], of late interaction [vectors, width].
     embeddings: Numbers | Vectors | None = None
     key: str | None = None  # of a two-tower's query in the store
@@ -197,7 +208,9 @@ def prompt_tokens(prompt: str | PromptObject) -> int:
 
 
 def _plain(given: PromptObject | PrefixObject) -> Prefix:
-    for form in (given.text, given.fields, given.token_ids):
+    if given.chat is not None and not given.chat:
+        raise InvalidRequest("chat has no messages: give one of role 'user'")
+    for form in (given.text, given.fields, given.token_ids, given.chat):
         if form is not None:
-            return form
+            return cast(Prefix, form)
     raise InvalidRequest("prefix is null: give it in one of its forms")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import TypeVar
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.decoders.module import takes
+from rankport.exporters.kinds.generator.chat.chat import read_chat
 from rankport.exporters.kinds.generator.proof.samples import SampleText, draw_samples
 from rankport.exporters.kinds.generator.stated import stated_generation
 from rankport.exporters.kinds.stated_writing import own_ends
+from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.exporters.proof.emulation import Runnable
@@ -82,6 +85,18 @@ def _check_stated(manifest: Manifest, source: Checkpoint) -> None:
     stated = stated_generation(source, own_ends(manifest))
     if stated != generation:
         raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
+    _check_chat(manifest, source)
+
+
+def _check_chat(manifest: Manifest, source: Checkpoint) -> None:
+    """Reads the chat template again, and holds it against its own tokens."""
+    chat = manifest.chat
+    if chat is None:
+        return
+    day = None if chat.date is None else date.fromisoformat(chat.date)
+    stated = read_chat(source.tokenizer_file, tokenizer_of(source.tokenizer_file), chat.arguments, day)
+    if stated != chat:
+        raise ParityError(f"chat: the bundle has {chat}, the checkpoint's chat template says {stated}")
 
 
 def _reference(source: Checkpoint, sample: SampleText) -> Logits:

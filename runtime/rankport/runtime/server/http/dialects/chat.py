@@ -1,9 +1,10 @@
-"""OpenAI's chats: `/v1/chat/completions`, as far as a bundle's prompt has a place for each message.
+"""OpenAI's chats: `/v1/chat/completions`.
 
-The prompt travels with the bundle, and a bundle holds no chat template, which is code: a message fills the field of the
-prompt that has the name of its role. A prompt without such fields may frame no chat at all, and takes none.
+A bundle that was exported with its chat template takes chats of any length. In any other a message fills the field of
+the prompt that has the name of its role: one without such fields may frame no chat at all, and takes none.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from typing_extensions import TypedDict
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
-from rankport.protos.types import ModelDescription
+from rankport.protos.types import ModelDescription, Prefix
 from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
@@ -79,6 +80,7 @@ class OpenAiChat(WritingOptions):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     response_format: ChatResponseFormat | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None  # vLLM's
 
     def sampling(self) -> Sampling:
         """Tells how to write. Raises `InvalidRequest` for what this server cannot do, or a value out of range."""
@@ -90,8 +92,25 @@ class OpenAiChat(WritingOptions):
         most = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
         return self.sampling_as(most, self.top_logprobs or 0 if self.logprobs else None, schema)
 
-    def prompt(self, model: ModelDescription) -> Mapping[str, str]:
-        """Puts the messages into the fields of a model's prompt. Raises `InvalidRequest` where one has no place."""
+    def prompt(self, model: ModelDescription) -> Prefix:
+        """Takes the chat, or puts its messages into the fields of a prompt.
+
+        Raises `InvalidRequest` where one has no place, or for arguments of the template that are not the bundle's.
+        """
+        if not self.messages:
+            raise InvalidRequest("messages is empty: give one of role 'user'")
+        told = json.loads(model.chat_template_kwargs or "{}")
+        for name, value in (self.chat_template_kwargs or {}).items():
+            if name not in told or told[name] != value:
+                raise InvalidRequest(
+                    f"chat_template_kwargs.{name} is {value!r:.40}, and the bundle's chat has "
+                    f"{told.get(name, 'none of it')!r:.40}: leave it out, or export with --chat-template-kwargs"
+                )
+        if model.chat_roles:
+            return [{"role": message.role, "content": message.text} for message in self.messages]
+        return self._by_field(model)
+
+    def _by_field(self, model: ModelDescription) -> Mapping[str, str]:
         fields = model.prompt_fields
         given: dict[str, str] = {}
         for index, message in enumerate(self.messages):
@@ -102,8 +121,8 @@ class OpenAiChat(WritingOptions):
                 why = "no place" if role not in fields else "one place"
                 raise InvalidRequest(
                     f"messages[{index}] has role {message.role!r:.40}, and the prompt of {model.name!r} has {why} for "
-                    f"it, but {fields_told(fields)}: export with a prompt of a field for each message, named by its "
-                    "role, or ask /v1/completions"
+                    f"it, but {fields_told(fields)}: export with --prompt chat, or a prompt of a field for each "
+                    "message, named by its role, or ask /v1/completions"
                 )
             given[role] = message.text
         if missing := [name for name in fields if name not in given]:

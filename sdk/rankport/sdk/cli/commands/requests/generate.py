@@ -11,12 +11,13 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from rankport.protos.arguments import is_chat
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.sdk.cli.flags.dataclass_options import flags_of, takes
-from rankport.sdk.cli.flags.lines import lines_of, text_of
+from rankport.sdk.cli.flags.lines import json_of, lines_of, text_of
 from rankport.sdk.cli.flags.model import opened_model, refuse_device
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
@@ -52,6 +53,14 @@ def generate(
     fields: Annotated[
         list[str] | None,
         typer.Option("--field", metavar="NAME=TEXT", help="A field of the prompt; again for each."),
+    ] = None,
+    messages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='A chat, of a bundle that takes one: a JSON list [{"role": "user", "content": "Hello"}, ...]; - for '
+            "stdin.",
+        ),
     ] = None,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Write at this server ...")] = None,
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
@@ -133,7 +142,7 @@ def generate(
 
     Exit codes: 0 written; 2 what was asked is wrong; 1 anything else.
     """
-    asked = _prompt(prompt, fields or [])
+    asked = _prompt(prompt, fields or [], messages)
     device: Device = given["device"]
     refuse_device(server, device)
     load = partial(_load, device)
@@ -196,9 +205,18 @@ def _refuse_beside_trie(*given: tuple[object, ...]) -> None:
         )
 
 
-def _prompt(prompt: str | None, fields: list[str]) -> Prefix:
-    if (prompt is None) == (not fields):
-        raise typer.BadParameter("give either a prompt or its fields, --field NAME=TEXT")
+def _prompt(prompt: str | None, fields: list[str], messages: str | None) -> Prefix:
+    if [prompt is not None, bool(fields), messages is not None].count(True) != 1:
+        raise typer.BadParameter(
+            "give either a prompt, its fields, --field NAME=TEXT, or a chat, --messages FILE"
+        )
+    if messages is not None:
+        said = json_of("".join(lines_of(messages, "--messages")), f"--messages {messages}")
+        if not is_chat(said):
+            raise InvalidRequest(
+                f"--messages {messages}: give a list of messages, of which one is there at least"
+            )
+        return said
     if prompt == "-":
         return text_of(prompt, "the prompt of")
     if prompt is not None:

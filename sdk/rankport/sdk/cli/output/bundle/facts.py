@@ -12,7 +12,7 @@ from rankport.runtime.bundle.manifest import (
     Manifest,
     WideFeature,
 )
-from rankport.sdk.cli.output.bundle.kinds import list_facts, set_facts, writing_facts
+from rankport.sdk.cli.output.bundle.kinds import chat_in_words, list_facts, set_facts, writing_facts
 from rankport.sdk.cli.output.bundle.measures import (
     targets_in_words,
 )
@@ -92,7 +92,8 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
             ("labels", f"{', '.join(shown_labels(labels))} ({tagging.scheme}, one a {tagging.unit}{crf})")
         ]
     if manifest.generation is not None:
-        return writing_facts(manifest.generation)
+        chat = [] if manifest.chat is None else [("chat", chat_in_words(manifest.chat))]
+        return [*chat, *writing_facts(manifest.generation)]
     if labels is None or score is None:
         return []
     if manifest.sets is not None:

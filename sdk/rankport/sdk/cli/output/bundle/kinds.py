@@ -1,9 +1,10 @@
 """Facts of a manifest that one kind alone has, for people."""
 
+import json
 from collections.abc import Sequence
 
 from rankport.runtime.bundle.description import set_read_out
-from rankport.runtime.bundle.manifest import Generation, Lists, Score, Sets
+from rankport.runtime.bundle.manifest import Chat, Generation, Lists, Score, Sets
 from rankport.runtime.bundle.sections.lists import ListSegment
 from rankport.runtime.bundle.sections.sets import IdTable
 
@@ -81,3 +82,14 @@ def writing_facts(generation: Generation) -> list[tuple[str, str]]:
         drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}{min_p}"
     penalty = "" if generation.repetition_penalty == 1 else f", repetition {generation.repetition_penalty:g}"
     return [("stop ids", ends), ("tokens", f"{drawn}{penalty}, where a request does not say")]
+
+
+def chat_in_words(chat: Chat) -> str:
+    """Tells which messages a chat has, in which order, and what its template was told."""
+    orders = {
+        "user and assistant take turns": chat.alternates,
+        "the last one is the user's": chat.ends_with_user and not chat.alternates,
+        f"the template was told {json.dumps(chat.arguments)}": bool(chat.arguments),
+        f"the day is {chat.date}": chat.date is not None,
+    }
+    return "; ".join([f"messages of {', '.join(chat.roles)}", *(told for told, so in orders.items() if so)])

@@ -46,6 +46,7 @@ _HOMES = {
         "GenerateUsage",
         "Sampling",
         "SearchResult",
+        "TokenLogprob",
     ),
     "rankport.protos.jobs": ("EncodeTask", "Job", "JobState"),
     "rankport.protos.priorities": ("priority",),

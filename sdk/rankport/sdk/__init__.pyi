@@ -30,6 +30,7 @@ from rankport.protos.generation import GenerateResult as GenerateResult
 from rankport.protos.generation import GenerateUsage as GenerateUsage
 from rankport.protos.generation import Sampling as Sampling
 from rankport.protos.generation import SearchResult as SearchResult
+from rankport.protos.generation import TokenLogprob as TokenLogprob
 from rankport.protos.jobs import EncodeTask as EncodeTask
 from rankport.protos.jobs import Job as Job
 from rankport.protos.jobs import JobState as JobState

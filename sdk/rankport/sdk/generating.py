@@ -4,7 +4,8 @@ import asyncio
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import grpc
@@ -14,6 +15,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, 
 from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.priorities import Priority
 from rankport.protos.processes.own_process import OwnProcess, StaysInProcess
+from rankport.protos.text_stream import AsyncTextStream
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
@@ -22,6 +24,21 @@ from rankport.sdk.transport.retries import REFUSALS, Tries
 from rankport.sdk.transport.tracing import Metadata, trace_metadata
 
 AS_THE_BUNDLE_SAYS = Sampling()
+
+
+@dataclass(slots=True)
+class _Told:
+    """Parts that a server told of a text so far, and its end."""
+
+    parts: list[GeneratedPart] = field(default_factory=list)
+    last: pb.GenerateResponse | None = None  # that says how it ended
+
+    def take(self, message: pb.GenerateResponse) -> Sequence[GeneratedPart]:
+        """Takes a message, and gives its parts."""
+        parts = generate_wire.part_values(message)
+        self.parts += parts
+        self.last = message if generate_wire.is_last(message) else None
+        return parts
 
 
 class WrittenText(StaysInProcess):
@@ -42,8 +59,7 @@ class WrittenText(StaysInProcess):
         with rankport_errors(address, timeout_s):
             self._call = begin(tries.left_s())
         self._process = OwnProcess()
-        self._parts: list[GeneratedPart] = []
-        self._last: pb.GenerateResponse | None = None
+        self._told = _Told()
 
     def __iter__(self) -> Iterator[GeneratedPart]:
         """Yields the parts that are still to come; raises what ended the text before its time.
@@ -55,7 +71,7 @@ class WrittenText(StaysInProcess):
                 yield from self._answered()
                 return
             except REFUSALS as error:
-                if self._parts or self._closed.wait(self._tries.wait_s(error)):
+                if self._told.parts or self._closed.wait(self._tries.wait_s(error)):
                     raise
                 with rankport_errors(self._address, self._timeout_s):
                     self._call = self._begin(self._tries.left_s())
@@ -66,7 +82,8 @@ class WrittenText(StaysInProcess):
         """Reads the rest, and gives the whole text; raises as `Generator.generate`."""
         for _ in self:
             pass
-        return generate_wire.generate_result(self._parts, ended(self._last, self._address), self._sampling)
+        told = self._told
+        return generate_wire.generate_result(told.parts, ended(told.last, self._address), self._sampling)
 
     def close(self) -> None:
         """Ends the text, unless it is complete, or the parent's of this process."""
@@ -78,10 +95,7 @@ class WrittenText(StaysInProcess):
         messages = self._process.steps(self._call, f"a text of {self._address} was begun", "begin it")
         with rankport_errors(self._address, self._timeout_s):
             for message in messages:
-                for part in generate_wire.part_values(message):
-                    self._parts.append(part)
-                    yield part
-                self._last = message if generate_wire.is_last(message) else None
+                yield from self._told.take(message)
 
     def __enter__(self) -> Self:
         return self
@@ -172,13 +186,11 @@ class GeneratesInLoops(CallsInLoops):
         timeout_s = self._timeout(timeout_s)
         tries, traced = self._retries.tries(timeout_s), trace_metadata(priority, self._model)
         while True:
-            parts: list[GeneratedPart] = []
-            last: pb.GenerateResponse | None = None
+            told = _Told()
             try:
                 async for message in self._written(request, timeout_s, tries.left_s(), traced):
-                    parts += generate_wire.part_values(message)
-                    last = message if generate_wire.is_last(message) else None
-                return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
+                    told.take(message)
+                return generate_wire.generate_result(told.parts, ended(told.last, "the server"), sampling)
             except REFUSALS as error:
                 await asyncio.sleep(tries.wait_s(error))
 
@@ -190,20 +202,26 @@ class GeneratesInLoops(CallsInLoops):
         *,
         truncation: Truncation = "error",
         priority: Priority | None = None,
-    ) -> AsyncIterator[GeneratedPart]:
-        """Yields the parts of a text as they come; ending the iteration ends the text."""
+    ) -> AsyncTextStream:
+        """Writes a text and gives its parts as they come, then the whole; it begins with the first one asked for."""
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
-        return self._streamed_text(request, self._timeout(timeout_s), trace_metadata(priority, self._model))
+        traced, told = trace_metadata(priority, self._model), _Told()
+        parts = self._streamed_text(request, self._timeout(timeout_s), traced, told)
+        return AsyncTextStream(
+            parts,
+            lambda: generate_wire.generate_result(told.parts, ended(told.last, "the server"), sampling),
+        )
 
     async def _streamed_text(
-        self, request: pb.GenerateRequest, timeout_s: float | None, traced: Metadata | None
-    ) -> AsyncIterator[GeneratedPart]:
+        self, request: pb.GenerateRequest, timeout_s: float | None, traced: Metadata | None, told: "_Told"
+    ) -> AsyncGenerator[GeneratedPart, None]:
+        """Yields the parts of a text, begun anew where no server took it; ending the iteration ends the text."""
         tries, begun = self._retries.tries(timeout_s), False
         while True:
             try:
                 async for message in self._written(request, timeout_s, tries.left_s(), traced):
                     begun = True
-                    for part in generate_wire.part_values(message):
+                    for part in told.take(message):
                         yield part
                 return
             except REFUSALS as error:

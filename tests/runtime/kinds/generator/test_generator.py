@@ -13,6 +13,7 @@ from rankport.protos.errors import (
     InvalidRequest,
     LimitExceeded,
     Overloaded,
+    RequestCancelled,
     Unavailable,
 )
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
@@ -198,12 +199,35 @@ def test_what_a_callers_function_raises_fails_its_text_alone(generator: Generato
 
 
 def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
-    async def run() -> tuple[GenerateResult, list[GeneratedPart]]:
+    async def run() -> tuple[GenerateResult, list[GeneratedPart], GenerateResult]:
         result = await generator.agenerate("a b", DRAWN)
-        return result, [part async for part in generator.astream("a b", DRAWN)]
+        async with generator.astream("a b", DRAWN) as stream:
+            return result, [part async for part in stream], await stream.result()
 
-    result, parts = asyncio.run(run())
+    result, parts, streamed = asyncio.run(run())
     assert "".join(part.text for part in parts) == result.text
+    assert streamed == _same_but_seconds(result, streamed)
+
+
+def test_a_stream_of_a_loop_has_no_result_that_failed_or_was_closed(generator: Generator) -> None:
+    async def run() -> None:
+        failing = generator.astream([])
+        for _ in range(2):
+            with pytest.raises(InvalidRequest, match="prefix has no tokens"):
+                await failing.result()
+        closed = generator.astream([1, 40], Sampling(max_tokens=64))
+        await anext(closed)
+        await closed.aclose()
+        with pytest.raises(RequestCancelled, match="closed before its end"):
+            await closed.result()
+        complete = generator.astream([1, 40], DRAWN)
+        whole = await complete.result()
+        await complete.aclose()
+        assert await complete.result() is whole
+
+    asyncio.run(run())
+    queue = generator.counts().engines["cpu"].queue
+    assert (queue.active_requests, queue.waiting_requests) == (0, 0)
 
 
 @pytest.fixture

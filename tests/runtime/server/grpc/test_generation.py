@@ -77,14 +77,32 @@ def test_parts_come_one_after_another(client: Client) -> None:
 
 
 def test_a_loop_has_texts_too(server: Server, generator: Generator) -> None:
-    async def run() -> tuple[GenerateResult, list[GeneratedPart]]:
+    async def run() -> tuple[GenerateResult, list[GeneratedPart], GenerateResult]:
         async with AsyncClient(server.address, timeout_s=30.0) as client:
             result = await client.generate("a b", DRAWN)
-            return result, [part async for part in client.stream("a b", DRAWN)]
+            async with client.stream("a b", ADJUSTED) as stream:
+                return result, [part async for part in stream], await stream.result()
 
-    result, parts = asyncio.run(run())
+    result, parts, streamed = asyncio.run(run())
     assert _content(result) == _content(generator.generate("a b", DRAWN))
-    assert "".join(part.text for part in parts) == result.text
+    assert _content(streamed) == _content(generator.generate("a b", ADJUSTED))
+    assert streamed.usage.generated_tokens == 10
+    assert "".join(part.text for part in parts) == streamed.text
+    assert [part.top_logprobs for part in parts if part.token_id is not None] == [*streamed.top_logprobs]
+
+
+def test_a_stream_of_a_loop_that_ends_early_ends_the_text(server: Server, generator: Generator) -> None:
+    async def run() -> None:
+        async with AsyncClient(server.address, timeout_s=30.0) as client:
+            async for _ in client.stream([5], Sampling(max_tokens=64)):
+                break
+            stream = client.stream([5], Sampling(max_tokens=65))
+            for _ in range(2):
+                with pytest.raises(LimitExceeded, match="the bundle writes at most 64"):
+                    await stream.result()
+
+    asyncio.run(run())
+    eventually(lambda: generator.counts().engines["cpu"].queue.active_requests == 0)
 
 
 def test_texts_of_recurrent_layers_stream_beside_each_other(hybrid_bundle: Bundle) -> None:

@@ -5,7 +5,7 @@ Owns the way from prompt and sampling to text. Tokens are `prompt`'s, passes `en
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -16,6 +16,7 @@ from zlib import crc32
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.text_stream import AsyncTextStream
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -146,15 +147,28 @@ class Generator(TrieSearches):
             self.submit_generate(prompt, sampling, timeout_s, truncation=truncation)
         )
 
-    async def astream(
+    def astream(
         self,
         prompt: Prefix,
         sampling: Sampling = GREEDY,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
-    ) -> AsyncIterator[GeneratedPart]:
-        """Gives the parts of a text as `stream`, for a loop; ending the iteration ends the text."""
+    ) -> AsyncTextStream:
+        """Gives the parts of a text as `stream`, for a loop; it begins with the first one that is asked for."""
+        results: list[GenerateResult] = []
+        parts = self._streamed(prompt, sampling, timeout_s, truncation, results)
+        return AsyncTextStream(parts, lambda: results[0])
+
+    async def _streamed(
+        self,
+        prompt: Prefix,
+        sampling: Sampling,
+        timeout_s: float | None,
+        truncation: Truncation,
+        results: list[GenerateResult],
+    ) -> AsyncGenerator[GeneratedPart, None]:
+        """Yields the parts, and puts the whole text to `results`; ending the iteration ends the text."""
         loop, parts = asyncio.get_running_loop(), asyncio.Queue[GeneratedPart | None]()
         put = partial(_put, loop, parts)
         future = self.submit_generate(prompt, sampling, timeout_s, truncation=truncation, on_part=put)
@@ -162,7 +176,7 @@ class Generator(TrieSearches):
         try:
             while (part := await parts.get()) is not None:
                 yield part
-            await asyncio.wrap_future(future)  # raises what ended it
+            results.append(await asyncio.wrap_future(future))  # raises what ended it
         finally:
             future.cancel()
 

@@ -87,7 +87,8 @@ class HotTokens:
             asked = [keys[place] for place in absent.tolist()]
             stored = self._namespace.read(asked)
             tokens[absent[stored.places]] = stored.tokens
-            self._keep(asked, stored, version)
+            found = zip(stored.places.tolist(), stored.tokens, strict=True)
+            self._keep({asked[place]: rows for place, rows in found}, version)
             if len(stored.places) < len(absent):
                 places = np.delete(places, np.delete(absent, stored.places))
                 tokens = tokens[places]
@@ -110,18 +111,23 @@ class HotTokens:
             self._namespace.put_many(entries, replace=False)
         elif self._capacity:
             version = self._namespace.version()
+            stored = set(self._namespace.read([entry.key for entry in entries]).places.tolist())
+            fresh = {
+                entry.key: self.spec.as_read(entry.tokens[None])[0]
+                for place, entry in enumerate(entries)
+                if place not in stored
+            }
             with self._turn:
                 if version != self._version:
                     self._forget(version)
-                self._write({entry.key: self.spec.as_read(entry.tokens[None])[0] for entry in entries})
+            self._keep(fresh, version)
 
     def _forget(self, version: int) -> None:
         self._rows.clear()
         self._next, self._version = 0, version
 
-    def _keep(self, asked: Sequence[str], stored: StoredTokens, version: int) -> None:
-        """Writes what was read over the oldest rows, unless the store was written to before it was read."""
-        fresh = dict(zip((asked[place] for place in stored.places.tolist()), stored.tokens, strict=True))
+    def _keep(self, fresh: Mapping[str, NDArray[np.floating]], version: int) -> None:
+        """Writes tokens [k, hidden] by key over the oldest rows, unless the store was written to since `version`."""
         with self._turn:
             if version == self._version and self._namespace.version() == version:
                 self._write(fresh)

@@ -15,7 +15,7 @@ from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 from support.snapshots import write_snapshot
-from support.token_samples import ENCODER
+from support.token_samples import ENCODER, entry
 
 
 def number_of(namespace: TokenNamespace | HotTokens) -> int:
@@ -32,6 +32,16 @@ def test_file_that_another_replaces_is_opened_anew(tmp_path: Path) -> None:
         write_snapshot(tmp_path, {"a": 2, "b": 3})
         assert (number_of(hot), number_of(namespace), len(namespace)) == (2, 2, 2)
         assert namespace.version() != before
+
+
+def test_tokens_that_a_new_file_brought_while_others_were_made_stay(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, {"other": 1})
+    with open_store(tmp_path, read_only=True) as store:
+        hot = HotTokens(store.namespace(ENCODER), 2**20)
+        assert not len(hot.read(["a", "b"]).places)  # a request has both encoded
+        write_snapshot(tmp_path, {"a": 2})  # of a newer text than the request brought
+        hot.put([entry("a", 1), entry("b", 1)])
+        assert hot.read(["a", "b"]).tokens[:, 0, 0].tolist() == [2, 1]
 
 
 def test_directory_that_another_replaces_is_read_on_in_between(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ class Server:
                 await self._answer()
         finally:
             await self._core.close_jobs()
-            self._core.lifecycle.close()
+            await self._core.lifecycle.close()
 
     async def _answer(self) -> None:
         fronts = Fronts(self._core)

@@ -60,7 +60,7 @@ def _take(models: ServedModels, *orders: AdminOrder) -> list[Any]:
         try:
             return await asyncio.gather(*map(lifecycle.take, orders), return_exceptions=True)
         finally:
-            lifecycle.close()
+            await lifecycle.close()
 
     return asyncio.run(take())
 
@@ -121,7 +121,7 @@ def test_a_version_whose_model_fails_as_it_is_closed_is_gone_all_the_same(
                 await lifecycle.take(UnloadOrder("jobs@2"))
             return cast(ModelVersion, await lifecycle.take(LoadOrder("any")))
         finally:
-            lifecycle.close()
+            await lifecycle.close()
 
     assert asyncio.run(take()).state is ModelState.READY
 
@@ -143,7 +143,7 @@ def test_what_a_load_replaces_may_be_unloaded_by_another_order_meanwhile(
         try:
             return await lifecycle.take(LoadOrder("any", alias="prod", replace=True))
         finally:
-            lifecycle.close()
+            await lifecycle.close()
 
     loaded = asyncio.run(take())
     assert isinstance(loaded, ModelVersion)

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +199,41 @@ def test_a_change_that_cannot_be_written_is_none(place: Place) -> None:
         told = running.admin.versions()
         assert [alias.targets for alias in told.aliases] == [(AliasTarget("jobs@1"),)]
         assert models(running) == {"jobs@1": ModelState.READY, "jobs@2": ModelState.FAILED}
+
+
+def test_requests_are_answered_while_a_change_waits_for_the_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answered, waits = threading.Event(), threading.Event(), list[bool]()
+
+    def slow_sync(descriptor: int) -> None:
+        begun.set()
+        waits.append(answered.wait(10.0))  # for the request, and in vain where that waits for it
+
+    with place.served() as running, ThreadPoolExecutor() as threads:
+        admin = running.admin
+        monkeypatch.setattr(os, "fsync", slow_sync)
+        for change in (
+            lambda: admin.set_alias("prod", "jobs@1"),
+            lambda: admin.load("2"),
+            lambda: admin.set_alias("prod", "jobs@2"),
+            lambda: admin.roll_back("prod"),
+            lambda: admin.unload("jobs@2"),
+        ):
+            begun.clear()
+            answered.clear()
+            before = admin.versions()
+            changing = threads.submit(change)
+            assert begun.wait(10.0)
+            running.scored("jobs@1")
+            told = admin.versions()
+            answered.set()
+            changing.result(10.0)
+            assert told.aliases == before.aliases
+            assert [each.state for each in before.versions] == [
+                each.state for each in told.versions if each.state is not ModelState.WARMING
+            ]
+    assert all(waits)
 
 
 def test_a_change_outlives_the_end_of_the_machine_as_far_as_the_disk_does(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from rankport.protos.errors import BundleError, InvalidRequest, RankportError
+from rankport.protos.errors import BundleError, InvalidRequest, NotFound, RankportError
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelVersion
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
@@ -30,7 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Loads, unloads and renames the models of a server. On its event loop."""
+    """Loads, unloads and renames the models of a server. On its event loop, which no disk holds up.
+
+    What is looked at, written to the state file and then done is one step: no other change comes between.
+    """
 
     def __init__(
         self, models: ServedModels, loader: Loader, config: ServerConfig, gone: Callable[[str], object] = str
@@ -42,6 +45,7 @@ class Lifecycle:
         self._config = config
         self._threads = LoadThreads()
         self._running: set[asyncio.Task[Any]] = set()
+        self._changing = asyncio.Lock()
         self._memory = Memory(config.state_file, shared=config.is_front)
 
     async def restore(self) -> None:
@@ -63,9 +67,9 @@ class Lifecycle:
             case UnloadOrder(model):
                 return await self.unload(model)
             case AliasOrder(alias, targets):
-                return self.set_alias(alias, targets)
+                return await self.set_alias(alias, targets)
             case _:
-                return self.roll_back(order.alias)
+                return await self.roll_back(order.alias)
 
     async def load(self, order: LoadOrder) -> ModelVersion:
         """Loads a bundle, warms it up, and has the alias name it. Goes on if the wait is cancelled.
@@ -85,24 +89,15 @@ class Lifecycle:
             NotFound: it is not there, or not ready.
             Unavailable: the state file cannot be written.
         """
-        if model not in self._models.versions and (saved := self._memory.drop_version(model)) is not None:
-            self._models.versions.forget_failed(model)
-            return _never_ready(saved)
-        return await self._through(self._unload_unnamed(model))
+        return await self._through(self._unload(model))
 
-    def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
+    async def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
         """Has an alias stand for versions, at once. Raises as `AliasChanges.set` and `Memory`."""
-        if not targets and self._models.aliases.get(alias) is None and self._memory.knows_alias(alias):
-            changed = ModelAlias(alias, ())  # it stood for nothing since the start
-            self._memory.keep_alias(changed)
-        else:
-            changed = self._kept(alias, lambda: self._changes.set(alias, targets))
-        _log.info("alias %s is %s", alias, _written(changed.targets))
-        return changed
+        return await self._through(self._set_alias(alias, targets))
 
-    def roll_back(self, alias: str) -> ModelAlias:
+    async def roll_back(self, alias: str) -> ModelAlias:
         """Sets an alias back by one change. Raises as `AliasChanges.roll_back` and `Memory`."""
-        changed = self._kept(alias, lambda: self._changes.roll_back(alias))
+        changed = await self._through(self._kept(alias, lambda: self._changes.roll_back(alias)))
         _log.info("alias %s is back at %s", alias, _written(changed.targets))
         return changed
 
@@ -110,9 +105,10 @@ class Lifecycle:
         """Breaks off loads, also those that come: a model that nobody will ask is worth no wait."""
         self._threads.stop()
 
-    def close(self) -> None:
-        """Begins nothing more."""
-        self._memory.close()
+    async def close(self) -> None:
+        """Begins nothing more, once the change that is being written is."""
+        async with self._changing:
+            self._memory.close()
         self._threads.close()
 
     async def _load(self, order: LoadOrder) -> ModelVersion:
@@ -148,7 +144,10 @@ class Lifecycle:
             loading.enter(ModelState.WARMING)
             await self._threads.load(lambda: warm(model, self._config.warm_up_s))
             name, version, path = loading.name, loading.version, loading.path
-            self._memory.keep_version(SavedVersion(name=name, version=version, path=path, fingerprint=own))
+            async with self._changing:
+                await self._memory.keep_version(
+                    SavedVersion(name=name, version=version, path=path, fingerprint=own)
+                )
         except Exception:
             await self._threads.run(lambda: self._loader.close(model, 0.0))
             raise
@@ -159,34 +158,36 @@ class Lifecycle:
     async def _move_alias(self, order: LoadOrder, loaded: Version) -> None:
         before = [target.model for target in self._models.targets(order.alias)]
         try:
-            self.set_alias(order.alias, [AliasTarget(loaded.model)])
+            await self._set_alias(order.alias, [AliasTarget(loaded.model)])
         except RankportError:
-            await self._unload(loaded)
+            with suppress(InvalidRequest, NotFound):  # another order has it by now
+                await self._unload(loaded.model)
             raise
         for model in before if order.replace else ():
-            ready = {version.model: version for version in self._models.versions.all_ready()}
+            ready = {version.model for version in self._models.versions.all_ready()}
             if model in ready and model != loaded.model and not self._models.aliases.naming(model):
-                await self._unload_replaced(ready[model], loaded)
+                await self._unload_replaced(model, loaded)
 
-    async def _unload_replaced(self, version: Version, by: Version) -> None:
+    async def _unload_replaced(self, model: str, by: Version) -> None:
         """Unloads a version; a failure is logged alone: what was asked for is done, by all fronts."""
         try:
-            await self._unload(version)
+            await self._unload(model)
         except RankportError as error:
-            _log.error("%s, which %s replaces, is not unloaded in order: %s", version.model, by.model, error)
+            _log.error("%s, which %s replaces, is not unloaded in order: %s", model, by.model, error)
 
-    async def _unload_unnamed(self, model: str) -> ModelVersion:
-        version = self._models.versions.ready(model)
-        naming = self._models.aliases.naming(model)
-        if naming:
-            raise InvalidRequest(
-                f"{model} is what alias {', '.join(naming)} stands for: set the alias to another version first"
-            )
-        return await self._unload(version)
-
-    async def _unload(self, version: Version) -> ModelVersion:
-        self._memory.drop_version(version.model)
-        version.enter(ModelState.DRAINING)
+    async def _unload(self, model: str) -> ModelVersion:
+        async with self._changing:
+            there = model in self._models.versions
+            if not there and (saved := await self._memory.drop_version(model)) is not None:
+                self._models.versions.forget_failed(model)
+                return _never_ready(saved)
+            version = self._models.versions.ready(model)
+            if naming := self._models.aliases.naming(model):
+                raise InvalidRequest(
+                    f"{model} is what alias {', '.join(naming)} stands for: set the alias to another version first"
+                )
+            await self._memory.drop_version(model)
+            version.enter(ModelState.DRAINING)
         served, grace_s = version.served, self._config.grace_s
         assert served is not None
         if not await served.uses.ended(grace_s):
@@ -204,7 +205,7 @@ class Lifecycle:
     async def _restore_version(self, saved: SavedVersion) -> None:
         if saved.model in self._models.versions:
             _log.info("%s is a bundle of the settings, not %s any more", saved.model, saved.path)
-            self._memory.drop_version(saved.model)
+            await self._memory.drop_version(saved.model)
             return
         with suppress(Exception):  # noted with its reason, and told by `told`
             await self._bring(saved.path, saved.name, saved.version, saved.fingerprint)
@@ -218,15 +219,24 @@ class Lifecycle:
         if alias.targets != saved.targets:
             _log.error("alias %s is only %s", alias.alias, _written(alias.targets))
 
-    def _kept(self, alias: str, change: Callable[[], ModelAlias]) -> ModelAlias:
-        """Changes an alias and remembers it; one that cannot be remembered stays as it was."""
-        before = self._models.aliases.get(alias)
-        changed = change()
-        try:
-            self._memory.keep_alias(changed)
-        except RankportError:
-            self._models.aliases.put(alias, before)
-            raise
+    async def _set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
+        changed = await self._kept(alias, lambda: self._changed(alias, targets))
+        _log.info("alias %s is %s", alias, _written(changed.targets))
+        return changed
+
+    def _changed(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
+        if not targets and self._models.aliases.get(alias) is None and self._memory.knows_alias(alias):
+            return ModelAlias(alias, ())  # it stood for nothing since the start
+        return self._changes.set(alias, targets)
+
+    async def _kept(self, alias: str, change: Callable[[], ModelAlias]) -> ModelAlias:
+        """Changes an alias once it is remembered: until then, and where that fails, it stays as it was."""
+        aliases = self._models.aliases
+        async with self._changing:
+            before, changed = aliases.get(alias), change()
+            aliases.put(alias, before)
+            await self._memory.keep_alias(changed)
+            aliases.put(alias, changed if changed.targets else None)
         return changed
 
     def _note_failure(self, version: Version, error: Exception) -> None:

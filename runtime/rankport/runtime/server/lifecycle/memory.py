@@ -1,5 +1,6 @@
 """`Memory`: versions and aliases that outlive the process. Owns when they are written; nothing else writes the file."""
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ from rankport.runtime.server.lifecycle.saved import (
 class Memory:
     """Orders of admin calls that hold after a restart. Without a file they hold for this process.
 
-    A change is on disk before it is told to anybody; one that cannot be written raises `Unavailable` and is none.
-    What could not be had again at a start stays in it, until an order says otherwise.
+    A change is on disk before it is told to anybody; one that cannot be written raises `Unavailable` and is none. A
+    thread waits for the disk, and whoever changes it for that: one change at a time. What could not be had again at a
+    start stays in it, until an order says otherwise.
     """
 
     def __init__(self, path: str | None, *, shared: bool = False) -> None:
@@ -61,31 +63,31 @@ class Memory:
         """Says whether an alias is remembered, also one that stands for nothing at present."""
         return alias in self._aliases
 
-    def keep_version(self, saved: SavedVersion) -> None:
+    async def keep_version(self, saved: SavedVersion) -> None:
         """Remembers a version."""
         if self._versions.get(saved.model) != saved:
-            self._change(self._versions | {saved.model: saved}, self._aliases)
+            await self._change(self._versions | {saved.model: saved}, self._aliases)
 
-    def drop_version(self, model: str) -> SavedVersion | None:
+    async def drop_version(self, model: str) -> SavedVersion | None:
         """Forgets a version, and returns it; None if it was not remembered."""
         known = self._versions.get(model)
         if known is not None:
             others = {name: saved for name, saved in self._versions.items() if name != model}
-            self._change(others, self._aliases)
+            await self._change(others, self._aliases)
         return known
 
-    def keep_alias(self, alias: ModelAlias) -> None:
+    async def keep_alias(self, alias: ModelAlias) -> None:
         """Remembers an alias; forgets one without targets."""
         others = {name: kept for name, kept in self._aliases.items() if name != alias.alias}
-        self._change(self._versions, others | ({alias.alias: alias} if alias.targets else {}))
+        await self._change(self._versions, others | ({alias.alias: alias} if alias.targets else {}))
 
-    def _change(self, versions: dict[str, SavedVersion], aliases: dict[str, ModelAlias]) -> None:
+    async def _change(self, versions: dict[str, SavedVersion], aliases: dict[str, ModelAlias]) -> None:
         if self._path is not None:
             if self._lock is None and not self._shared:
                 raise Unavailable("the server is stopping; ask again when it has started")
             saved = [SavedAlias.of(alias) for alias in aliases.values()]
             state = SavedState(versions=list(versions.values()), aliases=saved)
-            write_state(self._path, state, shared=self._shared)
+            await asyncio.to_thread(write_state, self._path, state, shared=self._shared)
         self._versions, self._aliases = versions, aliases
 
 

@@ -51,17 +51,17 @@ class Fronts:
                 await stop()
             raise
 
-    async def report(self, alive: Mapping[str, bool]) -> None:
+    def report(self, alive: Mapping[str, bool]) -> None:
         """Reports the health of models by name."""
-        await self._grpc.report(alive)
+        self._grpc.report(alive)
         if self._http is not None:
             self._http.report(alive)
 
-    async def not_serving(self) -> None:
+    def not_serving(self) -> None:
         """Reports everything as not serving from now on."""
         if self._http is not None:
             self._http.not_serving()
-        await self._grpc.not_serving()
+        self._grpc.not_serving()
 
     async def stop(self, *, quiet: bool) -> None:
         """Frees the ports and closes connections; see `GrpcFront.stop`."""

@@ -206,7 +206,7 @@ class Server:
 
     async def _answer(self) -> None:
         fronts = Fronts(self._core)
-        await fronts.report(self._core.look())
+        fronts.report(self._core.look())
         self._bound.set_result(await fronts.start())
         if self._core.jobs is not None:
             self._core.jobs.start(asyncio.get_running_loop())
@@ -214,7 +214,7 @@ class Server:
         await self._stop_asked.wait()
         watch.cancel()
         self._core.admission.leaving = True
-        await fronts.not_serving()
+        fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
         self._core.lifecycle.stop()
@@ -231,7 +231,7 @@ class Server:
             await asyncio.sleep(_HEALTH_PERIOD_S)
             self._open_files.look()
             try:
-                await fronts.report(self._core.look())
+                fronts.report(self._core.look())
             except Exception:  # want of memory, say; health would stay as it is for ever
                 _log.exception("the health of the models could not be looked at")
 

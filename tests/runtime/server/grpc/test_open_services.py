@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,9 @@ def test_calls_that_are_taken_back_at_once_take_no_memory(served: Serving) -> No
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0) + frame(4, 0, flags=1))
         for stream in range(1, 100_001, 2):
-            taken_back = frame(1, stream, HEADERS, flags=4) + frame(3, stream, struct.pack(">I", 8))
+            taken_back = frame(1, stream, headers(b"/rankport.v1.Scoring/Score"), flags=4) + frame(
+                3, stream, struct.pack(">I", 8)
+            )
             connection.sendall(taken_back)
     assert resident_bytes() - before < 250 * 2**20  # else 440 MB
 
@@ -121,17 +124,40 @@ def literal(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-HEADERS = b"".join(
-    literal(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/rankport.v1.Scoring/Score"),
-        (b":authority", b"localhost"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
+def headers(path: bytes) -> bytes:
+    """Headers of a call."""
+    return b"".join(
+        literal(name, value)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path),
+            (b":authority", b"localhost"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        )
     )
-)
+
+
+@contextmanager
+def takes_no_answers(address: str, path: bytes, calls: int) -> Iterator[Iterator[tuple[int, int, bytes]]]:
+    """A connection with calls of an empty message, and no window for answers. Kinds, streams and contents of frames."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20.0) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, struct.pack(">HI", 4, 0)))
+        connection.sendall(frame(4, 0, flags=1))
+        for stream in range(1, 2 * calls, 2):
+            connection.sendall(frame(1, stream, headers(path), flags=4) + frame(0, stream, bytes(5), flags=1))
+
+        def frames() -> Iterator[tuple[int, int, bytes]]:
+            with connection.makefile("rb") as read:
+                while head := read.read(9):
+                    content = read.read(int.from_bytes(head[:3]))
+                    if head[3] == 6:  # a ping
+                        connection.sendall(frame(6, 0, content, flags=1))
+                    yield head[3], int.from_bytes(head[5:]), content
+
+        yield frames()
 
 
 def resident_bytes() -> int:
@@ -147,3 +173,45 @@ def test_watches_of_one_connection_are_bounded(channel: grpc.Channel) -> None:
         next(watch(health_pb2.HealthCheckRequest(), timeout=10))
     for answers in kept:
         answers.cancel()
+
+
+@pytest.mark.parametrize("path", [b"/grpc.health.v1.Health/Check", KSERVE.encode() + b"ServerLive"])
+def test_calls_whose_answers_nobody_takes_are_bounded(served: Serving, path: bytes) -> None:
+    with takes_no_answers(served.address, path, 3) as frames:
+        refused_first = next(frame for frame in frames if b"grpc-status" in frame[2])
+        assert refused_first[:2] == (1, 5)  # headers, of the third call
+        assert b"grpc-status\x018" in refused_first[2]  # RESOURCE_EXHAUSTED
+
+
+def test_calls_of_all_connections_leave_each_a_few_of_its_own() -> None:
+    asked = health_pb2.HealthCheckRequest()
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    with (
+        serving(replace(LOCAL, max_connections=5)) as running,
+        grpc.insecure_channel(running.address, own_connection) as many,
+        grpc.insecure_channel(running.address, own_connection) as few,
+    ):
+        kept: list[Iterator[health_pb2.HealthCheckResponse]] = []
+        for channel, room in ((many, 5), (few, 4)):
+            watch = health_pb2_grpc.HealthStub(channel).Watch
+            for _ in range(room):
+                kept.append(watch(asked, timeout=30))
+                next(kept[-1])
+            with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "of 5 (max_connections)"):
+                next(watch(asked, timeout=10))
+
+
+def test_a_watcher_that_takes_nothing_holds_up_no_other_and_no_stop() -> None:
+    asked = health_pb2.HealthCheckRequest()
+    with (
+        serving(LOCAL) as running,
+        grpc.insecure_channel(running.address) as channel,
+        takes_no_answers(running.address, b"/grpc.health.v1.Health/Watch", 1) as frames,
+        ThreadPoolExecutor() as threads,
+    ):
+        next(frame for frame in frames if frame[0] == 1)  # headers of its answer, which has no room
+        told = health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=20)
+        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threads.submit(running.server.stop)
+        assert next(told).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        stopping.result(20.0)

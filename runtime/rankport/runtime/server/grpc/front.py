@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rankport.protos.kserve import kserve_pb2, kserve_pb2_grpc
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -14,8 +14,10 @@ from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.admin import add_admin
 from rankport.runtime.server.grpc.guarded import NoMethod
 from rankport.runtime.server.grpc.kserve import service as kserve
+from rankport.runtime.server.grpc.open.health import HealthService
 from rankport.runtime.server.grpc.open.open_server import OpenServer
 from rankport.runtime.server.grpc.open.reflection import add_reflection
+from rankport.runtime.server.grpc.open_calls import OpenCalls
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.services.classification import ClassificationService
 from rankport.runtime.server.grpc.services.embedding import EmbeddingService
@@ -28,7 +30,7 @@ from rankport.runtime.server.grpc.strict_server import StrictServer
 
 _FAREWELL_S = 0.1  # for what never ends by itself, such as health watches
 _SERVICES = (*(service.full_name for service in pb.DESCRIPTOR.services_by_name.values()), kserve.SERVICE_NAME)
-_STATUS = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class GrpcFront:
@@ -37,21 +39,20 @@ class GrpcFront:
     def __init__(self, core: Core) -> None:
         self._config, self._certificates = core.config, core.certificates
         self._server = grpc.aio.server(options=server_options(core.config))
-        self._health = health.aio.HealthServicer()
-        self._reported: set[str] = set()  # names of models, some of which may be gone since
-        self._add_services(core)
-        to_all: Any = OpenServer(self._server, core)  # the stubs ask for a whole server
+        self._health, calls = HealthService(), OpenCalls(core.config)
+        self._add_services(core, calls)
+        to_all: Any = OpenServer(self._server, core, calls)  # the stubs ask for a whole server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, to_all)
         package, _ = kserve.SERVICE_NAME.rsplit(".", 1)
         add_reflection(
             to_all,
             (pb.DESCRIPTOR, health_pb2.DESCRIPTOR),
             [(kserve_pb2.DESCRIPTOR, package)],
-            (*_SERVICES, health.SERVICE_NAME),
+            (*_SERVICES, _HEALTH),
         )
         self._server.add_generic_rpc_handlers((NoMethod(core),))
 
-    def _add_services(self, core: Core) -> None:
+    def _add_services(self, core: Core, calls: OpenCalls) -> None:
         strict: Any = StrictServer(self._server, core)  # the stubs ask for a whole server
         pb_grpc.add_ScoringServicer_to_server(ScoringService(core), strict)
         pb_grpc.add_EmbeddingServicer_to_server(EmbeddingService(core), strict)
@@ -63,7 +64,7 @@ class GrpcFront:
         if core.config.security.admin_port is None:
             add_admin(self._server, core)
         wire_name: Any = StrictServer(
-            self._server, core, service=kserve.SERVICE_NAME, open_to_all=kserve.PROBES
+            self._server, core, service=kserve.SERVICE_NAME, open_to_all=kserve.PROBES, calls=calls
         )
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve.KserveService(core), wire_name)
 
@@ -76,18 +77,14 @@ class GrpcFront:
         await self._server.start()
         return port
 
-    async def report(self, alive: Mapping[str, bool]) -> None:
+    def report(self, alive: Mapping[str, bool]) -> None:
         """Reports the health of models by name, and of the services, which is that of all models together."""
         together = dict.fromkeys(("", *_SERVICES), bool(alive) and all(alive.values()))
-        for name in self._reported - alive.keys():
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-        self._reported = set(alive)
-        for name, serving in (together | dict(alive)).items():
-            await self._health.set(name, _STATUS[serving])
+        self._health.tell(together | dict(alive))
 
-    async def not_serving(self) -> None:
+    def not_serving(self) -> None:
         """Reports everything as not serving from now on, whatever `report` says."""
-        await self._health.enter_graceful_shutdown()
+        self._health.leave()
 
     async def stop(self, *, quiet: bool) -> None:
         """Frees the port and closes connections: what is left of calls ends as UNAVAILABLE.

@@ -22,6 +22,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more
 from rankport.runtime.server.grpc.guarded import Guarded, caller_of
+from rankport.runtime.server.grpc.open_calls import OpenCalls
 from rankport.runtime.server.grpc.reading import Parse, first_message, open_message, parsed
 from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.security.guard import Caller
@@ -56,15 +57,16 @@ class StrictServer:
         *,
         right: Right = "call",
         open_to_all: frozenset[str] = frozenset(),
+        calls: OpenCalls | None = None,
     ) -> None:
         """Adds to `server`, under the name `service` where that on the wire is not that of the stubs.
 
-        Callers need the `right`, but for methods that are `open_to_all`.
+        Callers need the `right`, but for methods that are `open_to_all`, which count among the `calls` of their port.
         """
         self._server = server
         self._right, self._open = right, open_to_all
         self._service = service
-        self._core = core
+        self._core, self._calls = core, calls
         self._most_fields = _FIELDS_OF_ITEM * core.limits.items + _OTHER_FIELDS
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
@@ -124,6 +126,8 @@ class StrictServer:
     async def _first(self, method: str, context: Context, parse: Parse) -> Any:
         idle_s = self._core.config.stream_idle_s
         if self._is_open(method):
+            assert self._calls is not None, "they are given with what is open"
+            self._calls.enter(context)
             return await open_message(context, idle_s, parse)
         return await self._read(await first_message(context, idle_s, "stream_idle_s"), parse)
 

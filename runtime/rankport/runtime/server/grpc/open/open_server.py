@@ -8,8 +8,8 @@ import grpc
 from rankport.protos.errors import RankportError
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, abort
+from rankport.runtime.server.grpc.open_calls import OpenCalls
 from rankport.runtime.server.grpc.reading import Parse, open_message, open_messages
-from rankport.runtime.server.grpc.streams import OpenStreams
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Answers = Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]
@@ -19,13 +19,13 @@ class OpenServer:
     """Stands for a server where services that are open to everyone are added.
 
     Their messages are small and come with the call; a stream that says nothing more ends, as if its client had ended
-    it; and a connection has so many of their calls open, as of its other streams. Nothing of them is counted or
-    observed.
+    it; and a connection has so many of their calls open. Nothing of them is observed.
     """
 
-    def __init__(self, server: grpc.aio.Server, core: Core) -> None:
+    def __init__(self, server: grpc.aio.Server, core: Core, calls: OpenCalls) -> None:
+        """Has them among the `calls` of their port that need no token."""
         self._server, self._core, self._idle_s = server, core, core.config.stream_idle_s
-        self._calls = OpenStreams(core.config.max_connection_streams)
+        self._calls = calls
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
         """Leaves out handlers that look a method up by name: the same methods are registered by name as well."""
@@ -49,8 +49,8 @@ class OpenServer:
     def _one(self, behaviour: Behaviour, parse: Parse) -> Any:
         async def answer(_: AsyncIterator[bytes], context: Context) -> Any:
             try:
-                with self._calls.one_of(context.peer()):
-                    return await behaviour(await open_message(context, self._idle_s, parse), context)
+                self._calls.enter(context)
+                return await behaviour(await open_message(context, self._idle_s, parse), context)
             except RankportError as error:
                 await abort(context, self._core, error)
 
@@ -59,9 +59,9 @@ class OpenServer:
     def _many(self, behaviour: Answers, parse: Parse) -> Any:
         async def answers(_: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
-                with self._calls.one_of(context.peer()):
-                    async for answer in behaviour(open_messages(context, self._idle_s, parse), context):
-                        yield answer
+                self._calls.enter(context)
+                async for answer in behaviour(open_messages(context, self._idle_s, parse), context):
+                    yield answer
             except RankportError as error:
                 await abort(context, self._core, error)
 

@@ -1,12 +1,15 @@
 """Every field of config.json is honoured, known to change nothing, or refused by name."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from rankport.exporters.checkpoints.config.fields import require_known_fields
 from rankport.protos.errors import CheckpointError
+from support.effort import full_effort
 
 # Fields of published files beside those that the family declares today.
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -99,6 +102,17 @@ def test_a_published_config_passes(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_transformers_writes_passes(family: str) -> None:
     checked(family, transformers.CONFIG_MAPPING[family]().to_dict())
+
+
+@full_effort
+def test_what_transformers_writes_of_any_decoder_passes() -> None:
+    written: dict[str, dict[str, Any]] = {}
+    for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        with suppress(Exception):  # some have no default
+            written[family] = transformers.CONFIG_MAPPING[family]().to_dict()
+    assert len(written) > 100
+    for family, raw in written.items():
+        checked(family, raw)
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -216,6 +230,46 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "gemma3_text",
         {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_teta": 1e6}}},
         r"rope_parameters has 'rope_teta' 1000000.0, .* \(is 'rope_theta' meant\?\)",
+    ),
+    "a field that the family declares and its router does not read": (
+        "deepseek_v2",
+        {"norm_topk_prob": True},
+        r"'norm_topk_prob' is True, which deepseek_v2 .* declares and its model passes over: .* what False would say",
+    ),
+    "a number of experts that the family's router does not take": (
+        "phimoe",
+        {"num_experts_per_tok": 4},
+        "'num_experts_per_tok' is 4, .* what 2 would say",
+    ),
+    "an activation that the family's experts have no other of": (
+        "gpt_oss",
+        {"hidden_act": "gelu"},
+        "'hidden_act' is 'gelu', .* what 'silu' would say",
+    ),
+    "a soft-capping that the model has and applies nowhere": (
+        "gemma3_text",
+        {"attn_logit_softcapping": 50.0},
+        r"'attn_logit_softcapping' is 50.0, .* what None would say",
+    ),
+    "a share of rotated channels, of a family that rotates all": (
+        "llama",
+        {"partial_rotary_factor": 0.5},
+        r"of the type 'default' have 'partial_rotary_factor' 0.5, which llama .* does not read for that type",
+    ),
+    "a factor of frequencies that are not scaled": (
+        "qwen3",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "factor": 4.0}},
+        r"'default' have 'factor' 4.0, which qwen3",
+    ),
+    "YaRN's parameters of another type": (
+        "llama",
+        {"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 16}},
+        r"'linear' have 'beta_fast' 16, which llama",
+    ),
+    "a share of rotated channels, of one kind of layers": (
+        "gemma3_text",
+        {"rope_parameters": {"full_attention": {"rope_type": "default", "partial_rotary_factor": 0.5}}},
+        "'default' have 'partial_rotary_factor' 0.5, which gemma3_text",
     ),
     "quantized weights of an old writer": ("llama", {"load_in_8bit": True}, "'load_in_8bit' is True"),
     "quantization under an old name": (

@@ -45,7 +45,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {**LAST_LAYER, "head_dim": 8},
     "qwen2_moe": {**MOE, "shared_expert_intermediate_size": 16, "use_sliding_window": True, **MIXED},
     "phi3": {},
-    "phimoe": LOCAL_MOE,
+    "phimoe": LOCAL_MOE | {"num_experts_per_tok": 2},
     "gemma2": GEMMA,
     "gemma3_text": GEMMA | MIXED,
     "vaultgemma": GEMMA,

@@ -1,32 +1,38 @@
 """Fields of config.json: each is honoured by transformers' config or model, is known to change nothing, or is refused.
 
 transformers keeps a field that it does not know as an attribute that nothing reads: a misspelled name, or a feature
-that this version does not have, is lost in silence. Owns that check. Which fields are harmless, `harmless` lists.
+that this version does not have, is lost in silence. So is one that a family's config declares and its model does not
+read. Owns that check. Which fields are harmless, `harmless` lists; what code reads, `read_names` finds.
 """
 
 import dataclasses
 import difflib
-import importlib.util
-import re
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
 
-from rankport.exporters.checkpoints.config.harmless import harmless_values, is_harmless
+from rankport.exporters.checkpoints.config.harmless import (
+    LEFT_ASIDE,
+    PASSED_OVER,
+    harmless_values,
+    is_harmless,
+)
+from rankport.exporters.checkpoints.config.read_names import (
+    named_by_rope,
+    named_in_code,
+    read_by_model,
+    read_by_rope,
+    taken_by_config,
+)
 from rankport.protos.errors import CheckpointError
 
-# `config.field`, `getattr(config, "field"`, whatever the config is called.
-_READ = re.compile(r"""config\w*(?:\.get_text_config\([^)]*\))?(?:\.|\s*,\s*["'])([a-zA-Z_]\w*)""")
-_SHARED_READERS = ("modeling_layers", "modeling_rope_utils")
 _ROPE = ("rope_parameters", "rope_scaling")
 _UNREAD_ROPE = frozenset({"finetuned"})  # in YaRN's first checkpoints: a word on how they were trained
-# `kwargs.get("field"` in a config: a name of earlier releases that another field is made of.
-_TAKEN = re.compile(r"""kwargs\.(?:get|pop)\(\s*["']([a-zA-Z_]\w*)["']""")
-_QUOTED = re.compile(r"""["']([a-zA-Z_]\w*)["']""")
+_OF_EVERY_ROPE = frozenset({"rope_type", "type", "rope_theta", "original_max_position_embeddings"})
+_OF_ALL = frozenset(field.name for field in dataclasses.fields(PreTrainedConfig))
 
 
 def require_known_fields(
@@ -59,6 +65,13 @@ def require_known_fields(
             or _is_off(field, value, names)
         ):
             raise CheckpointError(f"{where}: {_unknown(field, value, config, names)}")
+        if known := _passed_over(field, value, config):
+            raise CheckpointError(
+                f"{where}: field {field!r} is {value!r:.60}, which {config.model_type} of transformers "
+                f"{transformers.__version__} declares and its model passes over: it computes what "
+                f"{' or '.join(map(repr, known))} would say. Say that, if the model was trained so; else it cannot be "
+                "exported"
+            )
 
 
 def _without_outer(inner: dict[str, Any], config: PreTrainedConfig) -> dict[str, Any]:
@@ -80,9 +93,37 @@ def _is_honoured(field: str, config: PreTrainedConfig, names: frozenset[str]) ->
     return (
         field in names
         or field not in vars(config)
-        or field in _read_by_model(own)
-        or field in _taken_by_config(own)
+        or field in read_by_model(own)
+        or field in taken_by_config(own)
     )
+
+
+def _passed_over(field: str, value: object, config: PreTrainedConfig) -> tuple[object, ...]:
+    """Lists what a field would have to say where the family declares it and its model computes something else.
+
+    A config around another declares words for what is not run here.
+    """
+    kind, known = type(config), PASSED_OVER.get((config.model_type, field))
+    if not kind.__module__.startswith("transformers.") or _text_config(config) is not config:
+        return ()
+    if known is None and (field in LEFT_ASIDE or _is_read(field, kind)):
+        return ()
+    known = known or (_default_of(kind, field),)
+    return () if value in known or is_harmless(field, value, config) else known
+
+
+def _is_read(field: str, kind: type[PreTrainedConfig]) -> bool:
+    """Tells whether code reads a field of the family's own, under any of its names."""
+    declared = {each.name for each in dataclasses.fields(kind)}.difference(_OF_ALL, _ROPE)
+    counts = kind.attribute_map.get(field, field)
+    names = {counts, *(alias for alias, name in kind.attribute_map.items() if name == counts)}
+    return not names & declared or bool(names & named_in_code(kind.__module__))
+
+
+def _default_of(kind: type[PreTrainedConfig], field: str) -> object:
+    """Finds what a config class begins with, as JSON has it."""
+    default = next((each.default for each in dataclasses.fields(kind) if each.name == field), None)
+    return list(default) if isinstance(default, tuple) else default
 
 
 def _is_off(field: str, value: object, names: frozenset[str]) -> bool:
@@ -118,26 +159,6 @@ def _set_inside(kind: type[PreTrainedConfig], field: str) -> frozenset[str]:
     return frozenset()
 
 
-@cache
-def _read_by_model(config_module: str) -> frozenset[str]:
-    """Lists the fields that the family's own model code reads of its config, declared or not."""
-    own = config_module.replace(".configuration_", ".modeling_")
-    modules = (own, *(f"transformers.{name}" for name in _SHARED_READERS))
-    return frozenset(name for module in modules for name in _READ.findall(_source(module)))
-
-
-@cache
-def _taken_by_config(config_module: str) -> frozenset[str]:
-    """Lists the fields that the family's own config makes others of: `global_attn_every_n_layers` of ModernBERT."""
-    return frozenset(_TAKEN.findall(_source(config_module)))
-
-
-def _source(module: str) -> str:
-    """Reads a module's file without the import, which takes seconds for some families."""
-    spec = importlib.util.find_spec(module)
-    return "" if spec is None or spec.origin is None else Path(spec.origin).read_text(encoding="utf-8")
-
-
 def _require_same_under_alias(raw: dict[str, Any], config: PreTrainedConfig, field: str, where: str) -> None:
     alias_of = config.attribute_map.get(field)
     if alias_of is not None and alias_of in raw and raw[alias_of] != raw[field]:
@@ -170,21 +191,35 @@ def _require_known_rope(raw: dict[str, Any], config: PreTrainedConfig, where: st
         parts = [stated] if isinstance(stated, dict) else []
         parts += [part for part in parts[0].values() if isinstance(part, dict)] if parts else []
         for name, value in (pair for part in parts for pair in part.items()):
-            known = _named_by_model(type(config).__module__)
+            known = named_by_rope(type(config).__module__)
             if isinstance(value, dict) or value is None or name in known | _UNREAD_ROPE:
                 continue
-            near = difflib.get_close_matches(name, sorted(_named_by_model("")), 1, 0.75)
+            near = difflib.get_close_matches(name, sorted(named_by_rope("")), 1, 0.75)
             meant = f" (is {near[0]!r} meant?)" if near else ""
             raise CheckpointError(
                 f"{where}: {field} has {name!r} {value!r:.40}, which {config.model_type} of transformers "
                 f"{transformers.__version__} does not read{meant}: correct the name, or remove it if the model was "
                 "trained without it"
             )
+    for name, value, kind in _unread_by_kind(config):
+        raise CheckpointError(
+            f"{where}: rotary frequencies of the type {kind!r} have {name!r} {value!r:.40}, which {config.model_type} "
+            f"of transformers {transformers.__version__} does not read for that type: correct the type, or remove "
+            "it if the model was trained without it"
+        )
 
 
-@cache
-def _named_by_model(config_module: str) -> frozenset[str]:
-    """Lists the names that the code of rotary embeddings has between quotes, and with a family its config and model."""
-    own = (config_module, config_module.replace(".configuration_", ".modeling_")) if config_module else ()
-    modules = ("transformers.modeling_rope_utils", *own)
-    return frozenset(name for module in modules for name in _QUOTED.findall(_source(module)))
+def _unread_by_kind(config: PreTrainedConfig) -> Iterator[tuple[str, object, str]]:
+    """Yields names of rotary parameters, as transformers took them, that frequencies of their kind do not depend on."""
+    own, rope = type(config).__module__, getattr(config, "rope_parameters", None)
+    if not own.startswith("transformers.") or not isinstance(rope, dict):
+        return
+    for part in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        kind = part.get("rope_type", "default")
+        read = read_by_rope(kind, own)
+        if read is None:
+            continue
+        for name, value in part.items():
+            changes = not isinstance(value, dict) and value is not None and value != 1
+            if changes and name not in read | _OF_EVERY_ROPE | _UNREAD_ROPE:
+                yield name, value, kind

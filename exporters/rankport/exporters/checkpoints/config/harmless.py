@@ -134,6 +134,30 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
 )
 """Fields like these of one family, whose model does at these values what another's would not."""
 
+LEFT_ASIDE = frozenset(
+    {
+        # what the tensors show
+        *("expansion_ratio", "mamba_proj_bias", "n_shared_experts"),
+        # how it was trained, or is run
+        *("router_jitter_noise", "add_router_probs", "num_nextn_predict_layers", "mtp_loss_scaling_factor"),
+        *("init_device", "residual_in_fp32", "mamba_ssm_cache_dtype", "use_mem_eff_path"),
+        "moe_shared_expert_overlap",
+        # of texts that are written, which `stated_writing` reads of the files that count
+        *("max_length", "max_new_tokens", "length_penalty", "encoder_no_repeat_ngram_size"),
+        *("suppress_tokens", "begin_suppress_tokens", "median_filter_width", "langs"),
+        *("unk_index", "mask_index"),
+    }
+)
+"""Fields that some family's config declares and its model leaves aside, rightly at every value."""
+
+PASSED_OVER: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
+    {
+        ("gemma3_text", "attn_logit_softcapping"): (None,),
+        ("phimoe", "num_experts_per_tok"): (2,),
+    }
+)
+"""Fields that a family's model has and computes nothing with, and the values that say what it computes."""
+
 TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "hidden_act": ("hidden_activation",),

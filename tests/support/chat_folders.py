@@ -41,6 +41,12 @@ TEMPLATES = {
         + "{% if add_generation_prompt and "
         "enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
     ),
+    # Qwen3.5: texts are trimmed before thoughts are left out.
+    "trimmed-thinking": (
+        "{% for m in messages %}{% set c = m.content | trim %}{% if m.role == 'assistant' and '</think>' in c %}"
+        "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}<|start|>{{ m.role }}\n{{ c }}<|end|>\n"
+        "{% endfor %}" + _ANSWER
+    ),
     # DeepSeek-R1: as above, the rest as it is, and the answer begins with a thought.
     "thinking-first": (
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}"

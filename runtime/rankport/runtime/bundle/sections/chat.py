@@ -16,7 +16,7 @@ class Thinking(Strict):
     """Thoughts that a message may begin with, which no later answer reads."""
 
     end: str  # the last one of a message ends them; one without has none
-    strip: Ends | Literal["newlines"] = "none"  # of what stands behind: of newlines, those at its start
+    strip: Ends | Literal["newlines"] = "none"  # of what stands behind, then; of newlines, those at its start
 
 
 class Turn(Strict):
@@ -29,11 +29,11 @@ class Turn(Strict):
 
     def read(self, text: str) -> str:
         """Takes of a message's text what the model reads."""
-        thinking = self.thinking
-        if thinking is not None and thinking.end in text:
-            rest = text.rpartition(thinking.end)[2]
-            text = rest.lstrip("\n") if thinking.strip == "newlines" else stripped(rest, thinking.strip)
-        return stripped(text, self.strip)
+        text, thinking = stripped(text, self.strip), self.thinking
+        if thinking is None or thinking.end not in text:
+            return text
+        rest = text.rpartition(thinking.end)[2]
+        return rest.lstrip("\n") if thinking.strip == "newlines" else stripped(rest, thinking.strip)
 
 
 class SystemTurn(Turn):

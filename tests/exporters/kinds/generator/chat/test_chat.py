@@ -31,6 +31,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "turns": {},
     "default-system": {},
     "thinking": {"ends_with_user": True},
+    "trimmed-thinking": {},
     "thinking-first": {},
     "trimmed": {"date": "2026-02-03"},
     "no-system": {"alternates": True, "system": None},

@@ -13,6 +13,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _ENDS_OF_THOUGHTS = ("</think>", "</seed:think>", "[/THINK]", "</thinking>")
 _BEFORE, _AFTER = " \t\n", "\n \t"  # a marked text
+_STRIPS_BEHIND = ("none", "newlines", "start", "end", "both")
 _STRIPS: dict[tuple[bool, bool], Ends] = {
     (True, True): "both",
     (True, False): "start",
@@ -64,7 +65,8 @@ class _Reader:
             behind_user[len(user_after) :],
             behind_answer[: len(behind_answer) - len(user_before)],
             _TWO,
-        ).model_copy(update={"thinking": self._thinking()})
+        )
+        assistant = assistant.model_copy(update={"thinking": self._thinking(assistant)})
         parts: dict[str, Any] = {
             "opening": self._segments(opening),
             "system": self._system(opening, user_before, after),
@@ -147,28 +149,22 @@ class _Reader:
             raise self.template.error(f"changes white space around messages of {role!r}")
         return _STRIPS[before_wide == before, after_wide == after]
 
-    def _thinking(self) -> Thinking | None:
+    def _thinking(self, assistant: Turn) -> Thinking | None:
         """Finds whether thoughts of earlier answers are left out, and what is stripped of the rest."""
+        before, _, after = self._text(_TWO).partition(_ANSWERS[0])
         for end in _ENDS_OF_THOUGHTS:
             if end not in self.template.source:
                 continue
             text = f"a{end}\n \n{_ANSWERS[0]}\n "
             said: Said = [_TWO[0], ("assistant", text), _TWO[2]]
-            before, _, after = self._text(_TWO).partition(_ANSWERS[0])
             written = self._text(said)
-            if written == before + text + after:
+            if written == before + assistant.read(text) + after:
                 continue
-            rest = text.removeprefix(f"a{end}")
-            forms: dict[str, str] = {
-                "none": rest,
-                "newlines": rest.lstrip("\n"),
-                "start": rest.lstrip(),
-                "end": rest.rstrip(),
-                "both": rest.strip(),
-            }
-            for strip, form in forms.items():
-                if written == before + form + after:
-                    return Thinking.model_validate({"end": end, "strip": strip})
+            for strip in _STRIPS_BEHIND:
+                thinking = Thinking.model_validate({"end": end, "strip": strip})
+                turn = assistant.model_copy(update={"thinking": thinking})
+                if written == before + turn.read(text) + after:
+                    return thinking
             raise self.template.error(f"writes what stands before {end!r} of an answer in a way of its own")
         return None
 

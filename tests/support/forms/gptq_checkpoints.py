@@ -73,9 +73,7 @@ def quantized(weight: Tensor, how: Gptq) -> dict[str, Tensor]:
     codes = ((weight / scale).round() + zero).clamp(0, largest).to(torch.int64)
     packed_zeros = packed_rows(zeros, how.bits).T
     if how.checkpoint_format == "gptq":
-        packed_zeros = packed_zeros - _ones(
-            how.bits
-        )  # whole words, borrowing between neighbours, as GPT-QModel does
+        packed_zeros = less_one(zeros, how.bits)
     return {
         "qweight": packed_rows(codes.T, how.bits),
         "qzeros": packed_zeros.contiguous(),
@@ -85,26 +83,34 @@ def quantized(weight: Tensor, how: Gptq) -> dict[str, Tensor]:
 
 
 def packed_rows(codes: Tensor, bits: int) -> Tensor:
-    """Unsigned codes [n, m] -> int32 [n * bits / 32, m], the first row in the lowest bits."""
-    assert codes.shape[0] % (32 // bits) == 0
-    parts = codes.to(torch.int64).unflatten(0, (-1, 32 // bits))
-    shifts = torch.arange(0, 32, bits)[None, :, None]
-    words = (parts << shifts).sum(1)
+    """Unsigned codes [n, m] -> int32 [n * bits / 32, m], the first row in the lowest bits: bit after bit of all."""
+    single = (codes.to(torch.int64)[:, None] >> torch.arange(bits)[None, :, None]) & 1
+    words = (single.flatten(0, 1).unflatten(0, (-1, 32)) << torch.arange(32)[None, :, None]).sum(1)
     return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
 def unpacked_rows(words: Tensor, bits: int) -> Tensor:
     """The reverse, int64."""
-    shifts = torch.arange(0, 32, bits)[None, :, None]
-    return ((words.to(torch.int64)[:, None] >> shifts) & (2**bits - 1)).flatten(0, 1)
+    single = (words.to(torch.int64)[:, None] >> torch.arange(32)[None, :, None]) & 1
+    return (single.flatten(0, 1).unflatten(0, (-1, bits)) << torch.arange(bits)[None, :, None]).sum(1)
+
+
+def less_one(zeros: Tensor, bits: int) -> Tensor:
+    """Zero points [out, groups] -> qzeros less one, as GPT-QModel stores them: code by code where they cross words."""
+    if bits == 3:
+        return packed_rows((zeros - 1) % 8, bits).T
+    # whole words, borrowing between neighbours
+    return packed_rows(zeros, bits).T - _ones(bits)
 
 
 def dequantized(tensors: dict[str, Tensor], layer: str, bits: int, checkpoint_format: str) -> Tensor:
     """W[o, i] = scales[g, o] * (q[i, o] - z[g, o]), g = g_idx[i], in fp32 [out, in]."""
     words = tensors[f"{layer}.qzeros"]
-    if checkpoint_format == "gptq":
+    if checkpoint_format == "gptq" and bits != 3:
         words = words + _ones(bits)
     zeros = unpacked_rows(words.T, bits).T
+    if checkpoint_format == "gptq" and bits == 3:
+        zeros = (zeros + 1) % 8
     groups = tensors[f"{layer}.g_idx"].long()
     codes = unpacked_rows(tensors[f"{layer}.qweight"], bits)
     return (tensors[f"{layer}.scales"].float()[groups] * (codes - zeros[groups])).T.contiguous()

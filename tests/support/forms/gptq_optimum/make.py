@@ -22,6 +22,8 @@ from support import checkpoints  # noqa: E402
 VARIANTS: dict[str, dict[str, Any]] = {
     "symmetric": {"bits": 4, "group_size": 32, "desc_act": False, "sym": True},
     "asymmetric_act_order": {"bits": 4, "group_size": 32, "desc_act": True, "sym": False},
+    "three_bits": {"bits": 3, "group_size": 32, "desc_act": False, "sym": True},
+    "two_bits_act_order": {"bits": 2, "group_size": 32, "desc_act": True, "sym": False},
 }
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,

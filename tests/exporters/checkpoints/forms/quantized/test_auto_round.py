@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.quantization.linear import QuantizedLinear
@@ -16,7 +16,8 @@ from support.forms.gptq_checkpoints import Gptq, dequantized
 from support.forms.gptq_checkpoints import gptq as write_gptq
 from support.forms.quantized_checkpoints import read_tensors, rewrite_quantization
 
-AUTOAWQ = Path(checkpoints.__file__).parent / "forms" / "awq_autoawq" / "asymmetric"
+FORMS = Path(checkpoints.__file__).parent / "forms"
+AUTOAWQ, MIXED = FORMS / "awq_autoawq" / "asymmetric", FORMS / "auto_round_mixed"
 LAYER = "model.layers.0.mlp.down_proj"
 
 
@@ -68,6 +69,36 @@ def test_words_of_gptq_have_the_zero_points_that_the_layout_says(
     facts = load_checkpoint(folder).quantization
     assert facts is not None
     assert facts.method == "auto-round"
+
+
+@pytest.mark.parametrize("variant", ["symmetric", "asymmetric"])
+def test_layers_of_other_bits_equal_autorounds_own(variant: str) -> None:
+    """Layers of 2, 3 and 8 bits among those of 4, groups of their own, one named by a regular expression."""
+    loaded = load_checkpoint(MIXED / variant)
+    expected = load_file(MIXED / variant / "reference.safetensors")["logits"]
+    with torch.no_grad():
+        logits = loaded.model(input_ids=torch.arange(3, 35)[None]).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert loaded.notes[1:] == tuple(f"weights stored in {bits} bits are kept in 4" for bits in (2, 3))
+    facts = loaded.quantization
+    assert facts is not None
+    assert {(scheme.bits, scheme.group_size) for scheme in facts.schemes} == {(4, None), (4, 32), (8, None)}
+    assert "model.layers.0.mlp.up_proj" in facts.kept
+
+
+@pytest.mark.parametrize("others", [{"down": {"bits": 3}}, {LAYER: {"bits": 3}, "down|up": {"bits": 2}}])
+def test_a_name_counts_before_expressions_and_those_match_anywhere(
+    others: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = write_gptq(tmp_path / "c", Gptq(), num_hidden_layers=1)
+    three = read_tensors(write_gptq(tmp_path / "three", Gptq(bits=3), num_hidden_layers=1))
+    tensors = read_tensors(folder) | {name: three[name] for name in three if name.startswith(LAYER)}
+    if "down|up" in others:
+        two = read_tensors(write_gptq(tmp_path / "two", Gptq(bits=2), num_hidden_layers=1))
+        tensors |= {name: two[name] for name in two if ".up_proj." in name}
+    save_file(tensors, folder / "model.safetensors")
+    rewritten(folder, stated("auto_round:auto_gptq", extra_config=others))
+    assert torch.equal(weight_of(folder), dequantized(tensors, LAYER, 3, "gptq"))
 
 
 @pytest.mark.parametrize("stored", ["gptq", "gptq_v2"])
@@ -124,6 +155,19 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
         {"extra_config": {LAYER: {"bits": 8}}},
         rf"extra_config\.{LAYER}\.bits is 8, supported is 4, as of all layers",
     ),
+    "a layer that is not full": (
+        {"packing_format": "auto_round", "extra_config": {LAYER: {"bits": 16}}},
+        rf"'{LAYER}' is stored in codes, and config.json: quantization_config.extra_config.{LAYER} leaves it",
+    ),
+    "floats of a layer": (
+        {"packing_format": "auto_round", "extra_config": {"down": {"data_type": "mx_fp"}}},
+        r"extra_config\.down\.data_type is 'mx_fp', supported is 'int'",
+    ),
+    "no expression": (
+        {"packing_format": "auto_round", "extra_config": {"(": {"bits": 8}}},
+        r"extra_config\.\( is no regular expression",
+    ),
+    "a slip in a layer": ({"extra_config": {LAYER: {"group_sizes": 32}}}, "is 'group_size' meant"),
     "a slip": ({"data_types": "int"}, "is 'data_type' meant"),
 }
 

@@ -21,6 +21,7 @@ from support.forms.gptq_checkpoints import (
     Gptq,
     dequantized,
     formula_logits,
+    less_one,
     packed_rows,
     unpacked_rows,
 )
@@ -44,6 +45,11 @@ FORMS: dict[str, Gptq] = {
     "int8": Gptq(bits=8, group_size=64),
     "int8 asymmetric": Gptq(bits=8, sym=False),
     "int4 head": Gptq(lm_head=True),
+    "int3": Gptq(bits=3),
+    "int3 asymmetric act order": Gptq(bits=3, sym=False, desc_act=True),
+    "int3 asymmetric v2": Gptq(bits=3, sym=False, checkpoint_format="gptq_v2"),
+    "int2": Gptq(bits=2, checkpoint_format="gptq_v2"),
+    "int2 asymmetric": Gptq(bits=2, sym=False),
 }
 
 
@@ -66,19 +72,22 @@ def test_a_checkpoint_equals_the_published_formula(form: str, tmp_path: Path) ->
     torch.testing.assert_close(_logits(_load(folder)), formula_logits(folder, IDS), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["symmetric", "asymmetric_act_order"])
+VARIANTS = {"symmetric": 4, "asymmetric_act_order": 4, "three_bits": 3, "two_bits_act_order": 2}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_checkpoint_of_optimum_equals_its_own_layers(variant: str) -> None:
     expected = load_file(OPTIMUM / variant / "reference.safetensors")["logits"]
     torch.testing.assert_close(_logits(_load(OPTIMUM / variant)), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["symmetric", "asymmetric_act_order"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_writer_of_these_tests_packs_as_optimum_does(variant: str) -> None:
-    tensors = read_tensors(OPTIMUM / variant)
+    tensors, bits = read_tensors(OPTIMUM / variant), VARIANTS[variant]
     for name in [name for name in tensors if name.endswith("qweight")]:
-        assert torch.equal(packed_rows(unpacked_rows(tensors[name], 4), 4), tensors[name])
+        assert torch.equal(packed_rows(unpacked_rows(tensors[name], bits), bits), tensors[name])
         zeros = tensors[name.replace("qweight", "qzeros")].T
-        assert torch.equal(packed_rows(unpacked_rows(zeros, 4), 4), zeros)
+        assert torch.equal(packed_rows(unpacked_rows(zeros, bits), bits), zeros)
 
 
 def test_zero_points_of_symmetric_weights_are_read_off_the_tensors_against_the_config() -> None:
@@ -91,18 +100,51 @@ def test_zero_points_of_symmetric_weights_are_read_off_the_tensors_against_the_c
     )
 
 
-def test_zero_points_that_borrowed_from_their_neighbours_are_read_back(tmp_path: Path) -> None:
-    how = Gptq(sym=False)
-    folder = write(tmp_path / "c", how)
-    tensors = read_tensors(folder)
-    zeros = unpacked_rows(tensors[f"{LAYER}.qzeros"].T + 0x11111111, 4)
-    zeros[::3] = 0  # less one, 0 turns into 15 and takes 1 from the next
-    stored = packed_rows(zeros, 4).T - 0x11111111
+def test_fewer_bits_than_4_are_kept_in_4_and_noted(tmp_path: Path) -> None:
+    loaded = _load(OPTIMUM / "two_bits_act_order")
+    assert loaded.notes == ("weights stored in 2 bits are kept in 4",)
+    assert loaded.quantization is not None
+    assert {scheme.bits for scheme in loaded.quantization.schemes} == {4}
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_zero_points_of_0_that_are_stored_less_one_are_read_back(bits: int, tmp_path: Path) -> None:
+    """Less one, 0 turns into the largest code, and takes 1 from the next where whole words are subtracted."""
+    folder = write(tmp_path / "c", Gptq(bits=bits, sym=False))
+    zeros = unpacked_rows(read_tensors(folder)[f"{LAYER}.qzeros"].T, bits).T.contiguous()
+    zeros[:, ::3] = 0
+    stored = less_one(zeros.T, bits).contiguous()
     rewrite_tensors(folder, lambda tensors: tensors.update({f"{LAYER}.qzeros": stored}))
     layer = _load(folder).model.get_submodule(LAYER)
     assert isinstance(layer, QuantizedLinear)
     assert layer.quantized.zeros is not None
-    assert torch.equal(layer.quantized.zeros.long() + 8, zeros)
+    assert torch.equal(layer.quantized.zeros.long() + 2 ** (bits - 1), zeros.T)
+
+
+def test_layers_have_the_bits_that_rules_say(tmp_path: Path) -> None:
+    """GPT-QModel's rules: matched from the start of a name, the first counts, those of `-` before all others."""
+    folder = write(tmp_path / "c", Gptq())
+    other = read_tensors(write(tmp_path / "other", Gptq(bits=3, sym=False, group_size=64, desc_act=True)))
+    mixed = (LAYER, "model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj")
+    rewrite_tensors(
+        folder, lambda t: t.update({name: other[name] for name in other if name.startswith(mixed)})
+    )
+    stated = {"bits": 3, "sym": False, "group_size": 64, "desc_act": True}
+    rules = {
+        "layers": {"bits": 2},
+        r"+:.*\.up_proj": stated,
+        f"{LAYER}$": stated,
+        ".*_proj": {},
+        "-:.*head": {},
+    }
+    rewrite_quantization(folder, lambda said: said.update(dynamic=rules))
+    loaded, tensors = _load(folder), read_tensors(folder)
+    for name in (*mixed, "model.layers.0.mlp.down_proj"):
+        layer = loaded.model.get_submodule(name)
+        assert isinstance(layer, QuantizedLinear)
+        expected = dequantized(tensors, name, 3 if name in mixed else 4, "gptq")
+        assert torch.equal(layer.quantized.dequantized(), expected)
+    assert loaded.notes == ("weights stored in 3 bits are kept in 4",)
 
 
 def test_weights_stay_low_bit_and_the_facts_say_so(tmp_path: Path) -> None:
@@ -185,12 +227,34 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "3 bits": ({"bits": 3}, r"quantization_config\.bits is 3, supported is 4 or 8"),
+    "5 bits": ({"bits": 5}, r"quantization_config\.bits is 5, supported is 2, 3, 4 or 8"),
+    "planes": (
+        {"bits": 3, "checkpoint_format": "gptq_p"},
+        "checkpoint_format is 'gptq_p', supported is 'gptq'",
+    ),
     "marlin": ({"checkpoint_format": "marlin"}, r"checkpoint_format is 'marlin', supported is 'gptq'"),
     "old marlin": ({"is_marlin_format": True}, "checkpoint_format is 'marlin'"),
     "group size": ({"group_size": 0}, "group_size is 0"),
     "packing": ({"pack_dtype": "int16"}, "pack_dtype is 'int16'"),
-    "other bits": ({"dynamic": {"+:.*down.*": {"bits": 8}}}, "dynamic is .*down"),
+    "other bits": (
+        {"dynamic": {"+:.*down.*": {"bits": 8}}},
+        r"down_proj\.qweight' has shape \[24, 128\], the config expects \[48, 128\]",
+    ),
+    "other bits that are not read": (
+        {"dynamic": {"+:.*down.*": {"bits": 6}}},
+        r"dynamic\.\+:\.\*down\.\*\.bits is 6, supported is 2, 3, 4 or 8",
+    ),
+    "a rotated layer": (
+        {"dynamic": {".*down": {"rotation": "quip"}}},
+        r"dynamic\.\.\*down\.rotation is 'quip'",
+    ),
+    "a layer left out that is not": (
+        {"dynamic": {"-:.*down": {}}},
+        r"down_proj' is stored in codes, and config\.json: quantization_config\.dynamic\.-:\.\*down leaves it in full",
+    ),
+    "a rule of nothing": ({"dynamic": {".*down": 8}}, r"dynamic\.\.\*down is 8, supported is an object"),
+    "no regular expression": ({"dynamic": {"+:(": {}}}, r"dynamic holds '\+:\(', no regular expression"),
+    "a slip in a rule": ({"dynamic": {"down": {"groupsize": 64}}}, "is 'group_size' meant"),
     "activations": ({"activation": {"mode": "w4a_nvfp4"}}, "activation is .*w4a_nvfp4"),
     "rotation": ({"rotation": "hadamard"}, "rotation is 'hadamard'"),
     "group too long": (

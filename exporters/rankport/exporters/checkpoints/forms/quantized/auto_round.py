@@ -2,14 +2,18 @@
 
 `packing_format` tells the layout: `auto_round:auto_gptq` is GPTQ's with zero points less one, `auto_round` and
 `auto_round:gptqmodel` have them as they are, `auto_round:auto_awq` is AWQ's `gemm` (auto_round/inference/backend.py and
-auto_round_extension/torch, 0.16). Owns the reading of the config; the layouts are `gptq`'s and `awq`'s.
+auto_round_extension/torch, 0.16). Layers of `extra_config` have bits, groups and zero points of their own. Owns the
+reading of the config; the layouts are `gptq`'s and `awq`'s.
 """
 
 import dataclasses
+import re
+from collections.abc import Set
 from typing import Any
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.quantized import awq, gptq
+from rankport.exporters.checkpoints.forms.quantized.gptq_config import GptqConfig, Rule
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION, packed_layers
 from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
 from rankport.protos.errors import CheckpointError
@@ -40,31 +44,35 @@ def matches(folder: CheckpointFolder) -> bool:
 
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
-    stated = _stated_as_others(folder.raw[_FIELD])
-    packed_layers(folder, f"config.json says quant_method {METHOD!r}")
-    written = dataclasses.replace(folder, raw=folder.raw | {_FIELD: stated})
-    loaded = awq.load(written, head) if awq.matches(written) else gptq.load(written, head)
-    assert loaded.quantization is not None
-    return dataclasses.replace(loaded, quantization=dataclasses.replace(loaded.quantization, method=METHOD))
-
-
-def _stated_as_others(raw: dict[str, Any]) -> dict[str, Any]:
-    """Says what the config says as GPTQ's or AWQ's would. Raises CheckpointError naming the field and its value."""
+    raw = folder.raw[_FIELD]
+    layers = packed_layers(folder, f"config.json says quant_method {METHOD!r}")
     refuse_slips(raw, _READ)
-    for key in _ABSENT:
-        _require(not raw.get(key), key, raw.get(key), "null")
-    _require(raw.get("data_type", "int") == "int", "data_type", raw.get("data_type"), "'int'")
-    inputs = raw.get("act_bits")
-    _require(inputs is None or _is_full(inputs), "act_bits", inputs, "16 or more")
-    _require_one_scheme(raw)
+    _require_served(raw, "")
     sym = stated_bool(raw, "sym", True)
     layout = _layout(raw, sym)
     own = {key: raw[key] for key in ("bits", "group_size") if key in raw}
     if layout in _AWQ:
-        return own | {"quant_method": awq.METHOD, "zero_point": not sym}
+        _require_one_scheme(raw)
+        stated = own | {"quant_method": awq.METHOD, "zero_point": not sym}
+        loaded = awq.load(dataclasses.replace(folder, raw=folder.raw | {_FIELD: stated}), head)
+        assert loaded.quantization is not None
+        return dataclasses.replace(
+            loaded, quantization=dataclasses.replace(loaded.quantization, method=METHOD)
+        )
     known = ", ".join((*_GPTQ, *_AWQ))
     _require(isinstance(layout, str) and layout in _GPTQ, "packing_format", layout, known)
-    return own | {"quant_method": gptq.METHOD, "sym": sym, "checkpoint_format": _GPTQ[str(layout)]}
+    config = GptqConfig.of(own | {"sym": sym, "checkpoint_format": _GPTQ[str(layout)]})
+    return gptq.load_as(folder, head, dataclasses.replace(config, rules=_rules(raw, set(layers))), METHOD)
+
+
+def _require_served(stated: dict[str, Any], where: str) -> None:
+    """Requires whole numbers for weights alone. Raises CheckpointError naming the field and its value."""
+    for key in _ABSENT:
+        _require(not stated.get(key), f"{where}{key}", stated.get(key), "null")
+    kind = stated.get("data_type") or "int"
+    _require(kind == "int", f"{where}data_type", kind, "'int'")
+    inputs = stated.get("act_bits")
+    _require(inputs is None or _is_full(inputs), f"{where}act_bits", inputs, "16 or more")
 
 
 def _layout(raw: dict[str, Any], sym: bool) -> object:
@@ -80,12 +88,45 @@ def _layout(raw: dict[str, Any], sym: bool) -> object:
     return raw.get("packing_format")
 
 
-def _require_one_scheme(raw: dict[str, Any]) -> None:
-    """Requires layers of `extra_config` to be as all others, or in full precision, as the tensors tell."""
+def _others(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Reads `extra_config`: fields by the name of a layer, or a regular expression of names."""
     others = raw.get("extra_config") or {}
     _require(isinstance(others, dict), "extra_config", others, "an object")
     for name, stated in others.items():
         _require(isinstance(stated, dict), f"extra_config.{name}", stated, "an object")
+        refuse_slips(stated, _READ)
+    return others
+
+
+def _rules(raw: dict[str, Any], layers: Set[str]) -> tuple[Rule, ...]:
+    """Says how layers of `extra_config` are stored: those named count before those that match anywhere in a name.
+
+    auto_round/inference/utils.py, 0.16: the first expression that matches counts.
+    """
+    named, matching = [], []
+    for name, stated in _others(raw).items():
+        field = f"extra_config.{name}"
+        full = _is_full(stated.get("bits"))
+        own = {key: stated[key] for key in ("bits", "group_size", "sym") if stated.get(key) is not None}
+        if not full:
+            _require_served(stated, f"{field}.")
+        if name in layers:
+            named.append(Rule(field, re.compile(f"{re.escape(name)}$"), None if full else own))
+        elif stated:
+            matching.append(Rule(field, _anywhere(field, name), None if full else own))
+    return (*named, *matching)
+
+
+def _anywhere(field: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(f".*?(?:{pattern})")
+    except re.error as error:
+        raise CheckpointError(f"config.json: {_FIELD}.{field} is no regular expression: {error}") from error
+
+
+def _require_one_scheme(raw: dict[str, Any]) -> None:
+    """Requires layers of `extra_config` to be as all others, or in full precision, as the tensors tell."""
+    for name, stated in _others(raw).items():
         if _is_full(stated.get("bits")):
             continue
         for key in _SCHEME:

@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.forms.quantized.compressed_tensors_config im
 )
 from rankport.exporters.checkpoints.forms.quantized.low_bit import LowBitLayer, load_low_bit, loaded
 from rankport.exporters.checkpoints.forms.quantized.packing import (
+    kept_bits,
     powers_of_two,
     unpack_fp4,
     unpack_words,
@@ -122,7 +123,7 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme
     weight = (
         QuantizedWeight(codes, scales / 2, zeros, 8, groups_of, is_fp4=True)
         if is_fp4
-        else QuantizedWeight(codes, scales, zeros, scheme.weights.kept_bits, groups_of).upright()
+        else QuantizedWeight(codes, scales, zeros, kept_bits(scheme.weights.bits), groups_of).upright()
     )
     return LowBitLayer(
         QuantizedLinear(weight, bias, activation),

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.quantized.low_bit import FULL_PRECISION
+from rankport.exporters.checkpoints.forms.quantized.packing import widened
 from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, require_known, stated_bool
 from rankport.exporters.quantization.activation import Kind
 from rankport.protos.errors import CheckpointError
@@ -70,11 +71,6 @@ class WeightScheme:
     group_size: int | None  # of the group strategies
     block: tuple[int, int] | None = None  # rows and columns, of strategy block
 
-    @property
-    def kept_bits(self) -> int:
-        """Bits of the grid that codes are kept on: products have two of them."""
-        return 4 if self.bits <= 4 else 8
-
 
 @dataclass(frozen=True, slots=True)
 class InputScheme:
@@ -129,9 +125,7 @@ class CompressedTensorsConfig:
     @property
     def notes(self) -> tuple[str, ...]:
         """Says of which codes the bundle has wider ones."""
-        widened = {scheme.weights for scheme in self.schemes if scheme.weights.bits not in (4, 8)}
-        pairs = sorted({(weights.bits, weights.kept_bits) for weights in widened})
-        return tuple(f"weights stored in {bits} bits are kept in {kept}" for bits, kept in pairs)
+        return widened(scheme.weights.bits for scheme in self.schemes)
 
     def scheme_of(self, name: str, layer: nn.Module) -> LayerScheme | None:
         """Finds the scheme of a layer: exact names win over regular expressions, those over class names."""

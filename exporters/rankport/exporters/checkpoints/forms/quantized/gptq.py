@@ -2,25 +2,22 @@
 
 W[o, i] = scales[g, o] * (q[i, o] - z[g, o]) with g = g_idx[i] (gptqmodel/nn_modules/qlinear/__init__.py, 7.7), where
 q and z are unsigned and packed into int32, the lowest bits first: qweight [in * bits / 32, out], qzeros
-[groups, out * bits / 32]. Format `gptq` stores every zero point less one, `gptq_v2` as it is.
+[groups, out * bits / 32]. Format `gptq` stores every zero point less one, `gptq_v2` as it is. Codes of 3 bits lie
+across words; where 5 to 7 are, GPT-QModel parts them into planes (`gptq_p`), which is not read.
 """
-
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.quantized.gptq_config import AS_IT_IS, FIELD, LESS_ONE, GptqConfig
 from rankport.exporters.checkpoints.forms.quantized.low_bit import (
-    FULL_PRECISION,
     LowBitLayer,
     load_low_bit,
     loaded,
     packed_layers,
 )
-from rankport.exporters.checkpoints.forms.quantized.packing import unpack_words, words
-from rankport.exporters.checkpoints.forms.quantized.stated import refuse_slips, stated_bool
+from rankport.exporters.checkpoints.forms.quantized.packing import kept_bits, unpack_words, widened, words
 from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
     bias_of,
     checked_groups,
@@ -33,45 +30,8 @@ from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
 
 METHOD = "gptq"
-_FIELD = "quantization_config"
-_READ = frozenset({"bits", "group_size", "sym", "desc_act", "checkpoint_format", "pack_dtype", "dynamic"})
-_LESS_ONE, _AS_IT_IS = "gptq", "gptq_v2"
-_ONE_EACH = {4: 0x11111111, 8: 0x01010101}
-"""1 in every code of a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class GptqConfig:
-    """`quantization_config` of a GPTQ checkpoint."""
-
-    bits: int  # 4 or 8
-    group_size: int  # -1: a scale an output channel
-    desc_act: bool
-    sym: bool
-    format: str  # "gptq" | "gptq_v2"
-
-    @classmethod
-    def of(cls, raw: dict[str, Any]) -> "GptqConfig":
-        """Raises CheckpointError naming the field and its value, and what to do."""
-        refuse_slips(raw, _READ)
-        form = raw.get("checkpoint_format", raw.get("format")) or _LESS_ONE
-        if raw.get("is_marlin_format"):
-            form = "marlin"
-        _require(form in (_LESS_ONE, _AS_IT_IS), "checkpoint_format", form, "'gptq' or 'gptq_v2'")
-        _require(raw.get("bits") in (4, 8), "bits", raw.get("bits"), "4 or 8")
-        size = raw.get("group_size", 128)
-        _require(isinstance(size, int) and (size == -1 or size > 0), "group_size", size, "-1 or above 0")
-        _require(raw.get("pack_dtype", "int32") == "int32", "pack_dtype", raw.get("pack_dtype"), "'int32'")
-        for key in ("activation", "rotation", "adapter"):
-            _require(not raw.get(key), key, raw.get(key), "null")
-        # Rules that begin with - leave layers in full precision, as the tensors tell; others give them other bits.
-        rules = raw.get("dynamic") or {}
-        _require(
-            all(str(rule).startswith("-") for rule in rules), "dynamic", rules, "rules that leave layers out"
-        )
-        return cls(
-            int(raw["bits"]), size, stated_bool(raw, "desc_act", False), stated_bool(raw, "sym", True), form
-        )
+_ONE_EACH = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
+"""1 in every code of a word that holds whole codes."""
 
 
 def matches(folder: CheckpointFolder) -> bool:
@@ -81,21 +41,27 @@ def matches(folder: CheckpointFolder) -> bool:
 
 def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
-    config = GptqConfig.of(folder.raw[_FIELD])
-    layers = packed_layers(folder, f"config.json says quant_method {METHOD!r}")
+    return load_as(folder, head, GptqConfig.of(folder.raw[FIELD]))
+
+
+def load_as(folder: CheckpointFolder, head: Head, config: GptqConfig, method: str = METHOD) -> LoadedModel:
+    """Loads layers that are stored as a config says. Raises CheckpointError naming the tensor or field at fault."""
+    layers = packed_layers(folder, f"config.json says quant_method {method!r}")
+    schemes = {stored: config.of_layer(stored) for stored in layers}
     seen: set[str] = set()
     model, _, notes = load_low_bit(
         folder,
         head,
         layers,
-        lambda stored, linear: _read_layer(folder, stored, linear, config, seen),
-        lambda stored: _packed_shape(folder, stored, config.bits),
+        lambda stored, linear: _read_layer(folder, stored, linear, schemes[stored], seen),
+        lambda stored: _packed_shape(folder, stored, schemes[stored].bits),
     )
     notes += tuple(
         f"config.json says GPTQ format {config.format!r}, zero points are stored as in {form!r}: taken so"
         for form in sorted(seen - {config.format})
     )
-    return loaded(model, METHOD, "+".join(sorted(seen)), notes)
+    notes += widened(scheme.bits for scheme in schemes.values())
+    return loaded(model, method, "+".join(sorted(seen)), notes)
 
 
 def _packed_shape(folder: CheckpointFolder, stored: str, bits: int) -> tuple[int, int] | None:
@@ -122,7 +88,7 @@ def _read_layer(
     scales = read_scales(folder, names[2], (groups, columns), signed=True).T.contiguous()
     groups_of, of_groups = _groups_of(folder, stored, linear, config, groups)
     bias, of_bias = bias_of(folder, stored, linear)
-    weight = QuantizedWeight(codes, scales, zeros, config.bits, groups_of).upright()
+    weight = QuantizedWeight(codes, scales, zeros, kept_bits(config.bits), groups_of).upright()
     return LowBitLayer(QuantizedLinear(weight, bias, None), (*names, *of_groups, *of_bias))
 
 
@@ -133,20 +99,28 @@ def _zeros(name: str, packed: Tensor, columns: int, config: GptqConfig) -> tuple
     a config that says `gptq_v2`.
     """
     as_they_are = unpack_words(packed, config.bits)[:, :columns].T.contiguous()
-    if not config.sym and config.format == _AS_IT_IS:
-        return as_they_are, _AS_IT_IS
-    # On whole words, as the writers subtract: a zero point of 0 borrowed from its neighbour and is paid back here.
-    one_more = unpack_words(packed + _ONE_EACH[config.bits], config.bits)[:, :columns].T.contiguous()
+    if not config.sym and config.format == AS_IT_IS:
+        return as_they_are, AS_IT_IS
+    one_more = _one_more(packed, config.bits)[:, :columns].T.contiguous()
     if not config.sym:
-        return one_more, _LESS_ONE
-    for zeros, form in ((as_they_are, _AS_IT_IS), (one_more, _LESS_ONE)):
+        return one_more, LESS_ONE
+    for zeros, form in ((as_they_are, AS_IT_IS), (one_more, LESS_ONE)):
         if not bool(zeros.any()):
             return None, form
     middle = 1 << (config.bits - 1)
     raise CheckpointError(
         f"tensor {name!r} holds zero points {as_they_are.min() + middle} to {as_they_are.max() + middle}, and "
-        f"config.json: {_FIELD}.sym is true, which stores {middle - 1} or {middle} throughout: set sym to false"
+        f"config.json: {FIELD}.sym is true, which stores {middle - 1} or {middle} throughout: set sym to false"
     )
+
+
+def _one_more(packed: Tensor, bits: int) -> Tensor:
+    """Unpacks zero points that are stored less one: int8 [groups, out]; 0 is stored as the largest code."""
+    if bits in _ONE_EACH:
+        # On whole words, as the writers subtract: a zero point of 0 borrowed from its neighbour and is paid back here.
+        return unpack_words(packed + _ONE_EACH[bits], bits)
+    half = 1 << (bits - 1)  # codes that lie across words are subtracted one by one
+    return (unpack_words(packed, bits) + half + 1) % (2 * half) - half
 
 
 def _groups_of(
@@ -157,10 +131,3 @@ def _groups_of(
         return None, ()
     index = read_tensor(folder, name, (linear.in_features,), (torch.int32, torch.int64)).to(torch.int64)
     return checked_groups(name, index, groups), (name,)
-
-
-def _require(holds: bool, key: str, value: object, expected: str) -> None:
-    if not holds:
-        raise CheckpointError(
-            f"config.json: {_FIELD}.{key} is {value!r}, supported is {expected}: {FULL_PRECISION}"
-        )

@@ -4,6 +4,8 @@ fp4 is e2m1, whose 16 values are 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives; 
 exponents plus 127 (OCP Microscaling Formats 1.0, section 5.3).
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -61,3 +63,17 @@ def _unpacked_bits(octets: Tensor, bits: int) -> Tensor:
 def words(codes: int, bits: int) -> int:
     """Counts the int32 words that so many codes take."""
     return -(-codes * bits // 32)
+
+
+def kept_bits(bits: int) -> int:
+    """Gives the bits of the grid that codes are kept on: products have two of them."""
+    return 4 if bits <= 4 else 8
+
+
+def widened(stored: Iterable[int]) -> tuple[str, ...]:
+    """Notes the bits of stored codes that the bundle has wider ones of."""
+    return tuple(
+        f"weights stored in {bits} bits are kept in {kept_bits(bits)}"
+        for bits in sorted(set(stored))
+        if bits != kept_bits(bits)
+    )

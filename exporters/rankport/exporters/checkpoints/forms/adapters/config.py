@@ -36,6 +36,7 @@ _READ_IN_FULL = (
     "bitsandbytes",
     "mxfp4",
     "gptq",
+    "hqq",
     "awq",
     "auto-round",
     "intel/auto-round",

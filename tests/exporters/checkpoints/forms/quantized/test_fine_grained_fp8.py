@@ -96,6 +96,23 @@ def test_weights_alone_are_what_transformers_dequantizes(folder: Path) -> None:
     assert {scheme.activations for scheme in loaded.quantization.schemes} == {"none"}
 
 
+@pytest.mark.parametrize("stored", [torch.float8_e8m0fnu, torch.float32])
+def test_weights_alone_have_scales_of_powers_of_two(stored: torch.dtype, folder: Path) -> None:
+    """Bytes as transformers writes them, or fp32, as DeepSeek-V3.1 has them."""
+
+    def to_powers(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if name.endswith("scale_inv")]:
+            tensors[name] = tensors[name].log2().ceil().exp2().to(stored)
+
+    rewrite_tensors(folder, to_powers)
+    rewrite_quantization(folder, lambda stated: stated.update(dequantize=True, scale_fmt="ue8m0"))
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        expected = model(input_ids=IDS).logits
+    torch.testing.assert_close(_logits(load_checkpoint(folder)), expected, rtol=0, atol=1e-5)
+
+
 def test_a_matrix_of_one_scale_has_tokens_rounded_by_their_own(folder: Path) -> None:
     rewrite_tensors(
         folder, lambda t: t.update({name: t[name].max() for name in t if name.endswith("scale_inv")})
@@ -146,7 +163,12 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
         "activation_scheme is 'none', supported is 'dynamic' or 'static'",
     ),
     "another float8": ({"fmt": "e5m2"}, "fmt is 'e5m2', supported is 'e4m3'"),
-    "scales of powers of two": ({"scale_fmt": "ue8m0"}, "scale_fmt is 'ue8m0', supported is 'float'"),
+    "scales of powers of two": (
+        {"scale_fmt": "ue8m0"},
+        r"scale_fmt is 'ue8m0': .*set quantization_config\.dequantize to true, which leaves inputs as they are",
+    ),
+    "scales of another form": ({"scale_fmt": "e5m3"}, "scale_fmt is 'e5m3', supported is 'float' or 'ue8m0'"),
+    "a word": ({"dequantize": "false"}, r"dequantize is 'false', must be true or false"),
     "experts in 4 bits": ({"expert_dtype": "fp4"}, "expert_dtype is 'fp4'"),
     "tables": ({"modules_to_convert": ["embed_tokens"]}, r"modules_to_convert is \['embed_tokens'\]"),
     "a block of one number": ({"weight_block_size": [128]}, r"weight_block_size is \[128\]"),

@@ -20,7 +20,7 @@ from rankport.exporters.checkpoints.forms.quantized.low_bit import (
     load_low_bit,
     loaded,
 )
-from rankport.exporters.checkpoints.forms.quantized.stated import require_known
+from rankport.exporters.checkpoints.forms.quantized.stated import require_known, stated_bool
 from rankport.exporters.checkpoints.forms.quantized.stored_parts import (
     bias_of,
     read_block_scales,
@@ -34,6 +34,7 @@ from rankport.protos.errors import CheckpointError
 
 METHOD = "fp8"
 _FIELD = "quantization_config"
+_WIDE, _POWERS = "float", "ue8m0"
 _SKIPPED = ("modules_to_not_convert", "ignored_layers")
 _KNOWN = (
     *(
@@ -56,6 +57,7 @@ class FineGrainedConfig:
     block: tuple[int, int] | None  # rows and columns that share a scale; None: all of a matrix
     scheme: str  # "dynamic" | "static"
     rounds_inputs: bool
+    powers: bool  # scales of weights may be stored as powers of two
     skipped: tuple[str, ...]  # names of modules that stay in full precision
 
     @classmethod
@@ -64,8 +66,16 @@ class FineGrainedConfig:
         require_known(raw, _KNOWN)
         scheme = raw.get("activation_scheme", "dynamic")
         _require(scheme in ("dynamic", "static"), "activation_scheme", scheme, "'dynamic' or 'static'")
-        for key, only in (("fmt", "e4m3"), ("scale_fmt", "float"), ("expert_dtype", "fp8")):
+        for key, only in (("fmt", "e4m3"), ("expert_dtype", "fp8")):
             _require(raw.get(key, only) == only, key, raw.get(key), repr(only))
+        form, rounds = raw.get("scale_fmt", _WIDE), not stated_bool(raw, "dequantize", False)
+        _require(form in (_WIDE, _POWERS), "scale_fmt", form, f"{_WIDE!r} or {_POWERS!r}")
+        if form == _POWERS and rounds:
+            raise CheckpointError(
+                f"config.json: {_FIELD}.scale_fmt is {_POWERS!r}: scales of inputs are powers of two there on some "
+                f"machines and not on others: set {_FIELD}.dequantize to true, which leaves inputs as they are, or "
+                f"{FULL_PRECISION}"
+            )
         _require(
             not raw.get("modules_to_convert"), "modules_to_convert", raw.get("modules_to_convert"), "null"
         )
@@ -73,7 +83,7 @@ class FineGrainedConfig:
         if not isinstance(skipped, list) or not all(isinstance(name, str) for name in skipped):
             raise CheckpointError(f"config.json: {_FIELD}: {skipped!r} must be a list of module names")
         block = _block(raw.get("weight_block_size", (128, 128)))
-        return cls(block, scheme, not raw.get("dequantize", False), tuple(skipped))
+        return cls(block, scheme, rounds, form == _POWERS, tuple(skipped))
 
     def activation(self, static: float | None) -> Activation | None:
         """Says how inputs of a layer are rounded, by the fixed scale where the scheme has one."""
@@ -136,7 +146,7 @@ def _scales(folder: CheckpointFolder, name: str, shape: tuple[int, int], config:
                 "which stores one scale: set the size that the weights were written with"
             )
         return scale.reshape(1, 1)
-    return read_block_scales(folder, name, shape, config.block)
+    return read_block_scales(folder, name, shape, config.block, powers=config.powers)
 
 
 def _static(

@@ -37,13 +37,20 @@ def read_tensor(
 
 
 def read_scales(
-    folder: CheckpointFolder, name: str, shape: tuple[int, ...] | None = None, *, signed: bool = False
+    folder: CheckpointFolder,
+    name: str,
+    shape: tuple[int, ...] | None = None,
+    *,
+    signed: bool = False,
+    powers: bool = False,
 ) -> Tensor:
     """Reads scales as fp32, of any float type wider than 8 bits: not all zero, and negative only where `signed`.
 
+    `powers` of two may be stored as such too (e8m0).
+
     Raises CheckpointError.
     """
-    floats = (torch.float32, torch.float16, torch.bfloat16)
+    floats = (torch.float32, torch.float16, torch.bfloat16, *((torch.float8_e8m0fnu,) if powers else ()))
     scales = read_tensor(folder, name, shape, floats).to(torch.float32)
     if not signed and bool((scales < 0).any()):
         raise CheckpointError(f"tensor {name!r} holds a scale of {scales.min():g}: scales are never negative")
@@ -63,14 +70,19 @@ def read_one_scale(folder: CheckpointFolder, name: str) -> float:
 
 
 def read_block_scales(
-    folder: CheckpointFolder, name: str, shape: tuple[int, int], block: tuple[int, int]
+    folder: CheckpointFolder,
+    name: str,
+    shape: tuple[int, int],
+    block: tuple[int, int],
+    *,
+    powers: bool = False,
 ) -> Tensor:
     """Reads scales of blocks of a matrix [out, in], and gives each row its own: fp32 [out, groups].
 
     Groups are as long as a block is wide, or shorter where the last one is cut. Raises CheckpointError.
     """
     (rows, columns), (tall, wide) = shape, block
-    scales = read_scales(folder, name, (-(-rows // tall), -(-columns // wide)))
+    scales = read_scales(folder, name, (-(-rows // tall), -(-columns // wide)), powers=powers)
     of_group = torch.arange(0, columns, gcd(wide, columns)) // wide
     return scales[torch.arange(rows) // tall][:, of_group].contiguous()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from rankport.exporters.options.checks import require_choice, require_count
-from rankport.exporters.options.presets import BARE, PRESET_WORDS
+from rankport.exporters.options.presets import BARE, CHAT, PRESET_WORDS
 from rankport.exporters.options.reference_file import ReferenceTransform
 from rankport.exporters.options.request_files import (
     REFERENCE_FLAG,
@@ -50,8 +50,8 @@ class ExportOptions:
         default=None,
         metadata=flag(
             f"Prompt file (TOML: segments, limits, special tokens, labels); or a preset: {PRESET_WORDS}; or {BARE}: "
-            "fields and item alone, framed as the tokenizer frames. "
-            f"[default: {BARE}; a ranker with a chat template or of a known family must say]",
+            f"fields and item alone, framed as the tokenizer frames; or, of a generator, {CHAT}: its folder's chat "
+            f"template. [default: {BARE}; a ranker or generator with a chat template, or of a known family, must say]",
             metavar="FILE|NAME",
         ),
     )

@@ -302,10 +302,72 @@ def test_the_form_of_an_answer_is_heeded(chatting: tuple[Chatting, str], form: A
 def test_a_field_that_is_not_known_and_says_nothing_changes_nothing(chatting: tuple[Chatting, str]) -> None:
     model, address = chatting
     asked = {"messages": MESSAGES, "max_tokens": 1, "seed": 4}
-    assert ask(address, CHAT, asked | {"tools": None, "store": None}).status == 200
+    assert ask(address, CHAT, asked | {"prediction": None, "audio": None}).status == 200
     assert model.asked[-1] == Sampling(max_tokens=1, seed=4)
-    told = ask(address, CHAT, asked | {"tools": None, "store": False}).json["error"]["message"]
-    assert "store is no field of this request" in told
+    told = ask(address, CHAT, asked | {"prediction": None, "audio": {}}).json["error"]["message"]
+    assert "audio is no field of this request" in told
+
+
+LABELS = {
+    "user": "u",
+    "safety_identifier": "s",
+    "prompt_cache_key": "k",
+    "metadata": {"a": "b"},
+    "request_id": "r",
+}
+DEFAULTS = {
+    "store": False,
+    "service_tier": "auto",
+    "modalities": ["text"],
+    "tools": [],
+    "tool_choice": "none",
+    "parallel_tool_calls": True,
+    "logit_bias": {},
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "include_stop_str_in_output": False,
+    "return_tokens_as_token_ids": False,
+    "return_token_ids": False,
+    "bad_words": [],
+    "priority": 0,
+    "echo": False,
+}
+
+
+def test_labels_and_defaults_that_clients_send_change_nothing(chatting: tuple[Chatting, str]) -> None:
+    model, address = chatting
+    asked = {**LABELS, **DEFAULTS, "max_tokens": 1, "seed": 4}
+    of_chats = {"add_generation_prompt": True, "continue_final_message": False, "add_special_tokens": False}
+    assert ask(address, CHAT, {"messages": MESSAGES, **asked, **of_chats}).status == 200
+    assert model.asked[-1] == Sampling(max_tokens=1, seed=4)
+    fields = {"fields": {"system": "a", "user": "b"}}
+    assert ask(address, PATH, {"prompt": fields, **asked, "add_special_tokens": True}).status == 200
+    assert model.asked[-1] == Sampling(max_tokens=1, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"store": True}, "store is True, which this server cannot do: nothing is kept of a request"),
+        ({"service_tier": "flex"}, "service_tier is 'flex'"),
+        ({"modalities": ["text", "audio"]}, "modalities is ['text', 'audio']"),
+        ({"tools": [{"type": "function"}]}, "which this server cannot do: models call none: leave them out"),
+        ({"tool_choice": "required"}, "tool_choice is 'required'"),
+        ({"skip_special_tokens": False}, "skip_special_tokens is False, which this server cannot do"),
+        ({"include_stop_str_in_output": True}, "include_stop_str_in_output is True"),
+        ({"return_token_ids": True}, "return_token_ids is True"),
+        ({"bad_words": ["a"]}, "bad_words is ['a'], which this server cannot do: give logit_bias, by token"),
+        ({"priority": 1}, "priority is 1"),
+        ({"add_generation_prompt": False}, "add_generation_prompt is False"),
+        ({"continue_final_message": True}, "continue_final_message is True"),
+        ({"echo": True}, "echo is True"),
+    ],
+)
+def test_other_values_of_defaults_are_refused(
+    chatting: tuple[Chatting, str], change: dict[str, object], says: str
+) -> None:
+    answer = ask(chatting[1], CHAT, {"messages": MESSAGES} | change)
+    assert (answer.status, says in answer.json["error"]["message"]) == (400, True), answer.text
 
 
 @pytest.mark.parametrize(
@@ -338,7 +400,7 @@ def test_a_field_that_is_not_known_and_says_nothing_changes_nothing(chatting: tu
             {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
             "are both given",
         ),
-        ({"tools": []}, "tools is no field of this request"),
+        ({"functions": []}, "functions is no field of this request"),
     ],
 )
 def test_what_a_chat_cannot_have_is_told(chatting: tuple[Chatting, str], change: Any, says: str) -> None:

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.protos.types import ModelDescription
-from rankport.runtime.server.http.forms import Form, OneOf, Texts, TokenIds, refuse
+from rankport.runtime.server.http.forms import FAIL_FAST, Form, OneOf, Texts, TokenIds, refuse
 
 MAX_TEXTS = 128  # of a prompt, OpenAI's own limit
 Number = TypeVar("Number", int, float)
@@ -43,7 +44,59 @@ class StructuredOutputs(OneOf):
         return "|".join(_SIGNS.sub(r"\\\g<0>", text) for text in self.choice)
 
 
-class WritingOptions(Form):
+class SaidAnyway(Form):
+    """Fields that clients send on their own: labels, which have no effect, and defaults, which hold anyway."""
+
+    user: str | None = None  # this and the following name things for logs and caches of others
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: Mapping[str, str] | None = None
+    request_id: str | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    modalities: Texts | None = None
+    tools: Annotated[list[Any], FAIL_FAST] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None  # of tools, of which there are none
+    skip_special_tokens: bool | None = None  # this and the following are vLLM's
+    spaces_between_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    return_token_ids: bool | None = None
+    bad_words: Texts | None = None
+    priority: int | None = None
+
+    def refuse_unusual(self, usual: Mapping[str, tuple[tuple[object, ...], str]]) -> None:
+        """Raises `InvalidRequest` for a field with a value beside the usual ones, which tells what to do instead."""
+        for name, (values, instead) in usual.items():
+            value = getattr(self, name)
+            if value not in values:
+                raise InvalidRequest(f"{name} is {value!r:.60}, which this server cannot do: {instead}")
+
+
+_LEAVE_OUT = "leave it out"
+_USUAL: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
+    {
+        "store": ((None, False), "nothing is kept of a request: leave it out"),
+        "service_tier": ((None, "auto", "default"), "leave it out, header x-priority has two classes"),
+        "modalities": ((None, [], ["text"]), "models write text: leave it out"),
+        "tools": ((None, []), "models call none: leave them out"),
+        "tool_choice": ((None, "none", "auto"), "models call no tools: leave it out"),
+        "skip_special_tokens": ((None, True), "special tokens are no part of a text: leave it out"),
+        "spaces_between_special_tokens": ((None, True), _LEAVE_OUT),
+        "include_stop_str_in_output": (
+            (None, False),
+            "a text of stop is no part of what it ends: leave it out",
+        ),
+        "return_tokens_as_token_ids": ((None, False), _LEAVE_OUT),
+        "return_token_ids": ((None, False), _LEAVE_OUT),
+        "bad_words": ((None, []), "give logit_bias, by token"),
+        "priority": ((None, 0), "leave it out, header x-priority has two classes"),
+    }
+)
+
+
+class WritingOptions(SaidAnyway):
     """Options that both dialects have. What they do not say, the bundle says."""
 
     model: str = ""
@@ -54,7 +107,6 @@ class WritingOptions(Form):
     stop: str | Texts | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None  # names the end user for logs, and has no effect
     n: int | None = None  # texts of each prompt
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -86,6 +138,7 @@ class WritingOptions(Form):
 
         Raises `InvalidRequest` for what this server cannot do, or a value out of range.
         """
+        self.refuse_unusual(_USUAL)
         if self.use_beam_search:
             refuse("temperature", self.temperature or None, "beams take the likeliest texts: give 0")
         if self.stream_options is not None:

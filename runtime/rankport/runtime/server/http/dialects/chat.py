@@ -80,10 +80,15 @@ class OpenAiChat(WritingOptions):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     response_format: ChatResponseFormat | None = None
-    chat_template_kwargs: Mapping[str, Any] | None = None  # vLLM's
+    chat_template_kwargs: Mapping[str, Any] | None = None  # this and the following are vLLM's
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    add_special_tokens: bool | None = None
+    echo: bool | None = None
 
     def sampling(self) -> Sampling:
         """Tells how to write. Raises `InvalidRequest` for what this server cannot do, or a value out of range."""
+        self.refuse_unusual(_USUAL)
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest(f"top_logprobs is {self.top_logprobs}, and logprobs is not: set it to true")
         if None not in (self.max_tokens, self.max_completion_tokens):
@@ -130,6 +135,14 @@ class OpenAiChat(WritingOptions):
                 f"messages have no role {missing[0]!r}: the prompt of {model.name!r} has {fields_told(fields)}"
             )
         return given
+
+
+_USUAL = {
+    "add_generation_prompt": ((None, True), "an answer begins behind the last message: leave it out"),
+    "continue_final_message": ((None, False), "an answer begins behind the last message: leave it out"),
+    "add_special_tokens": ((None, False), "the bundle's chat has its own: leave it out"),
+    "echo": ((None, False), "leave it out"),
+}
 
 
 class _Words:

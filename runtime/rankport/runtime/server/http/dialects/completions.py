@@ -31,10 +31,14 @@ class OpenAiCompletions(WritingOptions):
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
+    add_special_tokens: bool | None = None  # vLLM's
 
     def sampling(self) -> Sampling:
         """Tells how to write. Raises `InvalidRequest` for what this server cannot do, or a value out of range."""
         refuse("best_of", unless(self.best_of, self.texts), "leave it out, all n texts are given")
+        self.refuse_unusual(
+            {"add_special_tokens": ((None, True), "give token ids, which are read as they are")}
+        )
         for name in ("echo", "suffix"):
             refuse(name, getattr(self, name) or None, "leave it out")
         if self.logprobs is not None and not 0 <= self.logprobs <= MAX_TOP_LOGPROBS:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,8 @@ from rankport.runtime.store.token_spec import TokenSpec
 
 _CHUNK_BLOCKS = 2**12
 _DIGEST_BYTES = 16
+_LOCK = "lock"
+_TRIES = 100  # of one to lock, while others begin and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,6 @@ class SnapshotWriter:
             fingerprint=fingerprint, spec=spec, rows=0, items=0, key_bytes=0, bucket_bits=1, written_us=0
         )
         with self._told():
-            self._staged.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
             about = json.dumps({"origin": origin, "spec": str(spec)}, sort_keys=True)
             note = self._staged / "origin.json"
@@ -159,9 +160,14 @@ class SnapshotWriter:
         self.discard()
 
     def discard(self) -> None:
-        """Deletes what is staged."""
+        """Deletes what is staged, the lock last: who finds it gone begins anew, and others find it taken."""
+        if self._lock.closed:
+            return
+        with suppress(OSError):
+            for path in sorted(self._staged.iterdir(), key=lambda path: path.name == _LOCK):
+                path.unlink()
+            self._staged.rmdir()  # unless another writer has begun in it
         self.close()
-        shutil.rmtree(self._staged, ignore_errors=True)
 
     def close(self) -> None:
         """Leaves what is staged to a writer that goes on. Closing twice does nothing."""
@@ -236,13 +242,24 @@ class SnapshotWriter:
         return rows, key_bytes
 
     def _locked(self) -> BinaryIO:
-        lock = (self._staged / "lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        """Makes the folder and locks it. One that its last writer deletes meanwhile is made anew."""
+        path, gone = self._staged / _LOCK, OSError()
+        for _ in range(_TRIES):
+            try:
+                self._staged.mkdir(parents=True, exist_ok=True)
+                lock = path.open("wb")
+            except (FileExistsError, FileNotFoundError) as error:
+                gone = error
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.close()
+                raise StoreError(f"another process writes {self.path}: wait until it has ended") from error
+            if _is_at(lock, path):
+                return lock
             lock.close()
-            raise StoreError(f"another process writes {self.path}: wait until it has ended") from error
-        return lock
+        raise gone
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -253,6 +270,13 @@ class SnapshotWriter:
                 f"snapshot {self.path} cannot be written: {reason_of(error)}; what is staged in {self._staged} stays: "
                 "free some room, or give another directory, and run again"
             ) from error
+
+
+def _is_at(stream: BinaryIO, path: Path) -> bool:
+    """Says whether a file that is open still stands there."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -82,7 +82,9 @@ def encode_dataset(
             "items and make it of them again, or encode into a store"
         )
     several = [items] if isinstance(items, str | os.PathLike) else list(items)
-    files = ItemSources.open([os.fspath(each) for each in several], columns).files()
+    sources = ItemSources.find([os.fspath(each) for each in several], columns)
+    files = sources.files()
+    sources.check()
     make_encoder = partial(_opened, os.path.abspath(bundle), device, device_id, side)
     with make_encoder() as encoder:
         target = Target(

@@ -99,11 +99,11 @@ def encode(
     """
     columns = from_keywords(FileColumns, options)
     several = [items] if isinstance(items, str | os.PathLike) else list(items)
-    sources = ItemSources.open([os.fspath(each) for each in several], columns)
     given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
     refuse_unknown("encode", options, FileColumns, EncodeJobConfig)
     config = encode_job_config(device, **given)
     with ExitStack() as opened:
+        sources = opened.enter_context(ItemSources.open([os.fspath(each) for each in several], columns))
         if not isinstance(store, TokenStore) and "://" in str(store):  # told before a model is loaded
             store = opened.enter_context(open_store(store, create=True))
         source: Encoder

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,40 @@ class Unreachable(MemoryFileSystem):
         raise RuntimeError("no credentials\n  were found")
 
 
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files of memory://two, a.csv and b.csv, that were copied from there, into the test's folder."""
+    names, get_file = list[str](), MemoryFileSystem.get_file
+
+    def counted(files: MemoryFileSystem, path: str, copy: str) -> None:
+        names.append(Path(path).name)
+        get_file(files, path, copy)
+
+    fsspec.filesystem("memory").pipe(
+        {f"/two/{name}.csv": b"id,text\n%b,x\n" % name.encode() for name in "ab"}
+    )
+    monkeypatch.setattr(MemoryFileSystem, "get_file", counted)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return names
+
+
+def test_each_file_behind_a_url_is_fetched_once_and_none_stays(fetched: list[str], tmp_path: Path) -> None:
+    with ItemSources.open(["memory://two"], COLUMNS) as sources:
+        assert (fetched, len(list(tmp_path.iterdir()))) == (["a.csv"], 1)
+        assert ids(list(sources.rows())) == ["a", "b"]
+        assert fetched == ["a.csv", "b.csv"]
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_that_nobody_reads_goes_with_its_sources(fetched: list[str], tmp_path: Path) -> None:
+    with ItemSources.open(["memory://two"], COLUMNS):
+        pass
+    with pytest.raises(InvalidRequest, match="no column 'title'"):
+        ItemSources.open(["memory://two"], FileColumns(text_columns=("title",)))
+    assert fetched == ["a.csv", "a.csv"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_whatever_keeps_a_url_from_being_read_is_told_in_a_line() -> None:
     fsspec.register_implementation("unreachable", Unreachable, clobber=True)
     with pytest.raises(InvalidRequest) as caught:
@@ -183,7 +218,7 @@ def test_files_of_a_dataset_are_here_and_whole(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidRequest, match=r"^memory://whole/a\.csv: a dataset is made of files in folders"
     ):
-        ItemSources.open([path, "memory://whole/a.csv"], COLUMNS).files()
+        ItemSources.find([path, "memory://whole/a.csv"], COLUMNS).files()
 
 
 def test_a_template_and_a_column_of_what_is_deleted(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Owns what is told where one cannot be reached: libraries of schemes raise errors
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -88,20 +88,44 @@ def _with_scheme(scheme: str, name: str) -> str:
     return name if "://" in name else f"{scheme}://{name}"
 
 
-@contextmanager
-def copied(url: str) -> Iterator[Path]:
-    """Has a file here as long as it is open. Errors that name the copy name the URL instead."""
-    with tempfile.TemporaryDirectory(prefix="rankport-items-") as folder:
-        copy = Path(folder) / _file_name(url)
-        with _reached(url):
-            import fsspec
+class Copies:
+    """Copies of files behind URLs, in folders that are deleted with them. `close` deletes those that are kept."""
 
-            files, path = fsspec.core.url_to_fs(url)
-            files.get_file(path, str(copy))
-        try:
-            yield copy
-        except RankportError as error:
-            raise type(error)(str(error).replace(str(copy), url)) from error.__cause__
+    def __init__(self) -> None:
+        self._kept: dict[str, tempfile.TemporaryDirectory[str]] = {}  # by URL
+
+    @contextmanager
+    def of(self, url: str, *, keep: bool = False) -> Iterator[Path]:
+        """Has a file here as long as it is open; one to `keep` until it was opened once more, without a second copy.
+
+        Errors that name the copy name the URL instead, and keep nothing.
+        """
+        with ExitStack() as deleted:
+            kept = self._kept.pop(url, None)
+            folder = kept or tempfile.TemporaryDirectory(prefix="rankport-items-")
+            copy = Path(deleted.enter_context(folder)) / _file_name(url)
+            if kept is None:
+                _fetch(url, copy)
+            try:
+                yield copy
+            except RankportError as error:
+                raise type(error)(str(error).replace(str(copy), url)) from error.__cause__
+            if keep:
+                deleted.pop_all()
+                self._kept[url] = folder
+
+    def close(self) -> None:
+        """Deletes what is kept. Closing twice does nothing."""
+        while self._kept:
+            self._kept.popitem()[1].cleanup()
+
+
+def _fetch(url: str, copy: Path) -> None:
+    with _reached(url):
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(url)
+        files.get_file(path, str(copy))
 
 
 def _file_name(url: str) -> str:

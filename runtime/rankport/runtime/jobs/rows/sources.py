@@ -3,7 +3,7 @@
 Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too, as
 `files.folders` tells them; a pattern (`*`, `?`, `**`) what it finds, by name; a URL what `files.remote` finds there. A
 file behind a URL is copied here while it is read, and its copy deleted then, so that it is one file from its first row
-to its last.
+to its last; one that was checked stays until it is read, or the sources are closed.
 
 A shard takes the items whose id hashes to it, and of bad rows without an id those whose line falls on it: each row is
 one shard's, whichever file it lies in.
@@ -13,10 +13,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from hashlib import blake2b
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.wording import be, counted
@@ -30,7 +32,7 @@ from rankport.runtime.jobs.files.folders import (
     partitions_of,
     why_none,
 )
-from rankport.runtime.jobs.files.remote import copied, files_behind, is_url
+from rankport.runtime.jobs.files.remote import Copies, files_behind, is_url
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
@@ -82,11 +84,12 @@ class SourceRows(Iterator[ItemRow | BadRow]):
 
 @dataclass(frozen=True, slots=True)
 class ItemSources:
-    """Sources that were found, the first one of which was checked. Make it with `open`."""
+    """Sources that were found, the first one of which was checked. Make it with `open`; a context manager."""
 
     names: tuple[str, ...]  # paths and URLs of single files
     columns: FileColumns
     shard: Shard | None
+    copies: Copies = field(default_factory=Copies)
 
     @classmethod
     def open(cls, sources: Sequence[str | Path], columns: FileColumns) -> "ItemSources":
@@ -98,7 +101,11 @@ class ItemSources:
             MissingExtra: a URL, and fsspec, or what it needs for the scheme, is not installed.
         """
         made = cls.find(sources, columns)
-        made.check()
+        try:
+            made.check()
+        except BaseException:
+            made.close()
+            raise
         return made
 
     @classmethod
@@ -129,7 +136,7 @@ class ItemSources:
         lacks: list[frozenset[str]] = []
         for name in self.names:
             if name not in behind[int(remote) :]:
-                with self._file(name) as file:
+                with self._file(name, keep=True) as file:
                     lacks.append(file.lacks)
         if lacks and (nowhere := frozenset.intersection(*lacks)):
             others = f"nor has another of {counted(len(lacks), 'file')} that {be(len(lacks))} looked at"
@@ -167,6 +174,18 @@ class ItemSources:
             )
         return tuple(self._opened(Path(name), name) for name in self.names)
 
+    def close(self) -> None:
+        """Deletes copies of files behind URLs that were checked and not read. Closing twice does nothing."""
+        self.copies.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def _all_rows(self) -> Iterator[ItemRow | BadRow]:
         for name in self.names:
             with self._file(name) as file:
@@ -174,8 +193,8 @@ class ItemSources:
                 yield from (replace(row, file=told) if told else row for row in file.rows())
 
     @contextmanager
-    def _file(self, name: str) -> Iterator[ItemsFile]:
-        with copied(name) if is_url(name) else nullcontext(Path(name)) as path:
+    def _file(self, name: str, *, keep: bool = False) -> Iterator[ItemsFile]:
+        with self.copies.of(name, keep=keep) if is_url(name) else nullcontext(Path(name)) as path:
             yield self._opened(path, name)
 
     def _opened(self, path: Path, name: str) -> ItemsFile:

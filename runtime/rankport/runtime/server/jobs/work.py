@@ -97,22 +97,22 @@ def run_task(
     on_bad_row: Callable[[BadRow], None],
 ) -> EncodeReport:
     """Runs a task to its end; `on_rows` is told how many rows there are, roughly. Raises as `run_encode_job`."""
-    sources = _sources(task, places)
-    on_rows(_checked(sources, lambda: on_progress(EncodeProgress(0, 0, 0))))
-    with places.opened(task.store) as store:
-        if not encoder.fingerprint:
-            raise StoreError("the encoder has no fingerprint: export it anew")
-        rows = sources.rows()
-        return run_encode_job(
-            encoder,
-            namespace_of(store, encoder),
-            rows,
-            _config(task),
-            on_progress=on_progress,
-            on_bad_row=on_bad_row,
-            owns=sources.owns,
-            strays=lambda: rows.strays,
-        )
+    with _sources(task, places) as sources:
+        on_rows(_checked(sources, lambda: on_progress(EncodeProgress(0, 0, 0))))
+        with places.opened(task.store) as store:
+            if not encoder.fingerprint:
+                raise StoreError("the encoder has no fingerprint: export it anew")
+            rows = sources.rows()
+            return run_encode_job(
+                encoder,
+                namespace_of(store, encoder),
+                rows,
+                _config(task),
+                on_progress=on_progress,
+                on_bad_row=on_bad_row,
+                owns=sources.owns,
+                strays=lambda: rows.strays,
+            )
 
 
 def _checked(sources: ItemSources, waiting: Callable[[], None]) -> int:

@@ -156,34 +156,34 @@ def _to_store(
     console = plain_console(stderr=True)
     device: Device = given["device"]
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
-    sources = ItemSources.open(items, filled(FileColumns, given))
-    told.refuse_item_file("--json", outputs.json_file, sources.names)
-    told.refuse_item_file("--html", outputs.html, sources.names)
-    with (
-        load_encoder(bundle, engine_config(device, device_ids=(given["device_id"],))) as encoder,
-        nullcontext(of_side(encoder, given["side"])) as source,
-        told.write_bad_rows(outputs.bad_rows, sources.names) as on_bad_row,
-        open_store(store, create=True) as tokens,
-        _continuable(),
-    ):
-        namespace = namespace_of(tokens, source, given["token_dtype"], hidden=publish == "when-complete")
-        with told.show_progress(console, sources.count()) as on_progress:
-            history, rows = JobHistory(), sources.rows()
-            report = run_encode_job(
-                history.watched(source),
-                namespace,
-                rows,
-                config,
-                on_progress=told.both(history.take_progress, on_progress),
-                on_bad_row=told.both(history.take_bad_row, on_bad_row),
-                owns=sources.owns,
-                strays=lambda: rows.strays,
-            )
-        stored = len(namespace)
-        failure = told.failure_of(report, outputs.max_bad_rows)
-        if publish == "when-complete" and not failure:
-            tokens.publish(source.fingerprint)
-        hidden = source.fingerprint in tokens.filling()
+    with ItemSources.open(items, filled(FileColumns, given)) as sources:
+        told.refuse_item_file("--json", outputs.json_file, sources.names)
+        told.refuse_item_file("--html", outputs.html, sources.names)
+        with (
+            load_encoder(bundle, engine_config(device, device_ids=(given["device_id"],))) as encoder,
+            nullcontext(of_side(encoder, given["side"])) as source,
+            told.write_bad_rows(outputs.bad_rows, sources.names) as on_bad_row,
+            open_store(store, create=True) as tokens,
+            _continuable(),
+        ):
+            namespace = namespace_of(tokens, source, given["token_dtype"], hidden=publish == "when-complete")
+            with told.show_progress(console, sources.count()) as on_progress:
+                history, rows = JobHistory(), sources.rows()
+                report = run_encode_job(
+                    history.watched(source),
+                    namespace,
+                    rows,
+                    config,
+                    on_progress=told.both(history.take_progress, on_progress),
+                    on_bad_row=told.both(history.take_bad_row, on_bad_row),
+                    owns=sources.owns,
+                    strays=lambda: rows.strays,
+                )
+            stored = len(namespace)
+            failure = told.failure_of(report, outputs.max_bad_rows)
+            if publish == "when-complete" and not failure:
+                tokens.publish(source.fingerprint)
+            hidden = source.fingerprint in tokens.filling()
     told.print_report(console, report, stored)
     if hidden:
         console.print(

@@ -2,6 +2,9 @@
 
 A pass reads the block where it lies: no KV is copied to write one token more, but that token's own, and all of it when
 the block grows. States of recurrent layers, which each step makes anew, are `DeviceStates`'.
+
+The block never becomes smaller: steps are recorded with its address, and recordings stay as long as their graph, up to
+160 for each place that the block had.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from rankport.exporters.checkpoints.config.heads import WITHOUT_PROJECTION
 from rankport.exporters.checkpoints.config.own_code import require_none
-from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
+from rankport.exporters.checkpoints.content_hash import checkpoint_sha256
 from rankport.exporters.checkpoints.forms.adapters.config import (
     ADAPTER_CONFIG,
     base_of,
@@ -31,17 +31,16 @@ from rankport.exporters.checkpoints.forms.adapters.published import (
     require_mergeable,
 )
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
-from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
-from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
 from rankport.exporters.checkpoints.forms.quantized.stands_for import dequantize
 from rankport.exporters.checkpoints.forms.skeleton import token_table
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.late_interaction.folder import is_late
-from rankport.exporters.checkpoints.late_interaction.form import LATE_FILES
 from rankport.exporters.checkpoints.late_interaction.loading import late_interaction
-from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
+from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.checkpoints.sentence_transformers.pair_head import scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.pair_scorer import pair_scorer
+from rankport.exporters.checkpoints.sparse.folder import is_masked_lm, is_sparse
+from rankport.exporters.checkpoints.sparse.loading import sparse_encoder
 from rankport.exporters.checkpoints.stated import (
     has_class_labels,
     head_of,
@@ -54,26 +53,10 @@ from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
-WantedHead = Literal["own", "none", "stated", "labelled"]
+WantedHead = Literal["own", "none", "stated", "labelled", "towers", "masked_lm"]
 """Part of a checkpoint that is loaded: the class that its config names, the bare encoder or decoder body of it, or the
-body where `modules.json` pools its states (`labelled`: to labels that the folder names) and the class otherwise."""
-
-_HASHED = (
-    "config.json",
-    "adapter_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "crf.json",
-    "list_ranker.toml",
-    IDS_FILES,
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_*_config.json",
-    *LATE_FILES,
-    *QUANTIZATION_FILES,
-)
+body where `modules.json` pools its states (`labelled`: to labels that the folder names) and the class otherwise. For
+`towers` the class, where it is a masked LM as a sparse encoder; of which the `masked_lm` is the model alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +124,8 @@ def load_checkpoint(
         InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
     """
     late = is_late(path)
+    if is_sparse(path) or (head == "towers" and is_masked_lm(path)):
+        return _sparse(_load_with_base(path, "masked_lm", base, ignore_remote_code, task))
     bodies = "none" if late or scores_pairs(path) else head
     loaded = _load_with_base(path, bodies, base, ignore_remote_code, task)
     if bodies == head:
@@ -204,6 +189,14 @@ def _late(body: Checkpoint) -> Checkpoint:
     )
 
 
+def _sparse(masked: Checkpoint) -> Checkpoint:
+    """Puts what a folder of a sparse encoder says on its masked LM."""
+    model = sparse_encoder(masked.path, masked.model, masked.tokenizer_file)
+    return dataclasses.replace(
+        masked, model=model, head="towers", parameters=_parameters(model), hidden_size=model.width
+    )
+
+
 def _load(
     path: Path,
     wanted: WantedHead,
@@ -252,24 +245,9 @@ def _load(
     return checkpoint, merged
 
 
-def checkpoint_sha256(path: Path) -> str:
-    """Hashes the names and contents of the files that decide what the model answers, in name order.
-
-    Of a sentence-transformers folder also those in the folders that `modules.json` names.
-    """
-    total = hashlib.sha256()
-    folders = module_folders(path)
-    hashed = {file for folder in folders for pattern in _HASHED for file in folder.glob(pattern)}
-    graphs = (onnx_tensors(folder) for folder in folders)
-    hashed |= {file for graph in graphs if graph is not None for file in graph.files}
-    for file in sorted(hashed):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
-    return total.hexdigest()
-
-
 def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
+    if wanted == "masked_lm":
+        return "masked_lm_head"
     bare = wanted == "none" or (wanted in ("stated", "labelled") and makes_embeddings(path))
     if wanted == "labelled":
         bare = bare and has_class_labels(path)

@@ -28,6 +28,7 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
 from rankport.exporters.checkpoints.sentence_transformers.pair_head import pair_outputs, scores_pairs
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.exporters.checkpoints.set_ranker import config as set_ranker
+from rankport.exporters.checkpoints.sparse.folder import is_sparse
 from rankport.exporters.checkpoints.two_tower import config as two_tower
 from rankport.protos.errors import CheckpointError
 
@@ -67,7 +68,7 @@ class StatedModel:
         if is_adapter(inner):
             stored = with_adapters_head(stored, inner)
         architecture = stored.architecture
-        if is_late(path):
+        if is_late(path) or is_sparse(path):
             return cls(path, architecture, "towers", False, base)
         if scores_pairs(path):
             return cls(path, architecture, "classification_head", False, base, _PAIR_HEAD, pair_outputs(path))

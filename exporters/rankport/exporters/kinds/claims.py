@@ -15,6 +15,7 @@ from rankport.protos.errors import InvalidRequest
 _HEADS = {
     "lm_head": "with an LM head",
     "seq2seq_lm_head": "of encoder and decoder, with an LM head",
+    "masked_lm_head": "with a head for masked tokens",
     "classification_head": "with a classification head",
     "token_head": "with a head for each token",
     "towers": "of two towers",

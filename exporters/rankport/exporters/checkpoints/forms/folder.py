@@ -31,10 +31,18 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
 Head = Literal[
-    "lm_head", "seq2seq_lm_head", "classification_head", "token_head", "towers", "sets", "list", "none"
+    "lm_head",
+    "seq2seq_lm_head",
+    "masked_lm_head",
+    "classification_head",
+    "token_head",
+    "towers",
+    "sets",
+    "list",
+    "none",
 ]
-"""End of a class: the next token, of a decoder or of an encoder-decoder; labels of the whole, labels of each token, a
-score of two towers, scores of a set or of a list, or hidden states."""
+"""End of a class: the next token, of a decoder or of an encoder-decoder; a token in its place, of a masked LM; labels of
+the whole, labels of each token, a score of two towers, scores of a set or of a list, or hidden states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -24,6 +24,7 @@ from rankport.protos.errors import CheckpointError
 _AUTO_CLASSES: dict[Head, type] = {
     "lm_head": transformers.AutoModelForCausalLM,
     "seq2seq_lm_head": transformers.AutoModelForSeq2SeqLM,
+    "masked_lm_head": transformers.AutoModelForMaskedLM,
     "classification_head": transformers.AutoModelForSequenceClassification,
     "token_head": transformers.AutoModelForTokenClassification,
     "none": transformers.AutoModel,

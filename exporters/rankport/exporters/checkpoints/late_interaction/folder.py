@@ -26,7 +26,7 @@ from rankport.exporters.checkpoints.sentence_transformers.dense import (
 from rankport.exporters.checkpoints.sentence_transformers.folder import (
     CONFIG_FILE,
     is_normalize,
-    stated_prompts,
+    side_prompts,
 )
 from rankport.exporters.checkpoints.sentence_transformers.modules import (
     MODULES_FILE,
@@ -78,16 +78,7 @@ def _native(path: Path, modules: Sequence[StatedModule], settings: Settings) -> 
     transformer, *rest = _ordered(path, modules, ("Dense", _MASK, "Normalize", "Dropout"))
     own = token_settings(transformer.folder)
     settings.ignore("__version__", "requirements")
-    prompts, default = stated_prompts(settings)
-    if default is not None:
-        raise settings.error(
-            "default_prompt_name", default, "is none of encode_query and encode_document: set null"
-        )
-    others = [name for name in ("passage", "corpus") if prompts.get(name)]
-    if others and "document" not in prompts:
-        raise settings.error(
-            "prompts", dict(prompts), f"has {others[0]} in the place of document: name it so"
-        )
+    query_prompt, item_prompt = side_prompts(settings)
     similarity = _similarity(settings, ("maxsim", "meanmaxsim"))
     settings.finish("remove it if it changes no score")
     masks = [Settings.read(module.folder / "config.json") for module in rest if module.kind == _MASK]
@@ -100,8 +91,8 @@ def _native(path: Path, modules: Sequence[StatedModule], settings: Settings) -> 
         )
     return LateForm(
         where=str(own.file),
-        query_prompt=prompts.get("query", ""),
-        item_prompt=prompts.get("document", ""),
+        query_prompt=query_prompt,
+        item_prompt=item_prompt,
         inserted=False,
         query_tokens=query_tokens or own.tokens,
         item_tokens=own.item_tokens or own.tokens,

@@ -121,6 +121,24 @@ def stated_prompts(settings: Settings) -> tuple[Mapping[str, str], str | None]:
     return prompts, default
 
 
+def side_prompts(settings: Settings) -> tuple[str, str]:
+    """Takes the texts that encode_query and encode_document put before theirs.
+
+    Raises CheckpointError for a default that neither takes, and for a document's prompt by another name.
+    """
+    prompts, default = stated_prompts(settings)
+    if default is not None:
+        raise settings.error(
+            "default_prompt_name", default, "is none of encode_query and encode_document: set null"
+        )
+    others = [name for name in ("passage", "corpus") if prompts.get(name)]
+    if others and _DOCUMENT not in prompts:
+        raise settings.error(
+            "prompts", dict(prompts), f"has {others[0]} in the place of document: name it so"
+        )
+    return prompts.get("query", ""), prompts.get(_DOCUMENT, "")
+
+
 _AFTER_POOLING = ("Dense", "Normalize", "Dropout")  # Dropout does nothing outside of training
 
 

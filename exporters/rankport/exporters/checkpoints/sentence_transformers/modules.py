@@ -1,5 +1,6 @@
 """`modules.json`: the modules that sentence-transformers runs in turn, and the folders that hold them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +10,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.protos.files.json_text import json_of_text
 
 MODULES_FILE = "modules.json"
+ROUTER_FILE = "router_config.json"
 _KEYS = frozenset({"idx", "name", "path", "type", "kwargs"})
 _NAMESPACE = "sentence_transformers."
 _ALIKE = {"pylate.models.Dense.Dense": "sentence_transformers.models.Dense"}
@@ -49,8 +51,9 @@ def transformer_folder(path: Path) -> Path:
     modules = stated_modules(path)
     if modules is None:
         return path
-    for module in modules:
-        if module.kind == "Transformer":
+    masked = ("MLMTransformer",) if pools_logits(path) else ()
+    for module in (*modules, *stated_routes(path).get("document", ())):
+        if module.kind in ("Transformer", *masked):
             return module.folder
     raise CheckpointError(
         f"{path / MODULES_FILE} has a {modules[0].kind} module in the place of a Transformer, which no graph here "
@@ -58,9 +61,43 @@ def transformer_folder(path: Path) -> Path:
     )
 
 
+def stated_routes(path: Path) -> Mapping[str, tuple[StatedModule, ...]]:
+    """Reads the modules that a Router of a folder has for each task; of a folder without one there are none.
+
+    Raises CheckpointError for another form, and for routes that go by more than the task.
+    """
+    router = next((module for module in stated_modules(path) or () if module.kind == "Router"), None)
+    file = None if router is None else router.folder / ROUTER_FILE
+    if router is None or file is None or not file.is_file():
+        return {}
+    stated = read_json_object(file)
+    types, structure, own = (stated.get(name) for name in ("types", "structure", "parameters"))
+    if not isinstance(types, dict) or not isinstance(structure, dict):
+        raise CheckpointError(f"{file} must have types and structure, an object each")
+    if isinstance(own, dict) and own.get("route_mappings"):
+        raise CheckpointError(
+            f"{file}: route_mappings {own['route_mappings']}: only routes by the task, query and document, can be "
+            "exported: name the routes so, and leave the mappings out"
+        )
+    return {
+        str(route): tuple(_routed(router.folder, types, name, f"{file}: structure.{route}") for name in names)
+        for route, names in structure.items()
+        if isinstance(names, list)
+    }
+
+
+def pools_logits(path: Path) -> bool:
+    """Tells a folder that pools a masked LM's logits, as sparse encoders do, by a Router too."""
+    routed = (module for route in stated_routes(path).values() for module in route)
+    return any(module.kind == "SpladePooling" for module in (*(stated_modules(path) or ()), *routed))
+
+
 def module_folders(path: Path) -> tuple[Path, ...]:
     """Lists the checkpoint folder and those that `modules.json` names, each once; a stale one is not among them."""
-    return tuple(dict.fromkeys([path, *(module.folder for module in stated_modules(path) or ())]))
+    routed = (module for route in stated_routes(path).values() for module in route)
+    return tuple(
+        dict.fromkeys([path, *(module.folder for module in (*(stated_modules(path) or ()), *routed))])
+    )
 
 
 def _module(path: Path, entry: object, where: str) -> StatedModule:
@@ -85,6 +122,10 @@ def _module(path: Path, entry: object, where: str) -> StatedModule:
             "of sentence-transformers"
         )
     return StatedModule(kind.rsplit(".", 1)[-1], folder)
+
+
+def _routed(folder: Path, types: Mapping[str, object], name: object, where: str) -> StatedModule:
+    return _module(folder, {"type": types.get(str(name)), "path": name}, f"{where} {name!r}")
 
 
 def _has_tasks(folder: Path) -> bool:

@@ -1,7 +1,9 @@
 """`sentence_bert_config.json` and `tokenizer_config.json`: how a text becomes the transformer's input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from rankport.exporters.checkpoints.sentence_transformers.dense import TOKENS
@@ -21,7 +23,10 @@ FILLS_LEFT = (
 )
 _CUT = "truncate_dim"
 _UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
-_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+TokenAnswers = Literal["last_hidden_state", "logits"]
+_TASKS: Mapping[TokenAnswers, str] = MappingProxyType(
+    {"last_hidden_state": "feature-extraction", "logits": "fill-mask"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +86,24 @@ class TokenSettings:
     expansion: Settings | None
 
 
-def token_settings(folder: Path) -> TokenSettings:
-    """Reads the settings beside a transformer whose tokens' states are used as they are.
+def token_settings(
+    folder: Path, answers: TokenAnswers = "last_hidden_state", *, may_say_nothing: bool = True
+) -> TokenSettings:
+    """Reads the settings beside a transformer whose answers for tokens are used as they are: states, or logits.
 
-    Raises CheckpointError for one that a graph or tokenizer would lack.
+    Raises CheckpointError for one that a graph or tokenizer would lack, and for a task that is not said where it must.
     """
     file = _config_file(folder)
     settings = Settings.read(file)
-    settings.require("transformer_task", ["feature-extraction"], "only feature-extraction makes embeddings")
+    task = _TASKS[answers]
+    if not may_say_nothing and not settings.has("transformer_task"):
+        raise CheckpointError(
+            f"{file} says no transformer_task, which is feature-extraction then: say {task}, if the model was trained "
+            "so"
+        )
+    settings.require("transformer_task", [task], f"only {task} makes embeddings")
     settings.require("module_output_name", [TOKENS], f"must be {TOKENS}")
-    _check_modalities(Settings.read(file))
+    _check_modalities(Settings.read(file), answers)
     if chat_messages(settings) is not None:
         raise CheckpointError(
             f"{file}: texts are messages of a chat template, which several vectors a text have not"
@@ -107,9 +120,13 @@ def token_settings(folder: Path) -> TokenSettings:
     query, item = settings.count("query_length"), settings.count("document_length")
     settings.finish("remove it if it changes no score")
     require_cut_behind(folder)
+    return TokenSettings(file, limit or own or own_limit(folder), query, item, filled)
+
+
+def own_limit(folder: Path) -> int | None:
+    """Reads how many tokens a text may have by the tokenizer's word, within the positions; None: nobody says."""
     stored = Settings.read(folder / "tokenizer_config.json")
-    most = limit or own or _within_positions(folder, _finite(stored.value("model_max_length")))
-    return TokenSettings(file, most, query, item, filled)
+    return _within_positions(folder, _finite(stored.value("model_max_length")))
 
 
 def require_cut_behind(folder: Path) -> None:
@@ -187,16 +204,17 @@ def _config_file(folder: Path) -> Path:
     return next((file for file in files if file.is_file()), files[0])
 
 
-def _check_modalities(settings: Settings) -> None:
+def _check_modalities(settings: Settings, answers: TokenAnswers = "last_hidden_state") -> None:
     stated = settings.value("modality_config")
     if stated is None:
         return
     # Texts are messages where there are messages.
     form = (stated.get("message") or stated.get("text")) if isinstance(stated, dict) else None
-    if isinstance(form, dict) and {name: form[name] for name in form if name != "format"} == _TEXT:
+    text = {"method": "forward", "method_output_name": answers}
+    if isinstance(form, dict) and {name: form[name] for name in form if name != "format"} == text:
         return
     raise CheckpointError(
-        f"{settings.where}: modality_config {stated!r}: only texts or messages read by forward into last_hidden_state "
+        f"{settings.where}: modality_config {stated!r}: only texts or messages read by forward into {answers} "
         "can be exported"
     )
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.late_interaction.module import LateInteraction
+from rankport.exporters.checkpoints.sparse.module import SparseEncoder
 from rankport.exporters.checkpoints.two_tower.config import TwoTowerConfig
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.checkpoints.two_tower.scoring import WideInput
@@ -30,6 +31,7 @@ class TowerFacts:
     max_item_tokens: int
     score: Score
     late: bool = False  # a representation has a vector for each token
+    sparse: bool = False  # a representation has a weight for each token of the vocabulary
     expanded_query_tokens: int | None = None  # that a query of late interaction always has
 
     def vectors(self, limits: Limits) -> Mapping[Side, int]:
@@ -89,6 +91,8 @@ def facts_of(source: Checkpoint) -> TowerFacts:
         return _stated(module.config)
     if isinstance(module, LateInteraction):
         return _late(module)
+    if isinstance(module, SparseEncoder):
+        return _sparse(module)
     assert isinstance(module, OwnTowers)
     return module.facts
 
@@ -98,6 +102,8 @@ def body_of(module: nn.Module, side: Side) -> nn.Module:
     if isinstance(module, TwoTower):
         tower = module.towers[module.config.place(side)]
         return getattr(tower, "body", tower)
+    if isinstance(module, SparseEncoder):
+        return module.body(side)
     return module.body if isinstance(module, LateInteraction) else module
 
 
@@ -121,24 +127,45 @@ _MOST_TOKENS = 1024
 def _late(module: LateInteraction) -> TowerFacts:
     form = module.form
     most = position_limit(module.body)
-    for side, stated in (("query", form.query_tokens), ("item", form.item_tokens)):
-        if most is not None and stated is not None and stated > most:
-            raise CheckpointError(
-                f"{form.where}: a {side} may have {stated} tokens, and the position encodings end at {most}: lower it"
-            )
-    otherwise = _MOST_TOKENS if most is None else min(most, _MOST_TOKENS)
     return TowerFacts(
         width=module.width,
         outputs=(form.similarity,),
         positive=0,
         wide=(),
         shared=False,
-        max_query_tokens=form.query_tokens or otherwise,
-        max_item_tokens=form.item_tokens or otherwise,
+        max_query_tokens=_tokens(form.where, "query", form.query_tokens, most),
+        max_item_tokens=_tokens(form.where, "item", form.item_tokens, most),
         score=Score(kind="logit", transform="none"),
         late=True,
         expanded_query_tokens=form.query_tokens if form.expansion else None,
     )
+
+
+def _sparse(module: SparseEncoder) -> TowerFacts:
+    form = module.form
+    most = position_limit(module.model)
+    return TowerFacts(
+        width=module.width,
+        outputs=(form.similarity,),
+        positive=0,
+        wide=(),
+        shared=module.static is None,
+        max_query_tokens=_tokens(
+            form.where, "query", form.query_tokens, most if module.static is None else None
+        ),
+        max_item_tokens=_tokens(form.where, "item", form.item_tokens, most),
+        score=Score(kind="cosine" if form.similarity == "cosine" else "logit", transform="none"),
+        sparse=True,
+    )
+
+
+def _tokens(where: str, side: Side, stated: int | None, most: int | None) -> int:
+    """Chooses the longest text of a side: as stated, else as positions end. CheckpointError for more than these."""
+    if most is not None and stated is not None and stated > most:
+        raise CheckpointError(
+            f"{where}: a {side} may have {stated} tokens, and the position encodings end at {most}: lower it"
+        )
+    return stated or (_MOST_TOKENS if most is None else min(most, _MOST_TOKENS))
 
 
 def _score(config: TwoTowerConfig) -> Score:

@@ -33,7 +33,12 @@ def plan_two_tower(source: Checkpoint, prompt: ResolvedPrompt, options: TwoTower
         ),
         score=facts.score,
         wide=facts.wide,
-        embedding=Embedding(tokens=vectors["item"], hidden_size=facts.width, dtype=dtype),
+        embedding=Embedding(
+            tokens=vectors["item"],
+            hidden_size=facts.width,
+            dtype=dtype,
+            form="vocabulary" if facts.sparse else "dense",
+        ),
         graphs=partial(two_tower_graphs, facts, vectors, dtype),
     )
 

@@ -9,13 +9,13 @@ from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
-    """Claims what says that it is two towers."""
+    """Claims what says that it is two towers, of late interaction and sparse encoders too."""
     return model.head == "towers"
 
 
 WORK: ExportWork[TwoTowerOptions] = ExportWork(
     claims=_claims,
-    head="own",
+    head="towers",
     check=check_two_tower_prompt,
     prompt=two_tower_prompt,
     plan=plan_two_tower,

@@ -39,6 +39,9 @@ class Embedding(Strict):
         None  # width before the cut to `hidden_size`, which is last
     )
 
+    # Of two towers: `vocabulary`, a weight for each token of the tokenizer at the place of its id, most of them 0.
+    form: Literal["dense", "vocabulary"] = "dense"
+
     @property
     def is_output(self) -> bool:
         """True of tokens that the model makes, and says how; False of those that it takes."""

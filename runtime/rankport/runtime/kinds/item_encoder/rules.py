@@ -29,6 +29,8 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
     for name in ("pooling", "normalize"):
         if getattr(embedding, name) is None:
             yield f"embedding.{name}: missing"
+    if embedding.form != "dense":
+        yield f"embedding.form: kind {NAME} makes dense tokens: must be left out"
     if embedding.skip_tokens >= manifest.limits.max_item_tokens:
         yield (
             f"embedding.skip_tokens: {embedding.skip_tokens} leave nothing of "

@@ -38,6 +38,11 @@ def is_late(manifest: Manifest) -> bool:
     return manifest.embedding is not None and manifest.embedding.tokens > 1
 
 
+def is_sparse(manifest: Manifest) -> bool:
+    """Tells a sparse encoder: a representation is a weight for each token of the vocabulary, most of them 0."""
+    return manifest.embedding is not None and manifest.embedding.form == "vocabulary"
+
+
 def vectors_of(manifest: Manifest, side: Side) -> int:
     """Counts the vectors of a side's representation: one but of late interaction, whose score graph says the query's.
 
@@ -57,7 +62,10 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
         yield f"embedding: kind {NAME} must say what a representation is"
         return
     for name in embedding.making:
-        yield f"embedding.{name}: is the tower's own affair: must be left out"
+        if name != "form":
+            yield f"embedding.{name}: is the tower's own affair: must be left out"
+    if is_sparse(manifest) and is_late(manifest):
+        yield f"embedding.tokens: is {embedding.tokens}, and a text has one row of weights: must be 1"
 
 
 def _prompt(manifest: Manifest) -> Iterator[str]:

@@ -18,6 +18,7 @@ def require_stated(manifest: Manifest, facts: TowerFacts) -> None:
         ("labels.positive", labels.positive, facts.positive),
         ("score", score, facts.score),
         ("embedding.hidden_size", embedding.hidden_size, facts.width),
+        ("embedding.form", embedding.form, "vocabulary" if facts.sparse else "dense"),
         ("embedding.tokens", embedding.tokens, facts.vectors(limits)["item"]),
     ):
         if stated != own:

@@ -202,3 +202,5 @@ class ModelDescription:
     )
     chat_roles: tuple[str, ...] = ()  # of a generator that takes chats: roles of messages
     chat_template_kwargs: str = ""  # that the chat template was told, as JSON; "" if nothing
+    # "vocabulary": of a text a weight for each of `hidden_size` tokens, most of them 0; "" of other models.
+    embedding_form: str = ""

@@ -12,6 +12,7 @@ from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.datasets import DatasetDtype, DatasetFormat, format_of_folder
 from rankport.runtime.jobs.datasets.part_maker import Target
+from rankport.runtime.jobs.datasets.part_rows import PartSpec, WeightSpec
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.encode_job import spec_of
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
@@ -90,7 +91,7 @@ def encode_dataset(
         target = Target(
             os.path.abspath(folder),
             encoder.fingerprint,
-            spec_of(encoder, token_dtype),
+            _part_spec(encoder, token_dtype),
             config,
             part_format or format_of_folder(folder),
         )
@@ -101,6 +102,15 @@ def encode_dataset(
     from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 
     return run_ray_job(make_encoder, target, files, cluster, on_progress=on_progress, on_bad_row=on_bad_row)
+
+
+def _part_spec(encoder: Encoder, dtype: str | None) -> PartSpec:
+    about = encoder.describe()
+    if not about.embedding_form:
+        return spec_of(encoder, dtype)
+    if dtype not in (None, "float32"):
+        raise InvalidRequest(f"token_dtype is {dtype!r} (--token-dtype): weights are kept in float32")
+    return WeightSpec(about.hidden_size)
 
 
 @contextmanager

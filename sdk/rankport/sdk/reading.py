@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
-from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages import class_wire, sparse_wire, tag_wire, wire
 from rankport.protos.priorities import Priority
+from rankport.protos.sparse import SparseRows
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import LookupResult, Prefix, Side, Truncation
 from rankport.sdk._remote import Text
@@ -67,6 +68,24 @@ class Reads(Calls):
         response = self._answer(lambda to: to.embedding.Encode, request, timeout_s, priority)
         return wire.encode_result(response, fingerprint)
 
+    def encode_sparse(
+        self,
+        texts: Iterable[Text],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+        fingerprint: str | None = None,
+        priority: Priority | None = None,
+    ) -> SparseRows:
+        """Encodes texts to weights of the vocabulary, without zeros. As `Towers.encode_sparse`, and `fingerprint` as of
+        `encode`.
+        """
+        timeout_s = self._timeout(timeout_s)
+        request = wire.encode_request(self._model, texts, truncation, side)
+        response = self._answer(lambda to: to.embedding.EncodeSparse, request, timeout_s, priority)
+        return sparse_wire.sparse_result(response, fingerprint)
+
     def lookup(
         self, keys: Iterable[str], timeout_s: float | None = None, *, priority: Priority | None = None
     ) -> LookupResult:
@@ -124,6 +143,22 @@ class ReadsInLoops(CallsInLoops):
         request = wire.encode_request(self._model, texts, truncation, side)
         response = await self._answer(lambda to: to.embedding.Encode, request, timeout_s, priority)
         return wire.encode_result(response, fingerprint)
+
+    async def encode_sparse(
+        self,
+        texts: Iterable[Text],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+        fingerprint: str | None = None,
+        priority: Priority | None = None,
+    ) -> SparseRows:
+        """Encodes as `Client.encode_sparse`."""
+        timeout_s = self._timeout(timeout_s)
+        request = wire.encode_request(self._model, texts, truncation, side)
+        response = await self._answer(lambda to: to.embedding.EncodeSparse, request, timeout_s, priority)
+        return sparse_wire.sparse_result(response, fingerprint)
 
     async def lookup(
         self, keys: Iterable[str], timeout_s: float | None = None, *, priority: Priority | None = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_items, checked_text, of_single_item
 from rankport.protos.columns import ItemColumns
-from rankport.protos.errors import InvalidRequest, PairingError
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.items import items_message, items_value, query_message, query_value
 from rankport.protos.messages.tensors import float32_array, tensor_array, tensor_message
@@ -24,6 +24,7 @@ from rankport.protos.messages.wire_parts import (
     one_message,
     outcome_messages,
     outcomes_of,
+    require_fingerprint,
     side_code,
     side_value,
     usage_message,
@@ -201,11 +202,7 @@ def encode_result(
 
     Raises `InvalidRequest` if they have another shape, `PairingError` if they are of another `fingerprint` than given.
     """
-    if fingerprint not in (None, response.fingerprint):
-        raise PairingError(
-            f"encoder {response.fingerprint} answered where {fingerprint} did before: its model was replaced, or its "
-            "name moved to another version; describe it anew, and begin again"
-        )
+    require_fingerprint(fingerprint, response.fingerprint)
     embeddings = tensor_array(response.embeddings, "embeddings")
     if embeddings.ndim != 3:
         raise InvalidRequest(f"embeddings has shape {list(embeddings.shape)}; expected [texts, k, hidden]")

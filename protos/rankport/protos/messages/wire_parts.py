@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from google.protobuf.message import EncodeError
 
 from rankport.protos.arguments import checked_text
-from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.errors import InvalidRequest, LimitExceeded, PairingError
 from rankport.protos.types import ItemStatus, OnMissing, Side, Truncation, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -54,6 +54,15 @@ def message_of(kind: Callable[..., MessageT], **given: Any) -> MessageT:
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"{name} is {value!r:.60}: {error}") from error
     return kind(**given)
+
+
+def require_fingerprint(wanted: str | None, answered: str) -> None:
+    """Raises `PairingError` where an encoder of another fingerprint answered than was asked for."""
+    if wanted not in (None, answered):
+        raise PairingError(
+            f"encoder {answered} answered where {wanted} did before: its model was replaced, or its name moved to "
+            "another version; describe it anew, and begin again"
+        )
 
 
 def one_message(write: Callable[P, MessageT]) -> Callable[P, MessageT]:

@@ -955,6 +955,46 @@ class EncodeResponse(google.protobuf.message.Message):
 global___EncodeResponse = EncodeResponse
 
 @typing.final
+class EncodeSparseResponse(google.protobuf.message.Message):
+    """Weights of texts that are not 0, those of each text behind the ones before."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    INDICES_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    LENGTHS_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    """of the encoder"""
+    width: builtins.int
+    """of a text's weights with all zeros: the vocabulary's size"""
+    @property
+    def indices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """token ids, ascending within a text"""
+
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """a weight for each index"""
+
+    @property
+    def lengths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[texts] how many weights each has"""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: builtins.str = ...,
+        indices: collections.abc.Iterable[builtins.int] | None = ...,
+        values: collections.abc.Iterable[builtins.float] | None = ...,
+        lengths: collections.abc.Iterable[builtins.int] | None = ...,
+        width: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "indices", b"indices", "lengths", b"lengths", "values", b"values", "width", b"width"]) -> None: ...
+
+global___EncodeSparseResponse = EncodeSparseResponse
+
+@typing.final
 class EncodeStreamRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1580,6 +1620,7 @@ class ModelDescription(google.protobuf.message.Message):
     MASK_FIELD_NUMBER: builtins.int
     CHAT_ROLES_FIELD_NUMBER: builtins.int
     CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: builtins.int
+    EMBEDDING_FORM_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -1609,6 +1650,8 @@ class ModelDescription(google.protobuf.message.Message):
     """what candidates see of each other: "independent" | "set-wise" | "top" """
     chat_template_kwargs: builtins.str
     """that its chat template was told, as JSON; "" if nothing"""
+    embedding_form: builtins.str
+    """"vocabulary": of a text a weight for each token, most of them 0; "" of any other"""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the columns of ScoreResponse.logits"""
@@ -1667,8 +1710,9 @@ class ModelDescription(google.protobuf.message.Message):
         mask: builtins.str = ...,
         chat_roles: collections.abc.Iterable[builtins.str] | None = ...,
         chat_template_kwargs: builtins.str = ...,
+        embedding_form: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "candidate_features", b"candidate_features", "chat_roles", b"chat_roles", "chat_template_kwargs", b"chat_template_kwargs", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "event_features", b"event_features", "event_times", b"event_times", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "mask", b"mask", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "candidate_features", b"candidate_features", "chat_roles", b"chat_roles", "chat_template_kwargs", b"chat_template_kwargs", "embedding_dtype", b"embedding_dtype", "embedding_form", b"embedding_form", "embedding_tokens", b"embedding_tokens", "event_features", b"event_features", "event_times", b"event_times", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "mask", b"mask", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription
 

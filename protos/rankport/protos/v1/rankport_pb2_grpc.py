@@ -160,6 +160,11 @@ class EmbeddingStub(object):
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.EncodeSparse = channel.unary_unary(
+                '/rankport.v1.Embedding/EncodeSparse',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeSparseResponse.FromString,
+                _registered_method=True)
         self.EncodeStream = channel.stream_stream(
                 '/rankport.v1.Embedding/EncodeStream',
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamRequest.SerializeToString,
@@ -178,6 +183,13 @@ class EmbeddingServicer(object):
 
     def Encode(self, request, context):
         """One batch of texts; one bad text fails the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EncodeSparse(self, request, context):
+        """One batch of texts as weights of the vocabulary, by a model that makes them; one bad text fails the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +217,11 @@ def add_EmbeddingServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.FromString,
                     response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeResponse.SerializeToString,
+            ),
+            'EncodeSparse': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncodeSparse,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeSparseResponse.SerializeToString,
             ),
             'EncodeStream': grpc.stream_stream_rpc_method_handler(
                     servicer.EncodeStream,
@@ -245,6 +262,33 @@ class Embedding(object):
             '/rankport.v1.Embedding/Encode',
             rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.SerializeToString,
             rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeSparse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Embedding/EncodeSparse',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeSparseResponse.FromString,
             options,
             channel_credentials,
             insecure,

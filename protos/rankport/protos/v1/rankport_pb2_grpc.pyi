@@ -111,6 +111,12 @@ class EmbeddingStub:
     ]
     """One batch of texts; one bad text fails the call."""
 
+    EncodeSparse: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.EncodeRequest,
+        rankport.protos.v1.rankport_pb2.EncodeSparseResponse,
+    ]
+    """One batch of texts as weights of the vocabulary, by a model that makes them; one bad text fails the call."""
+
     EncodeStream: grpc.StreamStreamMultiCallable[
         rankport.protos.v1.rankport_pb2.EncodeStreamRequest,
         rankport.protos.v1.rankport_pb2.EncodeStreamResponse,
@@ -133,6 +139,12 @@ class EmbeddingAsyncStub:
         rankport.protos.v1.rankport_pb2.EncodeResponse,
     ]
     """One batch of texts; one bad text fails the call."""
+
+    EncodeSparse: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.EncodeRequest,
+        rankport.protos.v1.rankport_pb2.EncodeSparseResponse,
+    ]
+    """One batch of texts as weights of the vocabulary, by a model that makes them; one bad text fails the call."""
 
     EncodeStream: grpc.aio.StreamStreamMultiCallable[
         rankport.protos.v1.rankport_pb2.EncodeStreamRequest,
@@ -158,6 +170,14 @@ class EmbeddingServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[rankport.protos.v1.rankport_pb2.EncodeResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.EncodeResponse]]:
         """One batch of texts; one bad text fails the call."""
+
+    @abc.abstractmethod
+    def EncodeSparse(
+        self,
+        request: rankport.protos.v1.rankport_pb2.EncodeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.EncodeSparseResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.EncodeSparseResponse]]:
+        """One batch of texts as weights of the vocabulary, by a model that makes them; one bad text fails the call."""
 
     @abc.abstractmethod
     def EncodeStream(

@@ -40,6 +40,7 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         hidden_size=manifest.shape.hidden_size if embedding is None else embedding.hidden_size,
         embedding_tokens=0 if embedding is None else embedding.tokens,
         embedding_dtype="" if embedding is None else embedding.dtype,
+        embedding_form="vocabulary" if embedding is not None and embedding.form == "vocabulary" else "",
         max_prefix_tokens=manifest.limits.max_prefix_tokens,
         max_item_tokens=manifest.limits.max_item_tokens,
         paired_encoder="" if pairing is None else pairing.encoder_fingerprint,

@@ -43,7 +43,14 @@ def namespace_of(
 
     Raises:
         StoreError: as `TokenStore.namespace`.
+        InvalidRequest: it makes weights of a vocabulary, most of them 0, which no store keeps.
     """
+    about = encoder.describe()
+    if about.embedding_form:
+        raise InvalidRequest(
+            f"{about.name!r} makes weights of a {about.embedding_form}, which no store keeps: give a dataset "
+            "(--dataset FOLDER) in its place"
+        )
     return store.namespace(encoder.fingerprint, spec_of(encoder, dtype), create=True, filling=hidden)
 
 

@@ -18,6 +18,7 @@ from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.priorities import Priority
 from rankport.protos.sets import SetQuery, SetRanking
+from rankport.protos.sparse import SparseRows
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     Features,
@@ -34,12 +35,21 @@ from rankport.runtime.scheduling.counts import CacheStats, EngineCounts
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 
 Capability = Literal[
-    "scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart", "generates", "ranks_sets"
+    "scores",
+    "weighs",
+    "encodes",
+    "encodes_sparse",
+    "tags",
+    "classifies",
+    "looks_up",
+    "scores_apart",
+    "generates",
+    "ranks_sets",
 ]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
-as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`, `looks_up` tokens of keys as
-`StoringModel`, `generates` as `GeneratingModel`, `ranks_sets` as `SetRankingModel`. One that `scores_apart` scores each
-item as if it were alone."""
+as `EncodingModel`, `encodes_sparse` as `SparseEncodingModel`, `tags` as `TaggingModel`, `classifies` as
+`ClassifyingModel`, `looks_up` tokens of keys as `StoringModel`, `generates` as `GeneratingModel`, `ranks_sets` as
+`SetRankingModel`. One that `scores_apart` scores each item as if it were alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,20 @@ class EncodingModel(Model, Protocol):
         side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
         """Encodes texts as embedding tokens, of a model of two towers as items unless it is the query's `side`."""
+
+
+class SparseEncodingModel(Model, Protocol):
+    """Model that `encodes_sparse`."""
+
+    def submit_sparse(
+        self,
+        texts: Iterable[str | Sequence[int]] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> "Future[SparseRows]":
+        """Encodes texts as weights of the vocabulary, as items unless it is the query's `side`."""
 
 
 @runtime_checkable

@@ -36,6 +36,7 @@ def other_use(bundle: Bundle, model: Model, lacking: str) -> str:
 _WAYS_OUT: Mapping[Capability, str] = {
     "classifies": "Classifier.load (rankport classify) takes it",
     "encodes": "Towers ranks by the cosine of what it makes, ItemEncoder gives it",
+    "encodes_sparse": "Towers gives the weights of a text, and ranks by their product",
     "generates": "Generator.load (rankport generate) takes it",
     "ranks_sets": "SetRanker.load (rankport rank) takes it",
     "scores": "Scorer.load (rankport score) takes it",

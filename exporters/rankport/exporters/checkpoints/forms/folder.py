@@ -41,8 +41,8 @@ Head = Literal[
     "list",
     "none",
 ]
-"""End of a class: the next token, of a decoder or of an encoder-decoder; a token in its place, of a masked LM; labels of
-the whole, labels of each token, a score of two towers, scores of a set or of a list, or hidden states."""
+"""End of a class: the next token, of a decoder or of an encoder-decoder; the token itself, of a masked LM; labels
+of the whole, labels of each token, a score of two towers, scores of a set or of a list, or hidden states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

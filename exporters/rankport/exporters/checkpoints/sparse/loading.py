@@ -34,7 +34,8 @@ def _static_weights(folder: Path) -> Tensor:
     if file.is_file():
         try:
             with safetensors.safe_open(file, "pt") as stored:
-                shape = (stored.get_slice("weight").get_shape()[0],) if "weight" in stored.keys() else shape
+                names = list(stored.keys())
+                shape = (stored.get_slice("weight").get_shape()[0],) if "weight" in names else shape
         except (safetensors.SafetensorError, OSError):
             pass  # told below
     weight = module_weights(folder, "SparseStaticEmbedding", {"weight": shape})["weight"]

@@ -22,7 +22,8 @@ class StaticWeights(nn.Module):
         """Weighs texts, both [texts, tokens] int64. [texts, vocabulary]"""
         none = torch.zeros(input_ids.shape[0], len(self.weight), dtype=self.weight.dtype)
         there = attention_mask.to(self.weight.dtype)
-        return none.scatter_reduce(1, input_ids, there, "amax") * self.weight
+        weights: Tensor = none.scatter_reduce(1, input_ids, there, "amax") * self.weight
+        return weights
 
 
 class SparseEncoder(nn.Module):

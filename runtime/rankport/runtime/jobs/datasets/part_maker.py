@@ -12,30 +12,27 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rankport.runtime.jobs.batching import length_batches
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.folder import named_parts
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.groups import place_in_group
-from rankport.runtime.jobs.datasets.parts import schema_of, table_of
-from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
+from rankport.runtime.jobs.datasets.part_rows import PartRows, PartSpec, schema_of_part
+from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.jobs.rows.records import BadRow
-from rankport.runtime.store.token_spec import TokenSpec
 
 OUTCOME = b"rankport.window"  # key of a part's metadata: JSON of the window's `Outcome`
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Dataset that parts are written to, and whose tokens they have."""
+    """Dataset that parts are written to, and whose tokens or weights they have."""
 
     folder: str
     fingerprint: str
-    spec: TokenSpec
+    spec: PartSpec
     config: EncodeJobConfig
     part_format: DatasetFormat = "parquet"
 
@@ -76,7 +73,10 @@ class PartMaker:
 
     def __init__(self, encoder: Encoder, target: Target) -> None:
         self._encoder, self._target = encoder, target
-        self._schema, self._files = schema_of(target.fingerprint, target.spec), files_in(target.part_format)
+        self._schema, self._files = (
+            schema_of_part(target.fingerprint, target.spec),
+            files_in(target.part_format),
+        )
         self._standing = named_parts(Path(target.folder))
 
     def part(self, place: Place, rows: Rows, repeated: frozenset[Line]) -> tuple[Outcome, bool]:
@@ -107,26 +107,26 @@ class PartMaker:
         # One for each window: what breaks in one says nothing of the next.
         config, spec = self._target.config, self._target.spec
         encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row, spec.numpy_dtype)
-        batches = [encoder.encode(rows) for rows in length_batches(usable, config.batch_size)]
-        bad += [row for batch in batches for row in batch.bad]
-        encoded = [row for batch in batches for row in batch.encoded]
+        encoded, failed = PartRows(spec), 0
+        for rows_of_batch in length_batches(usable, config.batch_size):
+            batch = encoder.encode(rows_of_batch)
+            bad += batch.bad
+            failed += len(batch.failed)
+            encoded.take(batch.encoded)
         bad.sort(key=line_of)
         outcome = Outcome(
             part=path.name,
             rows=len(rows),
             encoded=len(encoded),
-            truncated=sum(row.truncated for row in encoded),
+            truncated=encoded.truncated,
             bad_rows=[(row.line, row.reason, row.id) for row in bad],
             places=[place_in_group(row) for row in bad],
-            failed=sum(len(batch.failed) for batch in batches),
+            failed=failed,
         )
-        tokens = np.array([row.tokens for row in encoded], spec.numpy_dtype)
-        hashes = [content_hash(row.row.text, truncated=row.truncated) for row in encoded]
         schema = self._schema.with_metadata(
             {**self._schema.metadata, OUTCOME: json.dumps(outcome.without_contents()).encode()}
         )
-        shaped = tokens.reshape(len(encoded), spec.tokens, spec.hidden_size)
-        write_part(path, table_of(schema, [row.row.id for row in encoded], shaped, hashes))
+        write_part(path, encoded.table(schema))
         return outcome, True
 
 

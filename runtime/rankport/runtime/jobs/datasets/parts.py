@@ -21,7 +21,7 @@ from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
 FORMAT = b"embedding-tokens 1"
 _ROWS_AT_ONCE = 4096
-_FORMAT, _ENCODER, _SPEC = b"rankport.format", b"rankport.encoder", b"rankport.spec"
+FORMAT_KEY, ENCODER, SPEC = b"rankport.format", b"rankport.encoder", b"rankport.spec"
 _ELEMENTS = {"float16": pa.float16(), "float32": pa.float32()}
 
 
@@ -36,7 +36,7 @@ def schema_of(fingerprint: str, spec: TokenSpec) -> pa.Schema:
             pa.field("tokens", tokens, nullable=False),
             pa.field("content_hash", pa.binary(CONTENT_HASH_BYTES), nullable=False),
         ],
-        {_FORMAT: FORMAT, _ENCODER: fingerprint.encode(), _SPEC: spec.to_json()},
+        {FORMAT_KEY: FORMAT, ENCODER: fingerprint.encode(), SPEC: spec.to_json()},
     )
 
 
@@ -44,11 +44,11 @@ def whose(schema: pa.Schema, path: Path) -> tuple[str, TokenSpec]:
     """Reads the encoder's fingerprint and the spec of a part. Raises `StoreError` for what is none."""
     metadata = schema.metadata or {}
     try:
-        fingerprint, spec = metadata[_ENCODER].decode(), TokenSpec.from_json(metadata[_SPEC])
+        fingerprint, spec = metadata[ENCODER].decode(), TokenSpec.from_json(metadata[SPEC])
         wanted = schema_of(fingerprint, spec)
     except (KeyError, ValueError, TypeError, StoreError) as error:
         raise StoreError(f"{path} is no part of a dataset of embedding tokens: {error}") from error
-    if metadata.get(_FORMAT) != FORMAT or not schema.remove_metadata().equals(wanted.remove_metadata()):
+    if metadata.get(FORMAT_KEY) != FORMAT or not schema.remove_metadata().equals(wanted.remove_metadata()):
         raise StoreError(f"{path} is no part of a dataset of embedding tokens that this release reads")
     return fingerprint, spec
 

@@ -34,6 +34,10 @@ class DatasetSource:
             if (content["format"], content["format_version"]) != ("rankport-dataset", 1):
                 raise StoreError(f"{path} is of format {content['format']!r} {content['format_version']!r}")
             self.fingerprint: str = content["encoder"]
+            if "vocabulary" in content["spec"]:
+                raise StoreError(
+                    f"{folder} has weights of a vocabulary, which no store keeps: read its parts with any tool"
+                )
             self.spec = TokenSpec(**content["spec"])
             self._rows = {folder / Path(part["name"]).name: int(part["rows"]) for part in content["parts"]}
         except KeyError as error:

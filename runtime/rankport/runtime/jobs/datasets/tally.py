@@ -26,7 +26,7 @@ from rankport.runtime.jobs.datasets.folder import (
 from rankport.runtime.jobs.datasets.formats import files_in
 from rankport.runtime.jobs.datasets.part_files import write_durably
 from rankport.runtime.jobs.datasets.part_maker import Outcome, Target, file_of
-from rankport.runtime.jobs.datasets.parts import schema_of
+from rankport.runtime.jobs.datasets.part_rows import schema_of_part
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.rows.items_file import ItemsFile
 from rankport.runtime.jobs.rows.records import BadRow
@@ -121,7 +121,7 @@ class Tally:
         }
         others = [*parts_to_delete(folder, self._encoded), *half_written(folder)]
         try:
-            files.join(folder, whole, schema_of(self._target.fingerprint, self._target.spec))
+            files.join(folder, whole, schema_of_part(self._target.fingerprint, self._target.spec))
             text = json.dumps(content, indent=1) + "\n"
             sync_names(folder)
             write_durably(folder / DATASET_FILE, lambda stream: stream.write(text.encode()))

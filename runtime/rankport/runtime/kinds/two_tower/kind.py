@@ -4,7 +4,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.two_tower.loading import has_rows
-from rankport.runtime.kinds.two_tower.rules import NAME, RULES
+from rankport.runtime.kinds.two_tower.rules import NAME, RULES, is_sparse
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.store.contract import TokenStore
 
@@ -18,7 +18,7 @@ def _load_encoder(bundle: Bundle, config: EngineConfig) -> Towers:
 
 
 def _reads_tokens(bundle: Bundle) -> bool:
-    return True
+    return not is_sparse(bundle.manifest)
 
 
 def _without_keys(bundle: Bundle, store: TokenStore) -> str:

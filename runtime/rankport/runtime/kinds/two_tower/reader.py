@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
 from rankport.protos.arguments import is_chat, of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Item, Prefix, Truncation
+from rankport.protos.types import Item, Prefix, Side, Truncation
 from rankport.protos.wording import type_told
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextRows
@@ -18,6 +18,13 @@ from rankport.runtime.kinds.text_engines import TextsEngine
 from rankport.runtime.prompt.encoded import EMPTY, EncodedPrefix
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
+
+
+def checked_side(side: Side | None) -> Side:
+    """Gives the side that texts are read by: items' where none is said. Raises InvalidRequest for another word."""
+    if side not in (None, *get_args(Side)):
+        raise InvalidRequest(f"side is {side!r}: give query or item")
+    return side or "item"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.ranking import WeighingRanks
+from rankport.protos.sparse import SparseRows
 from rankport.protos.types import (
     Features,
     Item,
@@ -36,8 +37,10 @@ from rankport.runtime.kinds.capabilities import Capability, ModelCounts
 from rankport.runtime.kinds.engine_model import EngineModel
 from rankport.runtime.kinds.two_tower.loading import StoredRows, load_parts, opened_towers, stored_rows
 from rankport.runtime.kinds.two_tower.parts import TowerParts
+from rankport.runtime.kinds.two_tower.reader import checked_side
 from rankport.runtime.kinds.two_tower.reading import RequestReader
-from rankport.runtime.kinds.two_tower.rules import is_late, vectors_of
+from rankport.runtime.kinds.two_tower.rules import is_late, is_sparse, vectors_of
+from rankport.runtime.kinds.two_tower.weights import require_storable, require_weights, submitted_weights
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -46,6 +49,7 @@ from rankport.runtime.store.opening import given_or_opened
 
 Text = str | Sequence[int]
 _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes"})
+_SPARSE: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes_sparse"})
 
 
 class Towers(EngineModel, WeighingRanks):
@@ -95,6 +99,8 @@ class Towers(EngineModel, WeighingRanks):
         opened = opened_towers(bundle)
         manifest = opened.manifest
         with ExitStack() as owned:
+            if store is not None:
+                require_storable(manifest)
             store = given_or_opened(store, owned)
             asking = None if query is None else opened_towers(query)
             parts = load_parts(opened, asking, config)
@@ -157,16 +163,47 @@ class Towers(EngineModel, WeighingRanks):
         side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
         """Encodes as `encode`, at once with a future; without a side as items. Cancelling it drops what is left."""
-        if side not in (None, *get_args(Side)):
-            raise InvalidRequest(f"side is {side!r}: give query or item")
+        asked = checked_side(side)
         timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
-        reader = self._parts.reader(side or "item")
+        reader = self._parts.reader(asked)
         runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
         if not len(runs):
-            vectors = vectors_of(self._manifest, side or "item")
+            vectors = vectors_of(self._manifest, asked)
             return resolved(np.empty((0, vectors, self._width), self._dtype))
         return converted(reader.submit(runs, timeout_s, time.perf_counter() - begun_s), attrgetter("rows"))
+
+    def encode_sparse(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> SparseRows:
+        """Computes the weights of texts, or token ids, that are not 0, of a sparse encoder; items without a side.
+
+        Raises as `ItemEncoder.encode`, and InvalidRequest for a bundle of dense representations.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit_sparse(texts, timeout_s, truncation=truncation, side=side)
+        return result_within(future, timeout_s)
+
+    def submit_sparse(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> "Future[SparseRows]":
+        """Encodes as `encode_sparse`, at once with a future. Cancelling it drops what is left."""
+        require_weights(self._manifest)
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        reader = self._parts.reader(checked_side(side))
+        runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
+        return submitted_weights(reader, runs, self._width, timeout_s, time.perf_counter() - begun_s)
 
     def score(
         self,
@@ -228,6 +265,8 @@ class Towers(EngineModel, WeighingRanks):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Capabilities: with a store it `looks_up` too."""
+        if is_sparse(self._manifest):
+            return _SPARSE
         return _CAPABILITIES | {"looks_up"} if self._reader.keyed_items.readable else _CAPABILITIES
 
     @property

@@ -36,6 +36,7 @@ _WORK: Mapping[str, Capability | None] = {
     "Scoring.Score": "scores",
     "SetRanking.Rank": "ranks_sets",
     "Embedding.Encode": "encodes",
+    "Embedding.EncodeSparse": "encodes_sparse",
     "Classification.Classify": "classifies",
     "Tagging.Tag": "tags",
     "Generation.Generate": "generates",

@@ -10,7 +10,13 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, RequestCancelled
 from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.types import Truncation
-from rankport.runtime.kinds.capabilities import ClassifyingModel, EncodingModel, GeneratingModel, ScoringModel
+from rankport.runtime.kinds.capabilities import (
+    ClassifyingModel,
+    EncodingModel,
+    GeneratingModel,
+    ScoringModel,
+    SparseEncodingModel,
+)
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import EventStream
 from rankport.runtime.server.http.bodies import Receive
@@ -69,6 +75,10 @@ class Call:
     def encoder(self, name: str) -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does; to be entered while it works."""
         return self.core.models.encoder(name, self.request_id)
+
+    def sparse_encoder(self, name: str) -> Served[SparseEncodingModel]:
+        """Finds the model of that name if it makes weights of a vocabulary; to be entered while it works."""
+        return self.core.models.sparse_encoder(name, self.request_id)
 
     def classifier(self, name: str) -> Served[ClassifyingModel]:
         """Finds the model of that name if it classifies, or the only one that does; to be entered while it works."""

@@ -46,6 +46,7 @@ ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/score": _SCORE,
     "/predict": (Choice(tei.PREDICT),),
     "/embed": (Choice(tei.EMBED),),
+    "/embed_sparse": (Choice(tei.EMBED_SPARSE),),
     "/": (Choice(tei.RERANK, "texts"), Choice(tei.EMBED)),
     "/v1/chat/completions": (Choice(chat.CHAT),),
     "/v1/completions": (Choice(completions.COMPLETE),),

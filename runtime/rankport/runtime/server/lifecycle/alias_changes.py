@@ -9,7 +9,7 @@ from rankport.runtime.kinds.capabilities import Capability
 from rankport.runtime.server.models.models import ServedModels
 
 _REQUESTS: frozenset[Capability] = frozenset(
-    {"scores", "weighs", "encodes", "classifies", "tags", "generates", "ranks_sets"}
+    {"scores", "weighs", "encodes", "encodes_sparse", "classifies", "tags", "generates", "ranks_sets"}
 )
 
 

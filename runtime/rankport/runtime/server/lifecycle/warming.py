@@ -18,6 +18,7 @@ from rankport.runtime.kinds.capabilities import (
     Model,
     ScoringModel,
     SetRankingModel,
+    SparseEncodingModel,
     TaggingModel,
     WeighingModel,
 )
@@ -76,6 +77,10 @@ def _encode(model: Model, description: ModelDescription) -> "Future[Any]":
     return cast(EncodingModel, model).submit_texts([_text(description)], truncation="truncate")
 
 
+def _encode_sparse(model: Model, description: ModelDescription) -> "Future[Any]":
+    return cast(SparseEncodingModel, model).submit_sparse([_text(description)], truncation="truncate")
+
+
 def _classify(model: Model, description: ModelDescription) -> "Future[Any]":
     prefix = _prefix(description) if description.prompt_fields else None
     return cast(ClassifyingModel, model).submit_classify(
@@ -100,6 +105,7 @@ _BEGIN: Mapping[Capability, Begin] = MappingProxyType(
     {
         "scores": _score,
         "encodes": _encode,
+        "encodes_sparse": _encode_sparse,
         "classifies": _classify,
         "tags": _tag,
         "generates": _generate,

@@ -20,6 +20,7 @@ from rankport.runtime.kinds.capabilities import (
     ModelCounts,
     ScoringModel,
     SetRankingModel,
+    SparseEncodingModel,
     StoringModel,
     TaggingModel,
 )
@@ -58,6 +59,10 @@ class ServedModels:
     def encoder(self, name: str, request_id: str = "") -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("encodes", name, request_id)
+
+    def sparse_encoder(self, name: str, request_id: str = "") -> Served[SparseEncodingModel]:
+        """Finds the model of that name if it makes weights of a vocabulary, or the only one that does."""
+        return self._that("encodes_sparse", name, request_id)
 
     def tagger(self, name: str, request_id: str = "") -> Served[TaggingModel]:
         """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""

@@ -14,7 +14,12 @@ from rankport.runtime.server.observing.request_log import RequestLog, facts_of
 from rankport.runtime.server.observing.tracing import Attributes, Tracing
 
 # What a model is found for, in the conventions' words, and our own for what they have none of.
-_OPERATIONS = {"generates": "text_completion", "encodes": "embeddings", "scores": "rerank"}
+_OPERATIONS = {
+    "generates": "text_completion",
+    "encodes": "embeddings",
+    "encodes_sparse": "embeddings",
+    "scores": "rerank",
+}
 
 
 class Observer:

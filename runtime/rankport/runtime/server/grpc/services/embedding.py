@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
-from rankport.protos.messages import wire
+from rankport.protos.messages import sparse_wire, wire
 from rankport.protos.messages.request_size import request_size
+from rankport.protos.sparse import SparseRows
 from rankport.protos.types import ItemStatus, LookupResult, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
@@ -48,7 +49,7 @@ _QUOTA_WAIT_S = 5.0  # at most, from one try to the next of a client that is ove
 
 
 class EmbeddingService(pb_grpc.EmbeddingServicer):
-    """Answers Encode and EncodeStream with the models of a server that encode."""
+    """Answers Encode, EncodeSparse and EncodeStream with the models of a server that encode."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -68,6 +69,22 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             with served:
                 rows = await self._core.submitter.run(submit, context.time_remaining())
             return fitting(wire.encode_response(rows, served.description.fingerprint), self._core)
+
+    async def EncodeSparse(  # noqa: N802
+        self, request: pb.EncodeRequest, context: Context
+    ) -> pb.EncodeSparseResponse:
+        async with answering(context, self._core, request):
+            served = self._core.models.sparse_encoder(request.model, request_id(context))
+
+            def submit(timeout_s: float | None) -> Future[SparseRows]:
+                query = wire.encode_query(request)
+                return served.model.submit_sparse(
+                    query.texts, timeout_s, truncation=query.truncation, side=query.side
+                )
+
+            with served:
+                rows = await self._core.submitter.run(submit, context.time_remaining())
+            return fitting(sparse_wire.sparse_response(rows, served.description.fingerprint), self._core)
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def EncodeStream(  # type: ignore[override]  # noqa: N802

@@ -1,4 +1,4 @@
-"""text-embeddings-inference: `/rerank`, `/predict`, `/embed`, `/`. Answers are bare lists: headers say the rest."""
+"""text-embeddings-inference: `/rerank`, `/predict`, `/embed`, `/embed_sparse`, `/`. Answers are bare lists."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -66,6 +67,13 @@ class TeiEmbed(TeiOptions):
     normalize: bool = True
     prompt_name: str | None = None
     dimensions: int | None = None
+
+
+class TeiEmbedSparse(TeiOptions):
+    """Request of `/embed_sparse`."""
+
+    inputs: str | Texts
+    prompt_name: str | None = None
 
 
 async def _rerank(call: Call, form: TeiRerank) -> Reply:
@@ -133,6 +141,25 @@ async def _embed(call: Call, form: TeiEmbed) -> Reply:
     return Reply(vectors.tolist(), rows.headers)
 
 
+async def _embed_sparse(call: Call, form: TeiEmbedSparse) -> Reply:
+    refuse("prompt_name", form.prompt_name, "leave it out, the model's bundle has its prompts")
+    texts = [form.inputs] if isinstance(form.inputs, str) else form.inputs
+    truncation = form.truncation(call)
+    call.check_size(len(texts))
+    with call.sparse_encoder("") as served:
+        submit = served.model.submit_sparse
+        columns = ItemColumns.of(texts, "inputs")
+        rows = await call.run(lambda left_s: submit(columns, left_s, truncation=truncation))
+    body = [
+        [
+            {"index": index, "value": value}
+            for index, value in zip(places.tolist(), weights.tolist(), strict=True)
+        ]
+        for places, weights in rows
+    ]
+    return Reply(body, own_headers(served.description))
+
+
 _ERROR_TYPES = {
     Overloaded: "overloaded",
     Unavailable: "unhealthy",
@@ -149,3 +176,6 @@ def _refusal(error: RankportError) -> Mapping[str, object]:
 RERANK = Dialect("TEI: rerank texts", TeiRerank, _rerank, _refusal)
 PREDICT = Dialect("TEI: classify texts or pairs", TeiPredict, _predict, _refusal, "classifies")
 EMBED = Dialect("TEI: encode texts", TeiEmbed, _embed, _refusal, "encodes")
+EMBED_SPARSE = Dialect(
+    "TEI: encode texts as weights of tokens", TeiEmbedSparse, _embed_sparse, _refusal, "encodes_sparse"
+)

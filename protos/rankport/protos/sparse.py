@@ -49,6 +49,12 @@ class SparseRows(Brief):
         start, end = self.offsets[range(len(self))[row] :][:2]
         return self.indices[start:end], self.values[start:end]
 
+    def part(self, start: int, stop: int) -> "SparseRows":
+        """Gives the rows from `start` up to `stop`, as views."""
+        first, end = self.offsets[start], self.offsets[stop]
+        offsets = self.offsets[start : stop + 1] - first
+        return SparseRows(self.indices[first:end], self.values[first:end], offsets, self.width)
+
     def __iter__(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """Goes through the rows."""
         return (self[row] for row in range(len(self)))

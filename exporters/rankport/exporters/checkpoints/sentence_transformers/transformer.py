@@ -96,7 +96,7 @@ def token_settings(
     file = _config_file(folder)
     settings = Settings.read(file)
     task = _TASKS[answers]
-    if not may_say_nothing and not settings.has("transformer_task"):
+    if not may_say_nothing and Settings.read(file).value("transformer_task") is None:
         raise CheckpointError(
             f"{file} says no transformer_task, which is feature-extraction then: say {task}, if the model was trained "
             "so"

@@ -56,17 +56,14 @@ class SparseEncoder(nn.Module):
         logits = torch.where(attention_mask[:, :, None] > 0, logits, torch.zeros_like(logits))
         if self.form.pooling == "sum":
             return self._kept(self._activated(logits).sum(dim=1))
-        return self._kept(
-            self._activated(logits.amax(dim=1))
-        )  # which a function that rises leaves the largest
+        return self._kept(self._activated(logits.amax(dim=1)))  # what is largest stays so: the function rises
 
     def score(self, query: Tensor, items: Tensor, features: Tensor | None = None) -> Tensor:
         """Scores a query [vocabulary] and items [items, vocabulary]. [items, 1]"""
-        products = (items * query).sum(dim=1, keepdim=True)
         if self.form.similarity == "dot":
-            return products
-        lengths = [torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (query, items)]
-        return products / (lengths[0].clamp(min=_LEAST_NORM) * lengths[1].clamp(min=_LEAST_NORM))
+            return (items * query).sum(dim=1, keepdim=True)
+        unit = (nn.functional.normalize(rows, dim=-1, eps=_LEAST_NORM) for rows in (query, items))
+        return (next(unit) * next(unit)).sum(dim=1, keepdim=True)
 
     def body(self, side: Side) -> nn.Module:
         """Gives what reads a side."""

@@ -18,7 +18,7 @@ from rankport.runtime.kinds.score_answer import ScoreForm
 from rankport.runtime.kinds.text_engines import TextsEngine, text_engines
 from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reader import Reader
-from rankport.runtime.kinds.two_tower.rules import NAME, RULES, role_of
+from rankport.runtime.kinds.two_tower.rules import NAME, RULES, is_sparse, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.contract import TokenNamespace, TokenStore
@@ -105,7 +105,13 @@ def _two_tower(bundle: Bundle, query: Bundle | None, config: EngineConfig, loade
         ScoreForm.of(manifest),
         same_reading=len(engines) == 1 and _frame(manifest.prompt.prefix) == _frame(manifest.prompt.item),
         close=_closer(tuple(engines.values()), scorer),
+        vocabulary=_vocabulary(manifest),
     )
+
+
+def _vocabulary(manifest: Manifest) -> int | None:
+    assert manifest.embedding is not None
+    return manifest.embedding.hidden_size if is_sparse(manifest) else None
 
 
 def _item_encoder(

@@ -11,10 +11,10 @@ from rankport.protos.errors import Overloaded
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ScoreResult, Side
 from rankport.runtime.kinds.score_answer import ScoreForm
-from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.two_tower.reader import Reader
-from rankport.runtime.kinds.two_tower.request import TowersRequest
+from rankport.runtime.kinds.two_tower.request import Computed, TowersRequest
 from rankport.runtime.kinds.two_tower.scorers import RowScorer
+from rankport.runtime.kinds.two_tower.weights import submitted_weights
 from rankport.runtime.prompt.encoded import EncodedPrefix
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.tokens import TokenRuns
@@ -30,6 +30,7 @@ class TowerParts:
     form: ScoreForm
     same_reading: bool  # a text has one representation, of whichever side
     close: Callable[[float], None]
+    vocabulary: int | None = None  # tokens that representations are weights of; None: dense ones
 
     def counts(self) -> dict[str, EngineCounts]:
         """Returns the counters of the engines, by what they run on, and by side where each has its own."""
@@ -62,25 +63,32 @@ class TowerParts:
 
     def queue(
         self, request: TowersRequest, timeout_s: float | None, spent_s: float
-    ) -> tuple["Future[TextRows]", ...]:
+    ) -> tuple["Future[Computed]", ...]:
         """Queues what is to be computed: nothing where query and items are given, or no item is scored."""
         if not len(request.places):
             return ()
         runs = [request.texts.runs] if len(request.texts.places) else []
         if not isinstance(request.query, EncodedPrefix):
-            return tuple(self.item.submit(run, timeout_s, spent_s) for run in runs)
+            return tuple(self._submit(self.item, run, timeout_s, spent_s) for run in runs)
         asked = TokenRuns.of([request.query.run])
         if self.together:
-            return (self.query.submit(TokenRuns.join([asked, *runs]), timeout_s, spent_s),)
-        first = self.query.submit(asked, timeout_s, spent_s)
+            return (self._submit(self.query, TokenRuns.join([asked, *runs]), timeout_s, spent_s),)
+        first = self._submit(self.query, asked, timeout_s, spent_s)
         try:
-            return (first, *(self.item.submit(run, timeout_s, spent_s) for run in runs))
+            return (first, *(self._submit(self.item, run, timeout_s, spent_s) for run in runs))
         except BaseException:
             first.cancel()
             raise
 
+    def _submit(
+        self, reader: Reader, runs: TokenRuns, timeout_s: float | None, spent_s: float
+    ) -> "Future[Computed]":
+        if self.vocabulary is None:
+            return reader.submit(runs, timeout_s, spent_s)  # type: ignore[return-value]  # a future is invariant
+        return submitted_weights(reader, runs, self.vocabulary, timeout_s, spent_s)  # type: ignore[return-value]
+
     def answer(
-        self, request: TowersRequest, tokenize_s: float, computed: tuple[TextRows, ...]
+        self, request: TowersRequest, tokenize_s: float, computed: tuple[Computed, ...]
     ) -> ScoreResult:
         """Scores a request by the rows that were queued for it, once they are computed."""
         begun_s = time.perf_counter()

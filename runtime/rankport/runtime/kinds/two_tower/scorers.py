@@ -13,12 +13,12 @@ from rankport.runtime.backends.choice import load_array_graph
 from rankport.runtime.backends.contract import ArrayGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.two_tower.rules import SCORE, is_late
+from rankport.runtime.kinds.two_tower.rules import SCORE, is_late, is_sparse
 
 Rows = NDArray[np.float32]
 _LEAST_NORM = np.float32(1e-12)
-_LATE_ITEMS = 256
-"""Items of late interaction that are scored at once: their similarities to a query are vectors times vectors."""
+_WIDE_ITEMS = 256
+"""Items of late interaction, or with weights of a vocabulary, that are scored at once: they have many values each."""
 
 
 class RowScorer(Protocol):
@@ -43,12 +43,12 @@ class GraphScorer:
 
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         self._graph: ArrayGraph = load_array_graph(bundle, SCORE, config)
-        self._late = is_late(bundle.manifest)
+        self._late, self._sparse = is_late(bundle.manifest), is_sparse(bundle.manifest)
 
     @property
     def most_items(self) -> int | None:
         """See `RowScorer.most_items`."""
-        return _LATE_ITEMS if self._late else None
+        return _WIDE_ITEMS if self._late or self._sparse else None
 
     def logits(self, query: Rows, items: Rows, features: Rows | None) -> Rows:
         """See `RowScorer.logits`."""

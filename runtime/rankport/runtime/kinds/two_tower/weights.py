@@ -3,7 +3,9 @@
 With its zeros a text has a value for each token of the vocabulary, so few texts at once are computed for one call.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -38,14 +40,23 @@ def require_storable(manifest: Manifest) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WeightRows:
+    """Weights of texts, and the seconds that they waited and took at most."""
+
+    rows: SparseRows
+    queue_s: float
+    compute_s: float
+
+
 def submitted_weights(
     reader: Reader, runs: TokenRuns, width: int, timeout_s: float | None, spent_s: float
-) -> "Future[SparseRows]":
+) -> "Future[WeightRows]":
     """Queues runs, a few at a time, and gives what is not 0 of their rows [width]. Raises as `Reader.submit`."""
-    joined = partial(SparseRows.joined, width=width)
+    joined = partial(_joined, width)
     if not len(runs):
-        return resolved(joined([]))
-    parts: list[Future[SparseRows]] = []
+        return resolved(joined(()))
+    parts: list[Future[WeightRows]] = []
     try:
         for start in range(0, len(runs), _TEXTS):
             queued = reader.submit(runs.part(start, min(start + _TEXTS, len(runs))), timeout_s, spent_s)
@@ -57,8 +68,20 @@ def submitted_weights(
     return converted(gathered(parts), joined)
 
 
-def _kept(answer: TextRows) -> SparseRows:
-    rows = answer.rows[:, 0]
-    if not np.isfinite(rows).all():
+def _joined(width: int, parts: Sequence[WeightRows]) -> WeightRows:
+    return WeightRows(
+        SparseRows.joined([part.rows for part in parts], width),
+        max((part.queue_s for part in parts), default=0.0),
+        max((part.compute_s for part in parts), default=0.0),
+    )
+
+
+def _kept(answer: TextRows) -> WeightRows:
+    return WeightRows(SparseRows.of_dense(answer.rows[:, 0]), answer.queue_s, answer.compute_s)
+
+
+def finite_weights(answer: WeightRows) -> SparseRows:
+    """Gives the weights. Raises BackendError where one is not finite."""
+    if not np.isfinite(answer.rows.values).all():
         raise BackendError("weights are not finite: check the texts and the checkpoint")
-    return SparseRows.of_dense(rows)
+    return answer.rows

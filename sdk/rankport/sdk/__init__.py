@@ -53,6 +53,7 @@ _HOMES = {
     "rankport.protos.ranking": ("Ranking",),
     "rankport.protos.messages.streamed": ("ScoreCall", "StreamedScore"),
     "rankport.protos.sets": ("SetRanking",),
+    "rankport.protos.sparse": ("SparseRows",),
     "rankport.protos.tagging": ("Span", "TagResult", "WordTags"),
     "rankport.protos.types": (
         "EncodedText",

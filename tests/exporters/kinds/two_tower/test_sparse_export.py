@@ -27,8 +27,10 @@ def test_it_is_proven_and_verified(folder: Path, exported: Callable[..., Bundle]
     assert [graph.role for graph in bundle.manifest.graphs] == ["represent", "score"]
     assert bundle.manifest.parity is not None
     modes = {mode.mode: mode.max_abs_error for mode in bundle.manifest.parity.modes}
-    assert {"query_alone", "query_batch", "item_alone", "item_batch", "score", "end_to_end"} < modes.keys()
+    assert {"item_alone", "score", "end_to_end", "query_sentence_transformers"} < modes.keys()
     assert max(modes.values()) < 1e-5
+    assert bundle.manifest.parity.reference is not None
+    assert "; and sentence-transformers " in bundle.manifest.parity.reference
     assert verify(bundle.path, folder).failures == ()
 
 

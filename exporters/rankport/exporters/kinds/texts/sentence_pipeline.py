@@ -123,13 +123,14 @@ def same_ids(bundle: Bundle, pipeline: OwnersPipeline) -> list[str]:
     runs = PromptEncoder(manifest, tokenizer).encode_items(checked, "truncate").runs
     for place, text in enumerate(checked):
         start, end = runs.offsets[place : place + 2]
-        _require_same(runs.ids[start:end], pipeline.ids(text), text, tokenizer)
+        require_same_ids(runs.ids[start:end], pipeline.ids(text), text, tokenizer)
     return texts
 
 
-def _require_same(
+def require_same_ids(
     ours: NDArray[np.int64], owners: NDArray[np.int64], text: str, tokenizer: Tokenizer
 ) -> None:
+    """Raises ParityError where a text is other token ids [tokens] in the bundle than in the library."""
     if np.array_equal(ours, owners):
         return
     shared = min(len(ours), len(owners))

@@ -55,6 +55,8 @@ class ServerLines:
 def _line(model: ModelDescription) -> str:
     takes = _taken(model)
     tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
+    if model.embedding_form:
+        tokens = f", weights of {model.hidden_size} tokens an item"
     scores = f", a score is a {model.score_kind}: {model.read_out}" if model.score_kind else ""
     if model.read_out and not model.score_kind:
         scores = f", a label's probability is the {model.read_out}"

@@ -14,6 +14,7 @@ from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.kinds.two_tower.facts import facts_of, towers_of
 from rankport.exporters.kinds.two_tower.proof.batches import rankings_by_size, rows_by_size
+from rankport.exporters.kinds.two_tower.proof.owners_mode import compare_with_owners
 from rankport.exporters.kinds.two_tower.proof.reference import Rows, TowersReference
 from rankport.exporters.kinds.two_tower.proof.samples import TowerSamples
 from rankport.exporters.kinds.two_tower.proof.stated import require_stated
@@ -61,6 +62,9 @@ def measure_two_tower(
     on_progress("parity: representations, scores, features, order, the whole way")
     answers = _answers(place, samples, rows)
     modes = _compared(manifest, reference, samples, rows, answers)
+    owners = compare_with_owners(manifest, place, source)
+    # Of a model quantized here, what its owner ran is the original: that is drift.
+    drift = [] if manifest.quantization is None else owners.modes
     noise = None
     moved = moved_as_rounded(source.model, manifest)
     if moved is not None:
@@ -74,13 +78,13 @@ def measure_two_tower(
         Series.of("representation values", expected, [answers.of_side(side) for side in _SIDES]),
     )
     return Measured(
-        modes,
+        modes if drift else [*modes, *owners.modes],
         noise,
         options.tolerance if moved is not None else tolerance,
         None,
-        partial(_drift_from, manifest, samples, answers),
+        partial(_drift_from, manifest, samples, answers, drift),
         batches=_batches(manifest, place, reference, samples, answers, options, on_progress),
-        reference=f"{source.architecture}'s own represent and score in torch, one text at a time",
+        reference=f"{source.architecture}'s own represent and score in torch, one text at a time{owners.words}",
         evidence=evidence,
     )
 
@@ -209,7 +213,11 @@ def _batches(
 
 
 def _drift_from(
-    manifest: Manifest, samples: TowerSamples, answers: TowerAnswers, original: Checkpoint
+    manifest: Manifest,
+    samples: TowerSamples,
+    answers: TowerAnswers,
+    owners: list[ModeParity],
+    original: Checkpoint,
 ) -> Drift:
     reference = _reference(manifest, original)
     rows = _expected_rows(reference, samples)
@@ -219,4 +227,4 @@ def _drift_from(
         [answers.of_side(side) for side in _SIDES],
     )
     modes = _compared(manifest, reference, samples, rows, answers)
-    return Drift(modes, None, series)
+    return Drift([*modes, *owners], None, series)

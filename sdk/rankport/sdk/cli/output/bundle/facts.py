@@ -9,6 +9,7 @@ from rankport.runtime.bundle.description import class_read_out, read_out, shown_
 from rankport.runtime.bundle.manifest import (
     Calibration,
     ClassHead,
+    Embedding,
     Manifest,
     WideFeature,
 )
@@ -39,13 +40,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("prompt", " ".join(_segments(manifest))))
     facts += _read_out(manifest)
     if manifest.embedding is not None:
-        form = manifest.embedding
-        facts.append(
-            (
-                "embedding tokens",
-                f"{form.tokens} x {form.hidden_size} {form.dtype} {form.pooling or ''}".strip(),
-            )
-        )
+        facts.append(_embedding(manifest.embedding))
     if manifest.queries is not None:
         facts.append(("queries", "read as items are"))
     if manifest.pairing is not None:
@@ -54,6 +49,12 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("tokenization", manifest.tokenization.in_words))
     facts.append(("files", ", ".join(f"{file.path} {_size(file.size)}" for file in manifest.files)))
     return facts
+
+
+def _embedding(form: Embedding) -> tuple[str, str]:
+    if form.form == "vocabulary":
+        return "weights", f"of {form.hidden_size} tokens, {form.dtype}"
+    return "embedding tokens", f"{form.tokens} x {form.hidden_size} {form.dtype} {form.pooling or ''}".strip()
 
 
 def _shape(manifest: Manifest) -> str:

@@ -39,6 +39,7 @@ from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.priorities import priority as priority
 from rankport.protos.ranking import Ranking as Ranking
 from rankport.protos.sets import SetRanking as SetRanking
+from rankport.protos.sparse import SparseRows as SparseRows
 from rankport.protos.tagging import Span as Span
 from rankport.protos.tagging import TagResult as TagResult
 from rankport.protos.tagging import WordTags as WordTags

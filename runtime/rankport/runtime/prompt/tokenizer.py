@@ -7,7 +7,7 @@ Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_st
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -118,14 +118,12 @@ class Tokenizer:
 
     def inside(self) -> Self:
         """Returns the tokenizer of a text that others stand before: some put a space before one that begins."""
-        stated = json.loads(self._inner.to_str())
-        parts = stated.get("pre_tokenizer") or {}
-        begins = [
-            part for part in (parts, *parts.get("pretokenizers", ())) if part.get("prepend_scheme") == "first"
-        ]
-        if not begins:
+        before = self._inner.pre_tokenizer
+        # A pickle of it is its JSON: that of the whole takes a second of a large vocabulary.
+        if before is None or not any(_spacing(json.loads(before.__getstate__()))):
             return self
-        for part in begins:
+        stated = json.loads(self._inner.to_str())
+        for part in _spacing(stated["pre_tokenizer"]):
             part["prepend_scheme"] = "never"
         return type(self)(tokenizers.Tokenizer.from_str(json.dumps(stated)))
 
@@ -226,6 +224,14 @@ class Tokenizer:
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """Decodes token ids to text, special tokens included."""
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)
+
+
+def _spacing(stated: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Lists the parts of a pre-tokenizer that put a space before a text that begins."""
+    if stated.get("prepend_scheme") == "first":
+        yield stated
+    for part in stated.get("pretokenizers", ()):
+        yield from _spacing(part)
 
 
 def without_dropout(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -1,5 +1,6 @@
 """Chats of a template are its own tokens, whatever is said; what turns cannot say is refused by name."""
 
+import random
 import shutil
 from datetime import date
 from pathlib import Path
@@ -23,8 +24,23 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.prompt.chats import ChatEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support.chat_folders import TEMPLATES, write_tokenizer
+from support.effort import FACTOR
 
+FULL = pytest.mark.skipif(FACTOR == 1, reason="one more of its kind: make test-full")
 DAY = date(2026, 2, 3)
+PIECES = (
+    *" \n\tab.!é東½▁",
+    "\r\n",
+    "\u00a0",
+    "\u2003",
+    "the",
+    " job",
+    "<think>",
+    "</think>",
+    "USER:",
+    "{{",
+    "%}",
+)
 EACH = "{%% for m in messages %%}<{{ %s }}>{%% endfor %%}"
 SAID = ["  a job,\n", "Köchin:\n\n- x ", "it\u00a0is what ?", "<b>\n", "query: red shoes"]
 FORMS: dict[str, dict[str, Any]] = {
@@ -59,7 +75,28 @@ def chats(chat: Chat) -> list[list[dict[str, str]]]:
     return [[{"role": role, "content": text} for role, text in each] for each in said]
 
 
-@pytest.mark.parametrize("kind", ["byte-level", "metaspace", "metaspace-first", "gemma"])
+def drawn(chat: Chat, count: int, draw: random.Random) -> list[list[dict[str, str]]]:
+    """Draws chats of the orders that are allowed, of texts of white space, thoughts and what stands around turns."""
+
+    def text() -> str:
+        return "".join(draw.choice(PIECES) for _ in range(draw.randrange(7)))
+
+    made = []
+    for _ in range(count):
+        turns = draw.randrange(1, 6)
+        roles = [draw.choice(("user", "assistant")) for _ in range(turns)]
+        if chat.alternates:
+            roles = [("user", "assistant")[place % 2] for place in range(turns | 1)]
+        roles += ["user"] if chat.ends_with_user and not chat.alternates else []
+        first = ["system"] if chat.system is not None and draw.random() < 0.5 else []
+        made.append([{"role": role, "content": text()} for role in [*first, *roles]])
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["byte-level", "metaspace-first", *(pytest.param(kind, marks=FULL) for kind in ("metaspace", "gemma"))],
+)
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_chats_are_the_tokens_of_the_template(name: str, kind: str, tmp_path: Path) -> None:
     kind, _, first = kind.partition("-first")
@@ -71,7 +108,7 @@ def test_chats_are_the_tokens_of_the_template(name: str, kind: str, tmp_path: Pa
         ChatEncoder(chat, tokenizer, tokenizer.vocab_size, 10_000),
         AutoTokenizer.from_pretrained(tmp_path),
     )
-    for said in chats(chat):
+    for said in [*chats(chat), *drawn(chat, 8 * FACTOR, random.Random(name + kind))]:
         if name == "trimmed":
             theirs_said = theirs.apply_chat_template(
                 said, add_generation_prompt=True, return_dict=False, day="03 Feb 2026"

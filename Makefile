@@ -87,7 +87,7 @@ test-stub-cuda: $(VENV)/.dev build/stub_cuda/.made ## Every kind on ONNX Runtime
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.without_gpu.stub $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) \
 		-n $(WORKERS) --maxprocesses 4 --dist worksteal tests/stub_cuda
 
-test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
+test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, LiteLLM, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo
 
 bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)

@@ -1,7 +1,7 @@
 """Unmodified classes of other projects against a server: prints what each gives as a line of JSON.
 
-Runs in the environment of `requirements.txt`, which has no rankport: URL ADDRESS MODEL ENCODER QUERY, the first of HTTP
-and the second of gRPC, documents from stdin.
+Runs in the environment of `requirements.txt`, which has no rankport: URL ADDRESS MODEL ENCODER WRITER QUERY, the first
+of HTTP and the second of gRPC, documents from stdin.
 """
 
 import asyncio
@@ -264,6 +264,97 @@ def _best_first(texts: Sequence[str], scores: Any) -> Answer:
     return [(texts[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
 
 
+_WRITTEN: dict[str, Any] = {
+    "max_tokens": 8,
+    "temperature": 0.0,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.25,
+}
+
+
+def _messages(query: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": query}, {"role": "user", "content": texts[0]}]
+
+
+def openai_completion(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=f"{url}/v1", api_key="-")
+    bias, extra = {"7": 1}, {"min_tokens": 2, "skip_special_tokens": True}
+    answer = client.completions.create(
+        model=model, prompt=[5, 6, 7], logprobs=2, logit_bias=bias, **_WRITTEN, extra_body=extra
+    )
+    (choice,) = answer.choices
+    assert choice.text == "".join(choice.logprobs.tokens)
+    return [(choice.text, answer.usage.completion_tokens)]
+
+
+def openai_chat(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=f"{url}/v1", api_key="-")
+    labels = {"user": "u", "store": False, "metadata": {"a": "b"}, "parallel_tool_calls": False}
+    answer = client.chat.completions.create(
+        model=model, messages=_messages(query, texts), logprobs=True, top_logprobs=3, **labels, **_WRITTEN
+    )
+    (choice,) = answer.choices
+    assert {len(token.top_logprobs) for token in choice.logprobs.content} == {3}
+    return [(choice.message.content, answer.usage.completion_tokens)]
+
+
+def openai_chat_stream(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=f"{url}/v1", api_key="-")
+    options = {"include_usage": True}
+    parts = list(
+        client.chat.completions.create(
+            model=model,
+            messages=_messages(query, texts),
+            stream=True,
+            stream_options=options,
+            **_WRITTEN,
+        )
+    )
+    text = "".join(choice.delta.content or "" for part in parts for choice in part.choices)
+    return [(text, parts[-1].usage.completion_tokens)]
+
+
+def _litellm_chat(
+    provider: str, url: str, model: str, query: str, texts: Sequence[str], **more: Any
+) -> Answer:
+    import litellm
+
+    asked = {"model": f"{provider}/{model}", "api_base": f"{url}/v1", "api_key": "-"}
+    answer = litellm.completion(**asked, messages=_messages(query, texts), **_WRITTEN, **more)
+    return [(answer.choices[0].message.content, answer.usage.completion_tokens)]
+
+
+def litellm_chat(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return _litellm_chat("openai", url, model, query, texts, parallel_tool_calls=True, user="u")
+
+
+def litellm_vllm_chat(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return _litellm_chat("hosted_vllm", url, model, query, texts, top_k=40, min_tokens=1)
+
+
+def _langchain(url: str, model: str) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model=model, base_url=f"{url}/v1", api_key="-", stream_usage=True, **_WRITTEN)
+
+
+def langchain_chat(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    answer = _langchain(url, model).invoke([("system", query), ("human", texts[0])])
+    return [(answer.content, answer.usage_metadata["output_tokens"])]
+
+
+def langchain_chat_stream(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    parts = list(_langchain(url, model).stream([("system", query), ("human", texts[0])]))
+    tokens = sum(part.usage_metadata["output_tokens"] for part in parts if part.usage_metadata)
+    return [("".join(part.content for part in parts), tokens)]
+
+
 RERANKERS: Sequence[Callable[..., Answer]] = (
     vllm_ranker,
     vllm_ranker_top,
@@ -289,15 +380,26 @@ ENCODERS: Sequence[Callable[..., Answer]] = (
     cohere_embeddings_v1,
     tei_embedder,
 )
+WRITERS: Sequence[Callable[..., Answer]] = (
+    openai_completion,
+    openai_chat,
+    openai_chat_stream,
+    litellm_chat,
+    litellm_vllm_chat,
+    langchain_chat,
+    langchain_chat_stream,
+)
 
 
-def main(url: str, address: str, model: str, encoder: str, query: str) -> None:
+def main(url: str, address: str, model: str, encoder: str, writer: str, query: str) -> None:
     texts: list[str] = json.load(sys.stdin)
     calls = {client.__name__: partial(client, url, model, query, texts) for client in RERANKERS}
     for client in (kserve_typed, kserve_raw):
         calls[client.__name__] = partial(client, address, model, query, texts)
     for client in ENCODERS:
         calls[client.__name__] = partial(client, url, encoder, query, texts)
+    for client in WRITERS:
+        calls[client.__name__] = partial(client, url, writer, query, texts)
     for name, call in calls.items():
         try:
             outcome: dict[str, Any] = {"client": name, "answer": call()}

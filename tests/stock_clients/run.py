@@ -1,4 +1,4 @@
-"""Runs the stock clients against a served ranker and encoder, and compares their answers with those in process.
+"""Runs the stock clients against a served ranker, encoder and writer, and compares their answers with those in process.
 
 python -m stock_clients.run --python build/stock_clients/bin/python [--record tests/stock_clients/requests.json]
 """
@@ -7,13 +7,19 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rankport.exporters.export import export
+from rankport.exporters.options.tolerance import Tolerance
+from rankport.protos.generation import Sampling
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from stock_clients.recorder import recording
@@ -28,6 +34,7 @@ TEXTS = [
     "software developer",
 ]
 _CLIENTS = Path(__file__).with_name("clients.py")
+_CHECKPOINT = Path(__file__).parents[2] / "examples" / "esco" / "checkpoint"
 
 
 def main() -> int:
@@ -41,7 +48,11 @@ def main() -> int:
     given = parser.parse_args()
     paths = [f"{name}={given.bundles}/{name}.bundle" for name in ("ranker", "encoder")]
     config = ServerConfig(port=0, http_port=0)
-    with loaded_models(paths, None, EngineConfig()) as models, Server(models, config) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        loaded_models([*paths, f"writer={_writer(Path(folder))}"], None, EngineConfig()) as models,
+        Server(models, config) as server,
+    ):
         expected = _expected(models)
         with recording(server.http_address) as (url, sent):
             outcomes = _run(given.python, url, server.address)
@@ -53,12 +64,34 @@ def main() -> int:
 
 
 def _run(python: str, url: str, address: str) -> Mapping[str, Any]:
-    command = [python, str(_CLIENTS), url, address, "ranker", "encoder", QUERY]
+    command = [python, str(_CLIENTS), url, address, "ranker", "encoder", "writer", QUERY]
     run = subprocess.run(command, input=json.dumps(TEXTS), capture_output=True, text=True, timeout=600)
     if run.returncode:
         sys.exit(run.stderr)
     outcomes = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"client"')]
     return {outcome["client"]: outcome for outcome in outcomes}
+
+
+def _writer(folder: Path) -> Path:
+    """Exports the demo's decoder as a writer, whose prompt has a field for each of two roles."""
+    prompt, bundle = folder / "prompt.toml", folder / "writer.bundle"
+    prompt.write_text('[[prefix]]\nfield = "system"\n[[prefix]]\nfield = "user"\n[[item]]\nitem = true\n')
+    limits = {"max_prefix_tokens": 64, "max_item_tokens": 64}
+    large = Tolerance(max_abs_error=1e-3)  # of logits of hundreds
+    export(_CHECKPOINT, bundle, kind="generator", prompt=str(prompt), tolerance=large, **limits)
+    return bundle
+
+
+def expected_texts(writer: Generator) -> Mapping[str, list[tuple[str, float]]]:
+    """Gives what each client that has texts written is to read: the text, and its tokens."""
+    sampling = Sampling(max_tokens=8, temperature=0.0, presence_penalty=0.5, frequency_penalty=0.25)
+    asked = {"system": QUERY, "user": TEXTS[0]}
+    chat = writer.generate(asked, sampling)
+    whole = writer.generate([5, 6, 7], replace(sampling, logit_bias={7: 1.0}, min_tokens=2))
+    own = {"openai_completion": [(whole.text, whole.usage.generated_tokens)]}
+    chats = ("openai_chat", "openai_chat_stream", "litellm_chat", "litellm_vllm_chat")
+    chats += ("langchain_chat", "langchain_chat_stream")
+    return own | {name: [(chat.text, chat.usage.generated_tokens)] for name in chats}
 
 
 def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]]:
@@ -81,21 +114,25 @@ def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]
     )
     tops = ("vllm_ranker_top", "voyage_ranker", "litellm_cohere", "litellm_tei", "litellm_vllm")
     vectors = list(zip(TEXTS, rows, strict=True))
-    return expected | {
-        **dict.fromkeys(tops, scores[:2]),
-        "tei_ranker_cut": logits,
-        "nvidia_ranker": logits,
-        **dict.fromkeys(
-            (
-                "openai_embeddings",
-                "voyage_embeddings",
-                "cohere_embeddings",
-                "cohere_embeddings_v1",
-                "tei_embedder",
+    return (
+        expected
+        | expected_texts(models["writer"])
+        | {
+            **dict.fromkeys(tops, scores[:2]),
+            "tei_ranker_cut": logits,
+            "nvidia_ranker": logits,
+            **dict.fromkeys(
+                (
+                    "openai_embeddings",
+                    "voyage_embeddings",
+                    "cohere_embeddings",
+                    "cohere_embeddings_v1",
+                    "tei_embedder",
+                ),
+                vectors,
             ),
-            vectors,
-        ),
-    }
+        }
+    )
 
 
 def _tell(name: str, outcome: Mapping[str, Any], expected: Sequence[tuple[str, float]]) -> bool:

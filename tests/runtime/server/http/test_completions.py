@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,6 +307,39 @@ def test_a_field_that_is_not_known_and_says_nothing_changes_nothing(chatting: tu
     assert model.asked[-1] == Sampling(max_tokens=1, seed=4)
     told = ask(address, CHAT, asked | {"prediction": None, "audio": {}}).json["error"]["message"]
     assert "audio is no field of this request" in told
+
+
+SENT = json.loads((Path(__file__).parents[3] / "stock_clients" / "requests.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [sent for sent in SENT if sent["path"].endswith("completions")],
+    ids=lambda sent: sent["path"],
+)
+def test_what_stock_clients_sent_is_written_as_they_said(
+    chatting: tuple[Chatting, str], generator: Generator, sent: dict[str, Any]
+) -> None:
+    """Requests of openai, LiteLLM and LangChain (`stock_clients.run --record`), replayed."""
+    model, address = chatting
+    path, body = sent["path"], sent["body"]
+    if path == PATH:
+        body = body | {"prompt": {"fields": {"system": "a", "user": " b c"}}}
+    else:
+        body = body | {"messages": MESSAGES}
+    bodies = (
+        events(address, body, path) if body.get("stream") else [ask(address, path, body).json]  # whole
+    )
+    asked = model.asked[-1]
+    assert (asked.max_tokens, asked.temperature) == (8, 0.0)
+    assert (asked.presence_penalty, asked.frequency_penalty) == (0.5, 0.25)
+    choices = [choice for part in bodies for choice in part["choices"]]
+    said = [
+        choice.get("message") or choice.get("delta") or {"content": choice.get("text")} for choice in choices
+    ]
+    result = generator.generate("a b c", asked)
+    assert "".join(each.get("content") or "" for each in said) == result.text
+    assert bodies[-1]["usage"]["completion_tokens"] == result.usage.generated_tokens
 
 
 LABELS = {

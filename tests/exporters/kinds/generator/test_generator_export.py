@@ -94,18 +94,22 @@ def test_low_bits_are_those_of_the_whole_head_too(
 
 def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint = shutil.copytree(ranker_checkpoint, tmp_path / "c")
-    stated = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "eos_token_id": [2, 7], "num_beams": 1}
+    ends = [2, 7, *range(60, 101)]  # which texts of the proof would have among their first tokens
+    stated = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "eos_token_id": ends, "num_beams": 1}
+    stated |= {"min_new_tokens": 6}
     (checkpoint / "generation_config.json").write_text(json.dumps(stated))
     bundle = export(checkpoint, tmp_path / "b", kind="generator", max_prefix_tokens=8, max_item_tokens=8)
     generation = bundle.manifest.generation
     assert generation is not None
-    assert generation.stop_ids == [2, 7]
+    assert (generation.stop_ids, generation.min_tokens) == (ends, 6)
     assert bundle.manifest.score is None
     assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, 50)
     with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
-        whole = [likely(generator, [1, 40], [5, 6, end]) for end in (2, 7)]
+        written = [generator.generate([1, 40], Sampling(seed=seed)) for seed in range(4)]
+        whole = [likely(generator, [1, 40], [5, 6, end]) for end in ends]
         result = generator.score([1, 40], [[9, 9, 9], [5, 6]])
-    assert result.scores[1] == pytest.approx(np.logaddexp(*whole), abs=1e-4)
+    assert {len(text.token_ids) for text in written} <= {6, 7, 8}
+    assert result.scores[1] == pytest.approx(np.logaddexp.reduce(whole), abs=1e-4)
     assert result.read_out == "log-probability of the item as the whole text behind the prefix"
 
 

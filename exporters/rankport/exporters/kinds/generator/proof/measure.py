@@ -214,7 +214,7 @@ def _check_texts(place: Runnable, source: Checkpoint, samples: Sequence[SampleTe
     manifest = place.bundle.manifest
     assert manifest.generation is not None
     most = min(_GREEDY_TOKENS, manifest.limits.max_item_tokens)
-    greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0)
+    greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0, min_tokens=0)
     served = [sample for sample in samples if len(sample.prompt) <= manifest.limits.max_prefix_tokens]
     with Generator.load(place.bundle, config=place.config) as generator:
         futures = [generator.submit_generate(sample.prompt.tolist(), greedy) for sample in served]

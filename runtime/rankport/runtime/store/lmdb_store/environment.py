@@ -1,14 +1,12 @@
 """Environment of LMDB whose map grows by itself while threads and processes read it.
 
-Owns transactions, the map size, and which file is open: another that takes its place is opened, one that was cut short
-is not touched. It knows nothing of tokens; `causes` explains errors, `data_file` watches the file.
+Owns transactions and the map size. It knows nothing of tokens; which file is open is `current_file`'s, `causes`
+explains errors.
 
 Every transaction here holds a share of a gate, and a resize or reopening waits until it is alone.
 """
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +17,7 @@ import lmdb
 from rankport.protos.errors import StoreError
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.lmdb_store import causes
-from rankport.runtime.store.lmdb_store.data_file import DATA
+from rankport.runtime.store.lmdb_store.current_file import Accept, CurrentFile
 from rankport.runtime.store.lmdb_store.gate import Gate
 from rankport.runtime.store.lmdb_store.open_file import Database, OpenFile, Opening, Transaction
 from rankport.runtime.store.lmdb_store.pages import DamagedPageError, check_pages
@@ -28,11 +26,8 @@ from rankport.runtime.store.watched_file import FileState
 __all__ = ["Database", "LmdbEnvironment", "Opening", "Transaction"]
 
 T = TypeVar("T")
-Accept = Callable[[OpenFile], None]
 
 _log = logging.getLogger(__name__)
-_RETRY_S = 0.1  # from one try to open another file to the next
-_NONE_THERE = "no other one stands there"
 
 
 class LmdbEnvironment:
@@ -45,16 +40,10 @@ class LmdbEnvironment:
         self.read_only = opening.read_only
         self._path = opening.path
         self._opening = opening
-        self._accept = accept
-        self._file = file
-        self.generation = 0  # of the file: how many came before it
         self._process = OwnProcess()
         self._gate = Gate(self._check_open)
+        self._current = CurrentFile(file, opening, accept, self._gate)
         self._closed = False
-        self._reopening = threading.Lock()
-        self._other_since_s: float | None = None  # that another file is there, or none
-        self._next_try_s = 0.0
-        self._refusal = _NONE_THERE  # of another file, the last time
         self._trouble = ""  # as it was logged last
 
     @classmethod
@@ -65,6 +54,11 @@ class LmdbEnvironment:
             StoreError: LMDB cannot open it, it is cut short, or this process has it open already.
         """
         return cls(OpenFile.open(opening), opening, accept)
+
+    @property
+    def generation(self) -> int:
+        """Number of the files that were open here before this one."""
+        return self._current.generation
 
     def is_empty(self) -> bool:
         """Says whether no database was ever made in it."""
@@ -185,10 +179,16 @@ class LmdbEnvironment:
             self._closed = True
             self._file.close()
 
+    @property
+    def _file(self) -> OpenFile:
+        return self._current.file
+
     def _begin(self, *, write: bool) -> Transaction:
         while True:
-            self._look(write)
-            self._enter()
+            self.check_process()
+            self._check_open()
+            self._current.look(write=write)
+            self._gate.enter()
             try:
                 txn = self._file.env.begin(write=write, buffers=True)
             except lmdb.MapResizedError:
@@ -206,70 +206,6 @@ class LmdbEnvironment:
             self._gate.leave()
             if not (self._opening.follow and state is FileState.REPLACED):
                 raise causes.not_in_place(self._path, state)
-
-    def _look(self, write: bool) -> None:
-        """Makes sure that the file is the one in the directory, or that the one before it may still be read."""
-        self.check_process()
-        self._check_open()
-        state = self._file.data.look()
-        if state is FileState.SAME and self._file.whole:
-            self._other_since_s = None
-            return
-        if not (self.read_only or self._opening.follow):
-            self._check_in_place()
-        with self._reopening:
-            self._reopen(write)
-
-    def _check_in_place(self) -> None:
-        if (state := self._file.data.look()) is not FileState.SAME:
-            raise causes.not_in_place(self._path, state)
-
-    def _reopen(self, write: bool) -> None:
-        state = self._file.data.look()  # of what another thread has opened meanwhile
-        if state is FileState.SAME and self._file.whole:
-            return
-        now_s = time.monotonic()
-        since_s = self._other_since_s = now_s if self._other_since_s is None else self._other_since_s
-        readable = not write and state in (FileState.REPLACED, FileState.GONE) and self._file.whole
-        if state is FileState.GONE:
-            self._refusal = _NONE_THERE
-        elif now_s >= self._next_try_s:
-            self._next_try_s = now_s + min(_RETRY_S, self._opening.swap_s)
-            try:
-                self._take_over(state)
-                return
-            except (StoreError, lmdb.Error, OSError) as cause:
-                self._refusal = str(cause)
-        if not readable or now_s - since_s >= self._opening.swap_s:
-            raise StoreError(
-                f"token store {self._path} is {state.value} under this process: {self._refusal}. Put a store into its "
-                "place by renaming a directory, never by writing over its files"
-            )
-
-    def _take_over(self, state: FileState) -> None:
-        """Opens the file that is there now in the place of the one that was open."""
-        with self._alone():
-            before = self._file
-            if state is not FileState.REPLACED:
-                before.close()  # the same file again, which LMDB opens once
-            if not (self._path / DATA).stat().st_size:
-                raise StoreError(f"{DATA} is empty")  # LMDB would begin a store in it
-            fresh = OpenFile.open(self._opening)
-            try:
-                self._accept(fresh)
-                for name in before.handles:
-                    fresh.open_db(name)
-            except BaseException:
-                fresh.close()
-                raise
-            before.close()
-            self._file, self.generation = fresh, self.generation + 1
-            self._other_since_s, self._next_try_s = None, 0.0
-        _log.warning("token store %s was replaced, or is whole again: opened anew", self._path)
-
-    def _enter(self) -> None:
-        self.check_process()
-        self._gate.enter()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

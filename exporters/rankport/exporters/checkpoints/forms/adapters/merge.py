@@ -36,6 +36,8 @@ from rankport.protos.errors import CheckpointError
 
 _ORIGINAL = ".original_module."
 _SCORE = "score.weight"
+# Peft doubles ranks and alphas of gates and ups that become one, and reads these for the modules that there were.
+_LOST_WITH_NAMES = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "layers_to_transform")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def merge_lora(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]
             root,
             LoraConfig(**{name: value for name, value in fields.items() if name in known}),
         )
+        stored = _as_loaded(wrapped, config, stored)
         needed = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         _require_same_tensors(
             {name.removeprefix(PREFIX): tuple(tensor.shape) for name, tensor in needed.items()},
@@ -196,6 +199,27 @@ def merge_lora(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]
         set_peft_model_state_dict(wrapped, {PREFIX + name: tensor for name, tensor in stored.items()})
         merged = wrapped.merge_and_unload()
     assert merged is root
+
+
+def _as_loaded(wrapped: Any, config: AdapterConfig, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gives tensors the names of transformers 5: it stacks experts, which were a module each before.
+
+    Raises CheckpointError for scales that peft loses on that way.
+    """
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+
+    (loaded,) = wrapped.peft_config.values()
+    named = {PREFIX + name: tensor for name, tensor in stored.items()}
+    converted = convert_peft_adapter_state_dict_for_transformers(wrapped, loaded, named)
+    moved = next((name.removeprefix(PREFIX) for name in named if name not in converted), None)
+    lost = next((field for field in _LOST_WITH_NAMES if moved is not None and config.raw.get(field)), None)
+    if lost is not None:
+        raise CheckpointError(
+            f"adapter tensor {moved!r} has a name of transformers 4, and {ADAPTER_CONFIG}: {lost} is lost where peft "
+            "gives it that of transformers 5: merge it with peft's merge_and_unload() where it was trained, and export "
+            "the result"
+        )
+    return {name.removeprefix(PREFIX): tensor for name, tensor in converted.items()}
 
 
 @contextmanager

@@ -80,7 +80,7 @@ _USUAL: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
         "store": ((None, False), "nothing is kept of a request: leave it out"),
         "service_tier": ((None, "auto", "default"), "leave it out, header x-priority has two classes"),
         "modalities": ((None, [], ["text"]), "models write text: leave it out"),
-        "tools": ((None, []), "models call none: leave them out"),
+        "tools": ((None, []), "models call none: leave them out, for JSON give response_format"),
         "tool_choice": ((None, "none", "auto"), "models call no tools: leave it out"),
         "skip_special_tokens": ((None, True), "special tokens are no part of a text: leave it out"),
         "spaces_between_special_tokens": ((None, True), _LEAVE_OUT),

@@ -97,6 +97,25 @@ def test_the_model_chooses_of_what_may_come(grammars: Grammars) -> None:
     assert tokenizer.text_of(ids) == '"medium"'
 
 
+@pytest.mark.parametrize(("pattern", "tokens"), [("ab", 2), ("ab*", 5)])
+def test_least_tokens_put_off_an_end_that_a_form_allows(
+    grammars: Grammars, pattern: str, tokens: int
+) -> None:
+    """One that it asks for comes: nothing else may."""
+    matcher = grammars.matcher(Sampling(regex=pattern))
+    assert matcher is not None
+    rules = SamplingRules.of(Sampling(temperature=0.0), Generation(stop_ids=[STOP]), (STOP,), 5)
+    sampler, ids, liked = (
+        GrammarSampler(rules, None, [], matcher),
+        list[int](),
+        np.zeros(STOP + 9, np.float32),
+    )
+    liked[STOP] = 9.0
+    while not sampler.ended and STOP not in ids:
+        ids.append(sampler.draw(liked))
+    assert len([token for token in ids if token != STOP]) == tokens
+
+
 @pytest.mark.parametrize(
     ("sampling", "told"),
     [

@@ -1,7 +1,9 @@
 """What a bundle computes with, in words."""
 
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Decoding, Generation
 from rankport.sdk.cli.output.bundle.facts import manifest_facts
+from rankport.sdk.cli.output.bundle.kinds import writing_facts
 
 
 def test_products_of_fp8_are_told_with_the_gpus_that_have_them(encoder_bundle: Bundle) -> None:
@@ -17,3 +19,11 @@ def test_products_of_fp8_are_told_with_the_gpus_that_have_them(encoder_bundle: B
     ):
         both = manifest.model_copy(update={"graphs": [*manifest.graphs, *graphs]})
         assert dict(manifest_facts(both))["targets"] == words
+
+
+def test_least_tokens_of_a_text_are_told_with_its_ends() -> None:
+    said = Generation(stop_ids=[2, 7], min_tokens=3)
+    assert dict(writing_facts(said))["stop ids"] == "2, 7, behind 3 tokens at least"
+    answers = Generation(stop_ids=[2], decoding=Decoding(start_id=0, min_tokens=4))
+    assert dict(writing_facts(answers))["stop ids"] == "2, behind 4 tokens at least"
+    assert dict(writing_facts(Generation(stop_ids=[2])))["stop ids"] == "2"

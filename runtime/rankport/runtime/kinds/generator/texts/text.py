@@ -188,6 +188,8 @@ class TextRequest(TokenPrefixRequest):
 
 def _best(tokens: NDArray[np.int64], logits: Logits, count: int) -> NDArray[np.int64]:
     """Finds the places of the `count` largest logits, the largest first; of equal ones the lower token. [count]"""
+    if not count:
+        return np.array([], np.int64)
     places: NDArray[np.int64] = np.lexsort((tokens, -logits))[:count]
     return places
 

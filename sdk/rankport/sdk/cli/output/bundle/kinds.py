@@ -81,6 +81,9 @@ def writing_facts(generation: Generation) -> list[tuple[str, str]]:
         min_p = f", min-p {generation.min_p:g}" if generation.min_p else ""
         drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}{min_p}"
     penalty = "" if generation.repetition_penalty == 1 else f", repetition {generation.repetition_penalty:g}"
+    decoding = generation.decoding
+    least = generation.min_tokens if decoding is None else decoding.min_tokens
+    ends += f", behind {least} tokens at least" if least else ""
     return [("stop ids", ends), ("tokens", f"{drawn}{penalty}, where a request does not say")]
 
 

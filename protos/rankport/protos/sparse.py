@@ -55,6 +55,13 @@ class SparseRows(Brief):
         offsets = self.offsets[start : stop + 1] - first
         return SparseRows(self.indices[first:end], self.values[first:end], offsets, self.width)
 
+    def take(self, rows: NDArray[np.int64]) -> "SparseRows":
+        """Gives some rows in the order given. [rows]"""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return SparseRows(self.indices[places], self.values[places], offsets, self.width)
+
     def __iter__(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """Goes through the rows."""
         return (self[row] for row in range(len(self)))

@@ -9,7 +9,11 @@ import pytest
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.hosted_engine import hosted_texts
+from rankport.runtime.kinds.remote.messages import runs_columns
+from rankport.runtime.kinds.remote_text_engine import weights_of
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
+from rankport.runtime.links.columns import Columns
 from rankport.runtime.tokens import TokenRuns
 from support.engines import Clock
 from support.reference_backend import ReferenceEncodingBackend, token_run
@@ -41,6 +45,19 @@ def test_a_large_request_has_short_passes_while_small_ones_come() -> None:
     assert done_after == [4]  # the third it came in, the fourth was its own
     assert [len(taken) for taken in backend.passes[:4]] == [100, 100, 100, 13]
     assert {len(taken) for taken in backend.passes[4:-1]} == {10}
+
+
+def test_weights_are_those_rows_without_zeros_here_and_over_a_link() -> None:
+    asked = texts(400)
+    with closing(TextEngine(ReferenceEncodingBackend(), CONFIG)) as engine:
+        expected = engine.submit(asked).result(WAIT_S).rows[:, 0]
+        here = engine.submit_weights(asked).result(WAIT_S)
+        values = {"timeout_s": None, "spent_s": 0.0, "priority": "interactive", "weights": True}
+        request = Columns(values, runs_columns("texts", asked))
+        answer = hosted_texts(engine).submit(request, lambda _: None).result(WAIT_S)
+    for rows in (here.rows, weights_of(answer).rows):
+        np.testing.assert_array_equal(rows.to_dense(), expected)
+        assert rows.values.all()
 
 
 def test_no_pass_follows_the_one_in_which_a_request_was_cancelled() -> None:

@@ -22,7 +22,7 @@ from rankport.runtime.kinds.remote.messages import (
     read_run,
     read_runs,
 )
-from rankport.runtime.kinds.remote_text_engine import rows_columns
+from rankport.runtime.kinds.remote_text_engine import rows_columns, weights_columns
 from rankport.runtime.kinds.set_ranker.engine import SetEngine
 from rankport.runtime.kinds.set_ranker.remote import logits_columns, read_input
 from rankport.runtime.kinds.set_ranker.set_ranker import set_engine
@@ -103,6 +103,9 @@ def hosted_texts(engine: TextEngine) -> HostedEngine:
     def begin(request: Columns, _: Tell) -> "Future[Columns]":
         arrays, values = request.arrays, request.values
         texts, markers = read_runs("texts", arrays), arrays.get("markers")
+        if "weights" in values:
+            weights = engine.submit_weights(texts, values["timeout_s"], spent_s=values["spent_s"])
+            return converted(weights, weights_columns)
         future = engine.submit(texts, values["timeout_s"], spent_s=values["spent_s"], markers=markers)
         return converted(future, rows_columns)
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.sparse import SparseRows
 from rankport.runtime.backends.contract import MarkedBackend, Started, TextBackend, TokenBackend
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -32,6 +34,15 @@ class TextRows:
     """Rows of one request, in the order of its texts."""
 
     rows: NDArray[np.floating]  # [texts, tokens or markers, ...], in the graph's dtype, finite or not
+    queue_s: float  # from submission, outside the request's passes
+    compute_s: float  # in passes the request took part in
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRows:
+    """Rows of one request that are weights of a vocabulary, without their zeros, in the order of its texts."""
+
+    rows: SparseRows  # finite or not
     queue_s: float  # from submission, outside the request's passes
     compute_s: float  # in passes the request took part in
 
@@ -72,7 +83,24 @@ class TextEngine(QueuedEngine):
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
         runs = RunsByLength.of(texts, "text", self._row_of, markers)
-        request = _TextRequest(
+        return self._queued(_TextRequest, runs, timeout_s, spent_s)
+
+    def submit_weights(
+        self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
+    ) -> "Future[WeightRows]":
+        """Queues texts whose rows [1, vocabulary] are mostly zeros, which no pass leaves behind. Raises as `submit`."""
+        runs = RunsByLength.of(texts, "text")
+        runs.keep = _weights_of
+        return self._queued(_WeightRequest, runs, timeout_s, spent_s)
+
+    def _queued(
+        self,
+        kind: "type[_RunsRequest]",
+        runs: RunsByLength,
+        timeout_s: float | None,
+        spent_s: float,
+    ) -> "Future[Any]":
+        request = kind(
             tokens=runs.tokens,
             to_compute=runs.tokens,
             submitted_s=self._clock(),
@@ -85,7 +113,7 @@ class TextEngine(QueuedEngine):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _TextRequest(Request):
+class _RunsRequest(Request):
     texts: RunsByLength
 
     @property
@@ -96,8 +124,21 @@ class _TextRequest(Request):
     def finished(self) -> bool:
         return self.texts.finished
 
+
+class _TextRequest(_RunsRequest):
     def answer(self, waited_s: float) -> TextRows:
         return TextRows(self.texts.results(), waited_s, self.compute_s)
+
+
+class _WeightRequest(_RunsRequest):
+    def answer(self, waited_s: float) -> WeightRows:
+        parts, order = self.texts.kept(), self.texts.order
+        rows = SparseRows.joined(parts, parts[0].width)
+        return WeightRows(rows if order is None else rows.take(np.argsort(order)), waited_s, self.compute_s)
+
+
+def _weights_of(rows: NDArray[np.floating]) -> SparseRows:
+    return SparseRows.of_dense(rows[:, 0])
 
 
 class _TextWork:
@@ -111,11 +152,11 @@ class _TextWork:
         self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)
 
-    def prepare(self, request: _TextRequest) -> bool:
+    def prepare(self, request: _RunsRequest) -> bool:
         """Does nothing: texts need nothing computed before them."""
         return True
 
-    def plan(self, active: Sequence[_TextRequest], max_bulk_tokens: int | None) -> Pass[_TextRequest]:
+    def plan(self, active: Sequence[_RunsRequest], max_bulk_tokens: int | None) -> Pass[_RunsRequest]:
         """Plans one pass over all requests: their texts are alike, all continue the empty prefix."""
         work = [
             ItemWork(request.texts.remaining, past=0, branch=None, large=request.large) for request in active
@@ -126,18 +167,18 @@ class _TextWork:
         tokens = [one.tokens_of(take) for one, take in zip(work, takes, strict=True)]
         return taking_part(active, takes, tokens, self._compute, items_size(self._role, work, takes))
 
-    def retire(self, request: _TextRequest) -> None:
+    def retire(self, request: _RunsRequest) -> None:
         """Does nothing: a request holds nothing."""
 
     def close(self) -> None:
         """Frees the device."""
         self._backend.close()
 
-    def _compute(self, shares: Sequence[tuple[_TextRequest, int]]) -> UnderWay[_TextRequest] | None:
+    def _compute(self, shares: Sequence[tuple[_RunsRequest, int]]) -> UnderWay[_RunsRequest] | None:
         spans = [(request, request.texts.upcoming(count)) for request, count in shares]
         return take_spans(self._role, spans, self._call, self._instances)
 
-    def _call(self, spans: Spans[_TextRequest]) -> Callable[[], Started[np.floating]]:
+    def _call(self, spans: Spans[_RunsRequest]) -> Callable[[], Started[np.floating]]:
         texts = TokenRuns.join([span.runs for _, span in spans])
         start = partial(on_device, self._role, self._backend.start, texts)
         return partial(self._pace.timed, start, len(texts.ids))

@@ -3,6 +3,7 @@
 Neighbours in length share a pass with little padding.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,7 +44,8 @@ class Span:
 
     def record(self, results: NDArray[Any]) -> None:
         """Keeps their results. [rows, ...]"""
-        self.of.parts[self.first] = results
+        keep = self.of.keep
+        self.of.parts[self.first] = results if keep is None else keep(results)
         self.of.done += self.count
 
 
@@ -58,8 +60,9 @@ class RunsByLength:
     counts: NDArray[np.int64] | None = None  # [runs] rows of each; None: one
     taken: int = 0
     done: int = 0
-    # Results, by first run: each [some rows, ...].
-    parts: dict[int, NDArray[Any]] = field(default_factory=dict)
+    keep: Callable[[NDArray[Any]], Any] | None = None  # makes what is kept of results as they come; None: all
+    # What is kept of results, by first run: each [some rows, ...].
+    parts: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -115,10 +118,14 @@ class RunsByLength:
         """Notes that the next runs are in a pass now."""
         self.taken += count
 
+    def kept(self) -> list[Any]:
+        """What is kept of all results, by length."""
+        assert self.finished
+        return [self.parts[first] for first in sorted(self.parts)]  # passes may have ended in another order
+
     def results(self) -> NDArray[Any]:
         """Results of all runs in the order of the request. [rows, ...]"""
-        assert self.finished
-        parts = [self.parts[first] for first in sorted(self.parts)]  # passes may have ended in another order
+        parts = self.kept()
         by_length = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.order is None:
             return by_length

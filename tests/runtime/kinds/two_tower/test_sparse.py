@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,7 @@ def test_weights_are_those_of_the_library_without_zeros(towers: Towers, expected
         towers.encode_sparse(ITEMS, side="left")  # type: ignore[arg-type]
 
 
-def test_many_texts_are_weighed_in_parts_and_scored_in_their_places(
-    towers: Towers, expected: Expected
-) -> None:
+def test_many_texts_are_weighed_and_scored_in_their_places(towers: Towers, expected: Expected) -> None:
     many = [ITEMS[place % 3] for place in range(300)]
     rows = towers.encode_sparse(many)
     np.testing.assert_allclose(rows.to_dense(), expected[1][np.arange(300) % 3], atol=1e-5)
@@ -101,6 +100,21 @@ def test_many_texts_are_weighed_in_parts_and_scored_in_their_places(
     theirs = expected[1][np.arange(300) % 3] @ expected[0][0]
     for query in (QUERY, expected[0][0]):
         np.testing.assert_allclose(towers.score(query, mixed).scores, theirs, atol=1e-5)
+
+
+def test_many_texts_are_one_request_of_the_queue(bundle: Bundle, expected: Expected) -> None:
+    texts = [ITEMS[place % 3] for place in range(300)]
+    full = replace(ONE, max_queued_requests=1, max_queued_tokens=9)  # a larger one is taken when none waits
+    with Towers.load(bundle, config=full) as towers:
+        weights, scores = towers.encode_sparse(texts).to_dense(), towers.score(expected[0][0], texts).scores
+    theirs = expected[1][np.arange(300) % 3]
+    np.testing.assert_allclose(weights, theirs, atol=1e-5)
+    np.testing.assert_allclose(scores, theirs @ expected[0][0], atol=1e-5)
+    with (
+        Towers.load(bundle, config=replace(ONE, max_request_tokens=999)) as towers,
+        pytest.raises(LimitExceeded, match="the limit is 999"),
+    ):
+        towers.encode_sparse(texts)
 
 
 def test_no_store_keeps_weights(bundle: Bundle, towers: Towers, tmp_path: Path) -> None:

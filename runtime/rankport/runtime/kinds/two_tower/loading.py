@@ -105,13 +105,8 @@ def _two_tower(bundle: Bundle, query: Bundle | None, config: EngineConfig, loade
         ScoreForm.of(manifest),
         same_reading=len(engines) == 1 and _frame(manifest.prompt.prefix) == _frame(manifest.prompt.item),
         close=_closer(tuple(engines.values()), scorer),
-        vocabulary=_vocabulary(manifest),
+        sparse=is_sparse(manifest),
     )
-
-
-def _vocabulary(manifest: Manifest) -> int | None:
-    assert manifest.embedding is not None
-    return manifest.embedding.hidden_size if is_sparse(manifest) else None
 
 
 def _item_encoder(

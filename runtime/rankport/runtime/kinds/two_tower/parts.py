@@ -14,7 +14,6 @@ from rankport.runtime.kinds.score_answer import ScoreForm
 from rankport.runtime.kinds.two_tower.reader import Reader
 from rankport.runtime.kinds.two_tower.request import Computed, TowersRequest
 from rankport.runtime.kinds.two_tower.scorers import RowScorer
-from rankport.runtime.kinds.two_tower.weights import submitted_weights
 from rankport.runtime.prompt.encoded import EncodedPrefix
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.tokens import TokenRuns
@@ -30,7 +29,7 @@ class TowerParts:
     form: ScoreForm
     same_reading: bool  # a text has one representation, of whichever side
     close: Callable[[float], None]
-    vocabulary: int | None = None  # tokens that representations are weights of; None: dense ones
+    sparse: bool = False  # representations are weights of a vocabulary, most of them 0
 
     def counts(self) -> dict[str, EngineCounts]:
         """Returns the counters of the engines, by what they run on, and by side where each has its own."""
@@ -83,9 +82,8 @@ class TowerParts:
     def _submit(
         self, reader: Reader, runs: TokenRuns, timeout_s: float | None, spent_s: float
     ) -> "Future[Computed]":
-        if self.vocabulary is None:
-            return reader.submit(runs, timeout_s, spent_s)  # type: ignore[return-value]  # a future is invariant
-        return submitted_weights(reader, runs, self.vocabulary, timeout_s, spent_s)  # type: ignore[return-value]
+        submit = reader.submit_weights if self.sparse else reader.submit
+        return submit(runs, timeout_s, spent_s)  # type: ignore[return-value]  # a future is invariant
 
     def answer(
         self, request: TowersRequest, tokenize_s: float, computed: tuple[Computed, ...]

@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, Prefix, Side, Truncation
 from rankport.protos.wording import type_told
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engine import TextRows, WeightRows
 from rankport.runtime.kinds.text_engines import TextsEngine
 from rankport.runtime.prompt.encoded import EMPTY, EncodedPrefix
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -58,6 +58,14 @@ class Reader:
         """Queues runs; rows [runs, vectors, width]. Raises and answers as `TextEngine.submit`."""
         return self.engines.submit(
             lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), len(runs.ids)
+        )
+
+    def submit_weights(
+        self, runs: TokenRuns, timeout_s: float | None, spent_s: float
+    ) -> "Future[WeightRows]":
+        """Queues runs whose rows are weights of a vocabulary. Raises and answers as `TextEngine.submit_weights`."""
+        return self.engines.submit(
+            lambda engine: engine.submit_weights(runs, timeout_s, spent_s=spent_s), len(runs.ids)
         )
 
     def _read_one(self, index: int, text: object, truncation: Truncation) -> TokenRun:

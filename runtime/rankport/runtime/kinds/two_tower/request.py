@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from rankport.protos.sparse import SparseRows
 from rankport.protos.types import Usage
 from rankport.runtime.kinds.score_answer import ScoredItems
-from rankport.runtime.kinds.text_engine import TextRows
-from rankport.runtime.kinds.two_tower.weights import WeightRows
+from rankport.runtime.kinds.text_engine import TextRows, WeightRows
 from rankport.runtime.prompt.encoded import EncodedItems, EncodedPrefix
 
 Rows = NDArray[np.float32]

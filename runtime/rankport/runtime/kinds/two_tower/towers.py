@@ -40,12 +40,7 @@ from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reader import checked_side
 from rankport.runtime.kinds.two_tower.reading import RequestReader
 from rankport.runtime.kinds.two_tower.rules import is_late, is_sparse, vectors_of
-from rankport.runtime.kinds.two_tower.weights import (
-    finite_weights,
-    require_storable,
-    require_weights,
-    submitted_weights,
-)
+from rankport.runtime.kinds.two_tower.weights import finite_weights, require_storable, require_weights
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -208,7 +203,9 @@ class Towers(EngineModel, WeighingRanks):
         begun_s = time.perf_counter()
         reader = self._parts.reader(checked_side(side))
         runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
-        queued = submitted_weights(reader, runs, self._width, timeout_s, time.perf_counter() - begun_s)
+        if not len(runs):
+            return resolved(SparseRows.joined((), self._width))
+        queued = reader.submit_weights(runs, timeout_s, time.perf_counter() - begun_s)
         return converted(queued, finite_weights)
 
     def score(

@@ -69,7 +69,7 @@ def test_an_item_without_a_score_is_null_with_its_reason(address: str) -> None:
         ({"items": ["a", [1]]}, "items[1]: Input should be a valid string or an object"),
         ({"items": [{"text": None}]}, "items[0] is null: give it in one of its forms"),
         ({"items": [{"embeddings": [[1.0], [1.0, 2.0]]}]}, "items[0].embeddings has rows of 1 and 2 numbers"),
-        ({"prefix": {}}, "prefix: give exactly one of text, fields, token_ids, embeddings, key"),
+        ({"prefix": {}}, "prefix: give exactly one of text, fields, token_ids, chat, embeddings, key"),
         ({"prefix": {"embeddings": [[1], [2, 3]]}}, "prefix.embeddings has rows of 1 and 2 numbers"),
         ({"prefix": {"embeddings": [1, [2]]}}, "prefix.embeddings[1]: Input should be a valid number"),
         (

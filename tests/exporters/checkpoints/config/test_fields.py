@@ -22,10 +22,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"layer_norm_eps": 1e-05, "norm_eps": 1e-05, "reference_compile": None, "repad_logits_with_grad": False}
     | {"global_attn_every_n_layers": 3, "initializer_cutoff_factor": 2.0, "classifier_pooling": "mean"},
     "modernbert-decoder": {"global_attn_every_n_layers": 3, "position_embedding_type": "sans_pos", "causal_mask": True}
-    | {"classifier_pooling": "mean", "global_rope_theta": 160000.0, "local_rope_theta": 160000.0},
+    | {"classifier_pooling": "mean", "global_rope_theta": 160000.0, "local_rope_theta": 160000.0, "is_causal": True},
     "eurobert": {"bos_token": "<|begin_of_text|>", "mask_token": "<|mask|>", "clf_pooling": "late"},
     "gte": {"layer_norm_type": "layer_norm", "logn_attention_clip1": False, "logn_attention_scale": False}
     | {"pack_qkv": True, "position_embedding_type": "rope", "use_memory_efficient_attention": True},
+    "deberta": {"padding_idx": 0, "pos_att_type": "c2p|p2c", "relative_attention": True, "type_vocab_size": 0},
     "deberta-v2": {"attention_head_size": 64, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3, "conv_act": "gelu"},
     # nomic-embed-text-v1.5, whose sizes are those that transformers' config begins with.
     "nomic_bert": {"activation_function": "swiglu", "attn_pdrop": 0.0, "causal": False, "dense_seq_output": True}
@@ -51,11 +52,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"cache_implementation": "hybrid", "sliding_window": 4096, "sliding_window_size": 4096},
     "gemma3_text": {"rope_local_base_freq": 10000, "rope_theta": 1000000, "sliding_window_pattern": 6},
     "phi3": {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "original_max_position_embeddings": 4096, "rope_scaling": None},
-    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "rope_theta": 1000000},
+    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "rope_theta": 1000000, "use_bias": True}
+    | {"activation_function": "gelu", "hidden_act": "gelu_pytorch_tanh", "norm_epsilon": 1e-05}
+    | {"attention_softmax_in_fp32": True, "layer_norm_epsilon": 1e-05, "scale_attn_weights": True}
+    | {"scale_attention_softmax_in_fp32": True},
     "cohere": {"use_parallel_block": True, "use_parallel_embedding": True, "rope_theta": 10000},
     "ernie4_5": {"compression_ratio": 1.0, "rope_theta": 500000},
     "hunyuan_v1_dense": {"attention_head_dim": 128, "head_dim": 128, "cla_share_factor": 2, "use_cla": False}
-    | {"class_num": 0, "norm_type": "rms", "use_qk_norm": True, "use_rotary_pos_emb": True, "im_start_id": 4},
+    | {"class_num": 0, "norm_type": "rms", "use_qk_norm": True, "use_rotary_pos_emb": True, "im_start_id": 4}
+    | {"rope_scaling": {"alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "mscale": 1.0}
+    | {"mscale_all_dim": 1.0, "type": "dynamic"}, "rope_theta": 10000.0},
     "cohere2": {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first", "sliding_window_pattern": 4}
     | {"position_embedding_type": "rope_gptj", "rotary_pct": 1.0, "use_gated_activation": True, "logit_scale": 0.25},
     "gpt_oss": {"experts_per_token": 4, "num_experts_per_tok": 4, "initial_context_length": 4096, "rope_theta": 150000}
@@ -67,6 +73,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"rope_parameters": {"mrope_interleaved": True, "mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25}
     | {"rope_theta": 10000000, "rope_type": "default"}},
     "granitemoehybrid": {"init_method": "mup", "normalization_function": "rmsnorm", "position_embedding_type": "rope"},
+    # of families that another's model runs: EXAONE 3.5 of 2.4B
+    "exaone": {"activation_function": "silu", "embed_dropout": 0.0, "head_dim": 80, "hidden_size": 2560}
+    | {"intermediate_size": 7168, "layer_norm_epsilon": 1e-05, "num_layers": 30, "rope_theta": 1000000}
+    | {"rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "rope_type": "llama3"}
+    | {"original_max_position_embeddings": 8192}},
+    "nemotron_h": {"time_step_rank": 256, "time_step_min": 0.001, "num_logits_to_keep": 1, "use_mamba_kernels": True},
     "bamba": {"attn_rotary_emb": 64, "hidden_size": 4096, "num_attention_heads": 32, "rope_theta": 10000.0},
     "apertus": {"qk_norm": True, "post_norm": False, "hidden_act": "xielu"},
     "deepseek_v2": {"aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "softmax"}
@@ -102,6 +114,11 @@ def test_a_published_config_passes(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_transformers_writes_passes(family: str) -> None:
     checked(family, transformers.CONFIG_MAPPING[family]().to_dict())
+
+
+@pytest.mark.parametrize("family", ["exaone", "internlm3", "iquestcoder", "sarvam_moe", "sarvam_mla"])
+def test_sizes_of_a_family_that_anothers_model_runs_pass(family: str) -> None:
+    checked(family, {"intermediate_size": 96, "hidden_act": "gelu"})
 
 
 @full_effort

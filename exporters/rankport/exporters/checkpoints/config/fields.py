@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterator
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import transformers
@@ -32,6 +33,8 @@ from rankport.protos.errors import CheckpointError
 _ROPE = ("rope_parameters", "rope_scaling")
 _UNREAD_ROPE = frozenset({"finetuned"})  # in YaRN's first checkpoints: a word on how they were trained
 _OF_EVERY_ROPE = frozenset({"rope_type", "type", "rope_theta", "original_max_position_embeddings"})
+# What YaRN has where nobody states it, which Hunyuan's files say beside another type; 1 says nothing of any name.
+_SAYS_NOTHING = MappingProxyType({"beta_fast": 32, "mscale_all_dim": 0})
 _OF_ALL = frozenset(field.name for field in dataclasses.fields(PreTrainedConfig))
 
 
@@ -220,6 +223,6 @@ def _unread_by_kind(config: PreTrainedConfig) -> Iterator[tuple[str, object, str
         if read is None:
             continue
         for name, value in part.items():
-            changes = not isinstance(value, dict) and value is not None and value != 1
+            changes = not isinstance(value, dict) and value not in (None, 1, _SAYS_NOTHING.get(name))
             if changes and name not in read | _OF_EVERY_ROPE | _UNREAD_ROPE:
                 yield name, value, kind

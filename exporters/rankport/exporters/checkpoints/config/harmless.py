@@ -26,7 +26,7 @@ ANY_VALUE = frozenset(
         # what the tensors show: one without a place, or a place without one, is an error by itself
         *("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "bias", "lm_head_bias", "add_bias_linear"),
         *("add_qkv_bias", "use_qk_norm", "qk_layernorm", "org_vocab_size", "pack_qkv"),
-        *("mamba_use_mlp", "mlp_expansion_factor"),
+        *("mamba_use_mlp", "mlp_expansion_factor", "time_step_rank"),
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
         *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "init_method"),
@@ -115,6 +115,11 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("cohere2", "position_embedding_type"): ("rope_gptj",),
         ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
         ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
+        ("starcoder2", "activation_function"): ("gelu",),  # published beside the hidden_act that counts
+        ("starcoder2", "attention_softmax_in_fp32"): (True,),
+        ("starcoder2", "scale_attention_softmax_in_fp32"): (True,),
+        ("starcoder2", "scale_attn_weights"): (True,),
+        ("modernbert-decoder", "is_causal"): (True,),
         ("deepseek_v2", "scoring_func"): ("softmax",),
         ("deepseek_v3", "scoring_func"): ("sigmoid",),
         ("deepseek_v3", "topk_method"): ("noaux_tc",),
@@ -165,7 +170,7 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "activation_function": ("hidden_act",),
         "sliding_window_size": ("sliding_window",),
         "layer_norm_eps": ("norm_eps", "layer_norm_epsilon", "rms_norm_eps"),
-        "layer_norm_epsilon": ("layer_norm_eps", "norm_eps", "rms_norm_eps"),
+        "layer_norm_epsilon": ("layer_norm_eps", "norm_eps", "norm_epsilon", "rms_norm_eps"),
         "norm_eps": ("rms_norm_eps", "layer_norm_eps"),
         "block_norm_eps": ("norm_eps",),
         "n_inner": ("intermediate_size",),
@@ -183,6 +188,7 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "num_heads": ("num_attention_heads",),
         "experts_per_token": ("num_experts_per_tok",),
         "clf_pooling": ("classifier_pooling",),
+        "padding_idx": ("pad_token_id",),
     }
 )
 """Second names that some writers give a field beside the one that counts: both must say the same."""

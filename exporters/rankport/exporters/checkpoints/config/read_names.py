@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.auto.configuration_auto import model_type_to_module_name
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 # `config.field`, `getattr(config, "field"`, whatever the config is called.
 _READ = re.compile(r"""config\w*(?:\.get_text_config\([^)]*\))?(?:\.|\s*,\s*["'])([a-zA-Z_]\w*)""")
@@ -20,6 +22,7 @@ _QUOTED = re.compile(r"""["']([a-zA-Z_]\w*)["']""")
 _NAME = re.compile(r"[a-zA-Z_]\w*")
 _OWN = re.compile(r"self\.([a-zA-Z_]\w*)")
 _ANOTHER_MODEL = re.compile(r"^from \.\.(\w+)\.(modeling_\w+) import", re.MULTILINE)
+_FAMILIES = "transformers.models."
 _SHARED_READERS = ("modeling_layers", "modeling_rope_utils")
 _SHARED = (*_SHARED_READERS, "masking_utils", "cache_utils", "modeling_utils")
 
@@ -69,7 +72,7 @@ def _models(config_module: str) -> set[str]:
         if module not in found:
             found.add(module)
             imported = _ANOTHER_MODEL.findall(_source(module))
-            waiting += [f"transformers.models.{family}.{name}" for family, name in imported]
+            waiting += [f"{_FAMILIES}{family}.{name}" for family, name in imported]
     return found
 
 
@@ -81,8 +84,19 @@ def _quoted_in(*modules: str) -> frozenset[str]:
     return frozenset(name for module in modules for name in _QUOTED.findall(_source(module)))
 
 
+@cache
 def _model_of(config_module: str) -> str:
-    return config_module.replace(".configuration_", ".modeling_")
+    """Names the module of a family's model: another family's where it has none of its own (EXAONE 3 is a Llama)."""
+    own = config_module.replace(".configuration_", ".modeling_")
+    package, _, name = config_module.rpartition(".configuration_")
+    if _source(own) or not package.startswith(_FAMILIES):
+        return own
+    model = MODEL_MAPPING_NAMES.get(name)
+    for family in (family for family, each in MODEL_MAPPING_NAMES.items() if each == model):
+        module = model_type_to_module_name(family)
+        if _source(shared := f"{_FAMILIES}{module}.modeling_{module}"):
+            return shared
+    return own
 
 
 def _shared(name: str) -> str:

@@ -139,7 +139,7 @@ def _read_layer(
 def _scales(folder: CheckpointFolder, name: str, shape: tuple[int, int], config: FineGrainedConfig) -> Tensor:
     """Reads scales fp32: [1, 1] a matrix, or [out, groups]."""
     if config.block is None:
-        scale = read_scales(folder, name)
+        scale = read_scales(folder, name, powers=config.powers)
         if scale.numel() != 1:
             raise CheckpointError(
                 f"tensor {name!r} has shape {list(scale.shape)}, and config.json: {_FIELD}.weight_block_size is null, "

@@ -101,7 +101,7 @@ def bidirectional_llama(
 
 def save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: dict[str, Any]) -> Path:
     torch.manual_seed(sum(map(ord, model_type)))
-    config = AutoConfig.for_model(model_type, **{**_read_by(model_type), **overrides})
+    config = AutoConfig.for_model(model_type, **{**read_by(model_type), **overrides})
     model = getattr(auto, "from_config", auto)(config).eval()
     with torch.no_grad():
         # Norm weights and biases at their initial 1 and 0 would hide a swapped or dropped one.
@@ -114,7 +114,7 @@ def save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: d
     return folder
 
 
-def _read_by(model_type: str) -> dict[str, Any]:
+def read_by(model_type: str) -> dict[str, Any]:
     """Gives the fields of `_BASE` that the family has: a checkpoint with others is refused."""
     kind = CONFIG_MAPPING[model_type]
     known = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map)

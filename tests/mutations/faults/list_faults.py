@@ -43,6 +43,14 @@ FAULTS = [
         ("one_item", "one_block", "token_ids"),
     ),
     Fault(
+        "embedding tokens of the pass's other block",
+        "Blocks of a pass have each other's embedding tokens, the last block's first.",
+        "lists",
+        in_graphs(behind("embedding_rows", op("Slice", THERE, [-1], [-EVERYTHING], [0], [-1]))),
+        "embeddings",
+        ("one_item", "one_block", "several_blocks"),
+    ),
+    Fault(
         "blocks joined otherwise",
         "Items of several blocks are compared with another query than their source has them.",
         "lists",

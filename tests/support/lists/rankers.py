@@ -31,7 +31,12 @@ def body(**overrides: Any) -> nn.Module:
     """A random decoder over that tokenizer's vocabulary, and some rows more."""
     size = tokenizers.Tokenizer.from_str(tokenizer_json()).get_vocab_size() + 3
     torch.manual_seed(0)
-    return transformers.Qwen3Model(transformers.Qwen3Config(vocab_size=size, **_BODY | overrides)).eval()
+    model = transformers.Qwen3Model(transformers.Qwen3Config(vocab_size=size, **_BODY | overrides)).eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim == 1:  # norms at 1 would hide one that is dropped
+                weights.add_(torch.randn_like(weights) * 0.1)
+    return model
 
 
 def jina_checkpoint(folder: Path, **overrides: Any) -> Path:

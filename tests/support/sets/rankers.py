@@ -52,6 +52,8 @@ def set_model(config: SetRankerConfig) -> SetRankerModel:
     for name, weight in model.named_parameters():
         if ".bias.by_" in name:
             nn.init.normal_(weight)
+        elif weight.ndim == 1:  # norms at 1, and biases at 0, would hide one that is dropped
+            nn.init.normal_(weight, 1.0 if name.endswith("weight") else 0.0, 0.1)
     return model.eval().requires_grad_(False)
 
 

@@ -120,7 +120,7 @@ def test_items_of_embedding_tokens_are_proven(list_bundle: Bundle) -> None:
     parity, manifest = list_bundle.manifest.parity, list_bundle.manifest
     assert parity is not None
     assert parity.modes[-1].mode == "embeddings"
-    assert parity.modes[-1].items == 4
+    assert parity.modes[-1].items == 4 + 9  # in one block, and in three
     assert max(mode.max_abs_error for mode in parity.modes) < 2e-6
     assert manifest.embedding is not None
     assert (manifest.embedding.tokens, manifest.embedding.hidden_size) == (2, 24)

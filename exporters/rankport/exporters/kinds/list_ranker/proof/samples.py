@@ -130,7 +130,15 @@ class _Drawn:
         ids = [run[~np.isin(run, own)] for run in runs]
         yield self._mixed("token_ids", 1, few, [run for run in ids if len(run)])
         if self._manifest.embedding is not None:
-            yield self._mixed("embeddings", 2, few, _embeddings(self._manifest.embedding))
+            vectors = _embeddings(self._manifest.embedding)
+            yield self._mixed("embeddings", 2, few, vectors)
+            if self._lists.join in ("independent", "mean-query"):
+                yield self.sample("embeddings", 0, self._alternating(vectors))
+
+    def _alternating(self, vectors: Sequence[Item]) -> list[Item]:
+        """Puts an item of embedding tokens behind every text of several blocks, which share a pass."""
+        texts = self.several(self._lists.max_items)
+        return [vectors[place % len(vectors)] if place % 2 else text for place, text in enumerate(texts)]
 
     def _cut(self, few: Sequence[str]) -> ListSample:
         """Puts an item beyond its limit among others, behind a query beyond its own."""

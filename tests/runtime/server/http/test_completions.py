@@ -13,6 +13,8 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.server.http.dialects.completions import OpenAiCompletions
+from rankport.runtime.server.http.forms import read_form
 from rankport.runtime.server.server import Server
 from support.servers.http import ask
 from support.servers.serving import HTTP
@@ -199,10 +201,21 @@ def test_beams_are_searched_where_a_request_says_so(seq2seq_bundle: Bundle) -> N
             ask(running.http_address, PATH, asked | how).json
             for how in (search, {"use_beam_search": False, "temperature": 1.0})
         ]
+        plain = {"use_beam_search": False, "temperature": 1.0, "length_penalty": 1.0}
+        bodies.append(ask(running.http_address, PATH, asked | plain).json)
         told = ask(running.http_address, PATH, asked | search | {"temperature": 0.5}).json["error"]["message"]
     texts = [[choice["text"] for choice in body["choices"]] for body in bodies]
-    assert texts == [[beam.text for beam in found], [result.text for result in drawn]]
+    assert texts == [[beam.text for beam in found], *[[result.text for result in drawn]] * 2]
     assert told == "temperature is 0.5, which this server cannot do: beams take the likeliest texts: give 0"
+
+
+def test_a_length_penalty_that_is_said_is_that_of_the_search(generator: Generator) -> None:
+    """Be it the usual one: a bundle may say another."""
+    form = read_form(
+        b'{"prompt": "a", "n": 3, "use_beam_search": true, "length_penalty": 1.0}', OpenAiCompletions
+    )
+    sampling = form.with_beams(form.sampling(), generator.describe(), finds_beams=True)
+    assert (sampling.beams, sampling.length_penalty, sampling.temperature) == (3, 1.0, 0.0)
 
 
 def test_texts_of_one_prompt_are_the_likeliest_that_beams_find(seq2seq_bundle: Bundle) -> None:

@@ -177,7 +177,7 @@ class WritingOptions(SaidAnyway):
         """Adds what is said of beams. Raises `InvalidRequest` for beams of a model that finds none."""
         if finds_beams:
             beams = None if self.use_beam_search is None else self.texts if self.use_beam_search else 1
-            return replace(sampling, beams=beams, length_penalty=unless(self.length_penalty, 1.0))
+            return replace(sampling, beams=beams, length_penalty=self.length_penalty)
         for name, usual in (("use_beam_search", False), ("length_penalty", 1.0)):
             refuse(
                 name,

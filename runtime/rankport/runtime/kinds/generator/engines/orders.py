@@ -173,7 +173,7 @@ def _check_beams(sampling: Sampling, width: int) -> None:
 
 
 def _refuse_length_penalty(sampling: Sampling) -> None:
-    if sampling.length_penalty is not None:
+    if sampling.length_penalty not in (None, 1.0):  # which clients say whatever they want
         raise InvalidRequest(
             f"length_penalty is {sampling.length_penalty:g}, and the text is found by no beams: leave it out, or say "
             "beams"

@@ -11,7 +11,13 @@ import torch
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 
@@ -19,6 +25,7 @@ IDS = torch.arange(3, 33).reshape(2, 15)
 CLASSES: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "classifier": AutoModelForSequenceClassification,
+    "tagger": AutoModelForTokenClassification,
     "body": AutoModel,
 }
 
@@ -51,7 +58,7 @@ def lora(
     torch.manual_seed(11)
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        options = {"num_labels": labels} if kind == "classifier" else {}
+        options = {"num_labels": labels} if kind in ("classifier", "tagger") else {}
         model = CLASSES[kind].from_pretrained(
             base, dtype=torch.float32, attn_implementation="eager", **options
         )

@@ -231,6 +231,25 @@ def test_a_config_beside_an_adapter_over_a_causal_lm_says_so_too(tmp_path: Path)
         load_checkpoint(trained.folder, base=base)
 
 
+def test_a_causal_lm_is_the_tagger_that_the_adapter_was_trained_as(tmp_path: Path) -> None:
+    base = checkpoints.causal_lm(tmp_path / "base", "qwen3")
+    trained = adapters.lora(tmp_path / "adapter", base, kind="tagger", labels=3, task_type="TOKEN_CLS")
+    names = {"0": "O", "1": "B-city", "2": "I-city"}
+    (trained.folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "id2label": names}))
+    stated = StatedModel.read(trained.folder)
+    assert (stated.head, stated.architecture) == ("token_head", "Qwen3ForTokenClassification")
+    source = load_checkpoint(trained.folder)
+    model: Any = source.model
+    assert (adapters.outputs(model) - trained.outputs()).abs().max() <= 1e-5
+    assert list(model.config.id2label.values()) == list(names.values())
+    assert source.notes == ("left out: lm_head, 1 tensor, no part of the body",)
+    adapters.edit_config(trained.folder, task_type=None)
+    with pytest.raises(
+        CheckpointError, match=r"'score\.bias'.*state task_type 'TOKEN_CLS' in adapter_config\.json"
+    ):
+        load_checkpoint(trained.folder)
+
+
 def test_a_part_of_such_a_head_that_nobody_stored_is_named(tmp_path: Path) -> None:
     base, trained = encoder_and_adapter(tmp_path, "modernbert", modules_to_save=None)
     message = r"lacks tensor 'head\.dense\.weight' .* save the adapter with 'head' in modules_to_save"

@@ -1,8 +1,9 @@
 """The head that an adapter brings to a base without one: the class that was trained, and what is stored of its head.
 
 Peft trains a classifier over the body of whatever base it is given, and stores the head beside the LoRA. A base that is
-a causal LM keeps its own head until it is merged; any other is loaded as the class that was trained, whose
-head the merge puts in place. Names of its labels stand in a config.json beside it, if it has one, else in the base's.
+a causal LM keeps its own head until a classifier is made of it by the merge; any other, and one of a tagger, is loaded
+as the class that was trained, whose head the merge puts in place. Names of its labels stand in a config.json beside it,
+if it has one, else in the base's.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ _CLASSES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "TOKEN_CLS": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     }
 )
+_KEPT_UNTIL_MERGED = {"SEQ_CLS": frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())}
 _OUTPUTS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """Weights with a row for each label."""
 _LABELLED = ("ForSequenceClassification", "ForTokenClassification")
@@ -57,7 +59,7 @@ def _as_trained(base: CheckpointFolder, adapter: Path) -> CheckpointFolder:
     stated = read_json_object(adapter / ADAPTER_CONFIG)
     classes = _CLASSES.get(str(stated.get("task_type")), {})
     trained = classes.get(str(base.raw.get("model_type")))
-    kept = (trained, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    kept = {trained} | _KEPT_UNTIL_MERGED.get(str(stated.get("task_type")), frozenset())
     if trained is None or base.architecture in kept or not (adapter / ADAPTER_WEIGHTS).is_file():
         return base
     stored = StoredTensors((adapter / ADAPTER_WEIGHTS,))

@@ -35,7 +35,7 @@ from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
 
 _ORIGINAL = ".original_module."
-_SCORE = "score.weight"
+_SCORE, _BIAS = "score.weight", "score.bias"
 # Peft doubles ranks and alphas of gates and ups that become one, and reads these for the modules that there were.
 _LOST_WITH_NAMES = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "layers_to_transform")
 
@@ -124,6 +124,11 @@ def _with_head(model: nn.Module, stored: dict[str, Tensor], adapter: Path) -> nn
     """Makes of a causal LM the classifier that the adapter was trained as: the head comes with the adapter alone."""
     if _SCORE not in stored or model.base_model is model or hasattr(model, "score"):
         return model
+    if _BIAS in stored:
+        raise CheckpointError(
+            f"the adapter holds tensor {_BIAS!r}, which a tagger has over {type(model).__name__} and a classifier has "
+            f"not: state task_type 'TOKEN_CLS' in {ADAPTER_CONFIG} if it labels each token of a text"
+        )
     labels, hidden = stored[_SCORE].shape
     config: Any = copy.deepcopy(model.config)
     config.num_labels = labels

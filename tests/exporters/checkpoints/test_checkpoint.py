@@ -96,7 +96,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a method of quantization that is not said": (
         lambda c: edit_config(c, quantization_config={}),
-        r"\(there are: compressed-tensors, gptq, awq, auto-round, fp8, bitsandbytes, mxfp4, modelopt, torchao\)",
+        r"\(there are: compressed-tensors, gptq, awq, auto-round, fp8, bitsandbytes, hqq, mxfp4, modelopt, torchao\)",
     ),
     "truncated weights": (
         lambda c: (c / "model.safetensors").write_bytes(b"12345"),
@@ -121,8 +121,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "'model.norm.weight' holds NaN",
     ),
     "quantized": (
-        lambda c: edit_config(c, quantization_config={"quant_method": "hqq"}),
-        "quantization method 'hqq' is not supported",
+        lambda c: edit_config(c, quantization_config={"quant_method": "quanto"}),
+        "quantization method 'quanto' is not supported",
     ),
     "own code": (lambda c: edit_config(c, model_type="mine", auto_map={"AutoConfig": "x.Y"}), "auto_map"),
     "impossible widths": (lambda c: edit_config(c, num_key_value_heads=0), "cannot"),

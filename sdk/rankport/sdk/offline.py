@@ -17,7 +17,13 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import namespace_of, require_side, require_stored, run_encode_job
+from rankport.runtime.jobs.encode_job import (
+    namespace_of,
+    require_side,
+    require_stored,
+    run_encode_job,
+    storable,
+)
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
@@ -114,6 +120,7 @@ def encode(
         else:
             engine = engine_config(device, device_ids=(device_id,))
             source = of_side(opened.enter_context(load_encoder(encoder, engine)), side)
+        storable(source)
         if not isinstance(store, TokenStore):
             store = opened.enter_context(open_store(store, create=True))
         rows = sources.rows()

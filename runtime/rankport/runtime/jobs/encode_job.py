@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest, PairingError, StoreError
 from rankport.protos.types import ModelDescription, Side
@@ -32,6 +33,7 @@ from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.token_spec import TokenSpec
 
+EncoderT = TypeVar("EncoderT", bound=Encoder)
 _DELETE_BATCH = 1000
 _WINDOWS_AHEAD, _BATCHES_BEHIND = 1, 4
 
@@ -43,15 +45,21 @@ def namespace_of(
 
     Raises:
         StoreError: as `TokenStore.namespace`.
-        InvalidRequest: it makes weights of a vocabulary, most of them 0, which no store keeps.
+        InvalidRequest: as `storable`.
     """
+    storable(encoder)
+    return store.namespace(encoder.fingerprint, spec_of(encoder, dtype), create=True, filling=hidden)
+
+
+def storable(encoder: EncoderT) -> EncoderT:
+    """Gives the encoder back. Raises InvalidRequest for one of weights, most of them 0, which no store keeps."""
     about = encoder.describe()
     if about.embedding_form:
         raise InvalidRequest(
             f"{about.name!r} makes weights of a {about.embedding_form}, which no store keeps: give a dataset "
             "(--dataset FOLDER) in its place"
         )
-    return store.namespace(encoder.fingerprint, spec_of(encoder, dtype), create=True, filling=hidden)
+    return encoder
 
 
 def spec_of(encoder: Encoder, dtype: str | None = None) -> TokenSpec:

@@ -19,9 +19,10 @@ from rankport.runtime.kinds.two_tower.kind import TWO_TOWER
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.opening import open_store
-from rankport.sdk import Client
+from rankport.sdk import Client, encode
 from rankport.sdk.datasets import encode_dataset
 from rankport.sdk.store_copies import copy_store
+from support.cli import rankport
 from support.servers.http import ask
 from support.servers.serving import HTTP
 
@@ -125,6 +126,19 @@ def test_no_store_keeps_weights(bundle: Bundle, towers: Towers, tmp_path: Path) 
             namespace_of(store, towers)
         with pytest.raises(InvalidRequest, match="store: bundle 'tiny-sparse' makes weights of a vocabulary"):
             Towers.load(bundle, store=store, config=ONE)
+
+
+def test_what_is_refused_leaves_no_store_behind(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,text\n1,pilot\n")
+    columns = ["--id-column", "id", "--text-column", "text", "--store", str(tmp_path / "store")]
+    told = rankport("encode", "--bundle", bundle.path, "--items", tmp_path / "items.csv", *columns)
+    assert told.returncode
+    assert "no store keeps: give a dataset (--dataset FOLDER)" in " ".join(told.stderr.split())
+    with pytest.raises(InvalidRequest, match="which no store keeps"):
+        encode(
+            bundle.path, tmp_path / "items.csv", tmp_path / "store", id_column="id", text_columns=("text",)
+        )
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_dataset_has_the_weights_by_id(bundle: Bundle, expected: Expected, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _to_store(
     outputs: _Outputs,
 ) -> str:
     """Fills a store, tells what became of it, and returns why it counts as failed, if it does."""
-    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job, storable
     from rankport.runtime.jobs.history import JobHistory
     from rankport.runtime.jobs.rows.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
@@ -161,7 +161,7 @@ def _to_store(
         told.refuse_item_file("--html", outputs.html, sources.names)
         with (
             load_encoder(bundle, engine_config(device, device_ids=(given["device_id"],))) as encoder,
-            nullcontext(of_side(encoder, given["side"])) as source,
+            nullcontext(storable(of_side(encoder, given["side"]))) as source,
             told.write_bad_rows(outputs.bad_rows, sources.names) as on_bad_row,
             open_store(store, create=True) as tokens,
             _continuable(),

@@ -64,6 +64,15 @@ STATED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda said: said["skip_modules"].append("mlp.down_proj"),
         rf"'{LAYER}' is stored in codes, and config\.json: quantization_config\.skip_modules leaves 'mlp\.down_proj'",
     ),
+    "no object": (lambda said: said.update(quant_config=[4]), r"quant_config is \[4\], must be an object"),
+    "no object of a layer": (
+        lambda said: said.update(quant_config={"mlp.down_proj": 4}),
+        r"quant_config of 'mlp\.down_proj' is 4, must be an object",
+    ),
+    "no list": (
+        lambda said: said.update(skip_modules="lm_head"),
+        "skip_modules is 'lm_head', must be a list of names",
+    ),
     "an unknown field": (lambda said: said.update(rotate=True), r"quantization_config\.rotate is unknown"),
 }
 

@@ -78,6 +78,9 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     stated = folder.raw[_FIELD]
     require_known(stated, _KNOWN)
+    for key, kind, word in (("quant_config", dict, "an object"), ("skip_modules", list, "a list of names")):
+        if not isinstance(stated.get(key), kind | None):
+            raise CheckpointError(f"config.json: {_FIELD}.{key} is {stated[key]!r:.60}, must be {word}")
     layers = [name.removesuffix(_CODES) for name in folder.tensors.names if name.endswith(_CODES)]
     if not layers:
         refuse_full_precision(
@@ -114,7 +117,9 @@ def _read_weight(folder: CheckpointFolder, layer: str) -> HqqWeight:
         raise CheckpointError(
             f"layer {layer!r} has one scale for all of it, which is not read: {FULL_PRECISION}"
         )
-    packing = "".join(map(chr, read_tensor(folder, f"{layer}.packing", dtypes=(torch.uint8,)).tolist()))
+    packing = "".join(
+        map(chr, read_tensor(folder, f"{layer}.packing", dtypes=(torch.uint8,)).flatten().tolist())
+    )
     if packing not in _PACKINGS:
         raise CheckpointError(
             f"tensor '{layer}.packing' says {packing!r}, supported are {', '.join(_PACKINGS)}: {FULL_PRECISION}"
@@ -143,7 +148,12 @@ def _require_stated(stated: Mapping[str, Any], weight: HqqWeight) -> None:
             "precision: copy the checkpoint again"
         )
     config = stated.get("quant_config") or {}
-    said = (config.get(tag) or config).get("weight_quant_params") or {}
+    own = config.get(tag) or config
+    said = (own.get("weight_quant_params") if isinstance(own, dict) else None) or {}
+    if not isinstance(own, dict) or not isinstance(said, dict):
+        raise CheckpointError(
+            f"config.json: {_FIELD}.quant_config of {tag!r} is {own!r:.60}, must be an object of objects"
+        )
     for key, stored in (("nbits", weight.bits), ("axis", weight.axis), ("group_size", weight.group_size)):
         if said.get(key) is not None and said[key] != stored:
             raise CheckpointError(

@@ -24,6 +24,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "classify": lambda client, **more: client.classify(["a"], **more),
     "tag": lambda client, **more: client.tag(["a"], **more),
     "encode": lambda client, **more: client.encode(["a"], **more),
+    "encode_sparse": lambda client, **more: client.encode_sparse(["a"], **more),
     "lookup": lambda client, **more: client.lookup(["k"], **more),
     "encode_stream": lambda client, **more: client.encode_stream([("id", "a")], **more),
     "generate": lambda client, **more: client.generate("a", **more),

@@ -119,7 +119,7 @@ class RunsByLength:
         self.taken += count
 
     def kept(self) -> list[Any]:
-        """What is kept of all results, by length."""
+        """Gives what is kept of all results, by length."""
         assert self.finished
         return [self.parts[first] for first in sorted(self.parts)]  # passes may have ended in another order
 

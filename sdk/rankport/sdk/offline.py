@@ -17,17 +17,12 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import (
-    namespace_of,
-    require_side,
-    require_stored,
-    run_encode_job,
-    storable,
-)
+from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
+from rankport.runtime.jobs.storable import require_side, require_stored, storable
 from rankport.runtime.kinds.capabilities import OfflineEncoder
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.table import load_encoder, open_bundle

@@ -13,13 +13,11 @@ tokens of its id as they are.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
 
-from rankport.protos.errors import InvalidRequest, PairingError, StoreError
-from rankport.protos.types import ModelDescription, Side
+from rankport.protos.errors import PairingError, StoreError
 from rankport.protos.wording import counted
 from rankport.runtime.jobs.batching import WINDOW_CHARS, chunks, length_batches, row_chars, windows
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
@@ -30,10 +28,10 @@ from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, content_hash
 from rankport.runtime.jobs.rows.item_rows import ItemRow
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.stages import StoredBehind, read_ahead
+from rankport.runtime.jobs.storable import storable
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.token_spec import TokenSpec
 
-EncoderT = TypeVar("EncoderT", bound=Encoder)
 _DELETE_BATCH = 1000
 _WINDOWS_AHEAD, _BATCHES_BEHIND = 1, 4
 
@@ -51,41 +49,10 @@ def namespace_of(
     return store.namespace(encoder.fingerprint, spec_of(encoder, dtype), create=True, filling=hidden)
 
 
-def storable(encoder: EncoderT) -> EncoderT:
-    """Gives the encoder back. Raises InvalidRequest for one of weights, most of them 0, which no store keeps."""
-    about = encoder.describe()
-    if about.embedding_form:
-        raise InvalidRequest(
-            f"{about.name!r} makes weights of a {about.embedding_form}, which no store keeps: give a dataset "
-            "(--dataset FOLDER) in its place"
-        )
-    return encoder
-
-
 def spec_of(encoder: Encoder, dtype: str | None = None) -> TokenSpec:
     """Makes the spec of an encoder's tokens, in its own dtype or another."""
     about = encoder.describe()
     return TokenSpec(about.embedding_tokens, about.hidden_size, dtype or about.embedding_dtype)
-
-
-def require_side(about: ModelDescription, side: Side | None) -> None:
-    """Raises InvalidRequest for a side of an encoder that has only one, and as `require_stored`."""
-    if side is None:
-        return
-    if about.kind != "two-tower":
-        raise InvalidRequest(
-            f"side is {side!r}, and {about.name!r} of kind {about.kind} has one side: leave it out"
-        )
-    require_stored(about, side)
-
-
-def require_stored(about: ModelDescription, side: Side) -> None:
-    """Raises InvalidRequest for queries of late interaction, which no store keeps."""
-    if side == "query" and about.embedding_tokens > 1:
-        raise InvalidRequest(
-            f"side is {side!r}, and {about.name!r} is of late interaction, of which items alone are stored: give a "
-            "request the query itself"
-        )
 
 
 def run_encode_job(
@@ -174,7 +141,7 @@ class _Job:
         self._counts.rows_read += len(window)
         usable = self._without_deleted(self._usable(window))
         changed = self._changed_ids(usable)
-        for batch in self._batches(usable):
+        for batch in length_batches(usable, self._config.batch_size):
             fresh = [row for row in batch if row.id in changed]
             if len(fresh) == len(batch):
                 self._encode(batch)
@@ -248,11 +215,8 @@ class _Job:
                 changed.add(row.id)
         return changed
 
-    def _batches(self, rows: Sequence[ItemRow]) -> Iterator[list[ItemRow]]:
-        return length_batches(rows, self._config.batch_size)
-
     def _empty_pool(self) -> None:
-        for batch in self._batches(self._pool):
+        for batch in length_batches(self._pool, self._config.batch_size):
             self._encode(batch)
         self._pool.clear()
         self._pool_chars = 0

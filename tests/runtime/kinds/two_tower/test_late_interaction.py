@@ -12,8 +12,9 @@ from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.jobs.config import EncodeJobConfig
-from rankport.runtime.jobs.encode_job import namespace_of, require_side, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.rows.item_rows import ItemRow
+from rankport.runtime.jobs.storable import require_side
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store

@@ -24,6 +24,7 @@ from rankport.sdk.datasets import encode_dataset
 from rankport.sdk.store_copies import copy_store
 from support.cli import rankport
 from support.servers.http import ask
+from support.servers.redis_server import free_port, redis_server
 from support.servers.serving import HTTP
 
 ONE = EngineConfig(threads=1)
@@ -138,6 +139,18 @@ def test_what_is_refused_leaves_no_store_behind(bundle: Bundle, tmp_path: Path) 
         encode(
             bundle.path, tmp_path / "items.csv", tmp_path / "store", id_column="id", text_columns=("text",)
         )
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_consumer_of_changes_is_refused_and_leaves_no_store_behind(bundle: Bundle, tmp_path: Path) -> None:
+    with redis_server(tmp_path, port=free_port()) as redis:
+        told = rankport(
+            "nearline", "--bundle", bundle.path, "--redis", redis.url, "--store", tmp_path / "store"
+        )
+    assert told.returncode
+    assert "'tiny-sparse' makes weights of a vocabulary, which no store keeps" in " ".join(
+        told.stderr.split()
+    )
     assert not (tmp_path / "store").exists()
 
 

@@ -10,12 +10,13 @@ from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.jobs import EncodeTask
 from rankport.protos.types import ModelDescription
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
-from rankport.runtime.jobs.encode_job import namespace_of, require_side, run_encode_job
+from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.encode_report import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.rows.records import BadRow
 from rankport.runtime.jobs.rows.sources import ItemSources
 from rankport.runtime.jobs.stages import read_ahead
+from rankport.runtime.jobs.storable import require_side
 from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store

@@ -142,9 +142,10 @@ def _to_store(
     outputs: _Outputs,
 ) -> str:
     """Fills a store, tells what became of it, and returns why it counts as failed, if it does."""
-    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job, storable
+    from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.history import JobHistory
     from rankport.runtime.jobs.rows.sources import ItemSources
+    from rankport.runtime.jobs.storable import storable
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.consoles import plain_console

@@ -59,6 +59,7 @@ def nearline(
         from rankport.runtime.nearline.stream import ChangeStream
         from rankport.runtime.store.redis_store.connection import RedisConnection
     from rankport.runtime.jobs.encode_job import namespace_of
+    from rankport.runtime.jobs.storable import storable
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.store.opening import open_store
@@ -81,6 +82,7 @@ def nearline(
         load = partial(load_encoder, config=engine_config(given["device"], device_ids=(device_id,)))
         source = opened.enter_context(opened_model(server, model, bundle, load))
         encoder = served_encoder(source, side) if isinstance(source, Client) else of_side(source, side)
+        storable(encoder)
         tokens = opened.enter_context(open_store(store, create=True))
         stream = ChangeStream(connection, config.stream, config.group, config.consumer_name)
         stream.check_begun_with(tokens, encoder.fingerprint)

@@ -83,6 +83,13 @@ class ChatEncoder:
             told = f"messages[{index}] has role {said[index][0]!r:.40}"
             if role not in chat.roles:
                 raise InvalidRequest(f"{told}: the bundle's chat has {listed(chat.roles)}")
+            turn, text = chat.turn(role), said[index][1]
+            assert turn is not None
+            if own := next((each for each in turn.refused if each in text), None):
+                raise InvalidRequest(
+                    f"messages[{index}] has {own!r:.60}, which the chat template reads in a way of its own where "
+                    f"{role!r} says it: leave it out"
+                )
             if role == "system" and index:
                 raise InvalidRequest(f"{told}: the bundle's chat has one of it, the first: join them there")
         first = int(roles[:1] == ["system"])

@@ -43,7 +43,12 @@ def server(generator: Generator) -> Iterator[Server]:
 
 def test_a_chat_is_answered_as_in_process(server: Server, generator: Generator) -> None:
     expected = generator.generate(SAID, SAMPLING)
-    asked = {"messages": [*SAID[:3], SAID[3] | {"content": PARTS}], "max_tokens": 6}
+    answer = SAID[2] | {
+        "refusal": None,
+        "tool_calls": [],
+        "annotations": [],
+    }  # as clients send back what they got
+    asked = {"messages": [*SAID[:2], answer, SAID[3] | {"content": PARTS}], "max_tokens": 6}
     body = ask(server.http_address, PATH, asked).json
     assert body["choices"][0]["message"]["content"] == expected.text
     assert (
@@ -74,6 +79,7 @@ def test_a_chat_is_answered_as_in_process(server: Server, generator: Generator) 
             {"chat_template_kwargs": {"tools": []}},
             "chat_template_kwargs.tools is [], and the bundle's chat has",
         ),
+        ({"messages": [SAID[1] | {"name": "bob"}]}, "messages[0].name is 'bob': Input should be null"),
         ({"messages": [SAID[1] | {"content": "a " * 99}]}, "max_prefix_tokens is 96: a chat is never cut"),
     ],
 )

@@ -1,7 +1,7 @@
 """Chat of a generator, as the manifest states it: messages as one text, read off the chat template of a folder."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,8 @@ Ends = Literal["none", "start", "end", "both"]
 class Thinking(Strict):
     """Thoughts that a message may begin with, which no later answer reads."""
 
-    end: str  # the last one of a message ends them; one without has none
+    end: str  # that ends them; a message without has none
+    which: Literal["last", "first"] = "last"  # of several such, the one that does
     strip: Ends | Literal["newlines"] = "none"  # of what stands behind, then; of newlines, those at its start
 
 
@@ -26,13 +27,16 @@ class Turn(Strict):
     after: list[Segment] = Field(default_factory=list)
     strip: Ends = "none"
     thinking: Thinking | None = None
+    # Texts that the template reads in a way of its own: a message that has one is refused.
+    refused: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
 
     def read(self, text: str) -> str:
         """Takes of a message's text what the model reads."""
         text, thinking = stripped(text, self.strip), self.thinking
         if thinking is None or thinking.end not in text:
             return text
-        rest = text.rpartition(thinking.end)[2]
+        parts = text.rpartition(thinking.end) if thinking.which == "last" else text.partition(thinking.end)
+        rest = parts[2]
         return rest.lstrip("\n") if thinking.strip == "newlines" else stripped(rest, thinking.strip)
 
 

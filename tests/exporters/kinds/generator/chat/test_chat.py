@@ -18,7 +18,7 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest_json import manifest_bytes
-from rankport.runtime.bundle.sections.chat import Chat
+from rankport.runtime.bundle.sections.chat import Chat, Thinking
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.prompt.chats import ChatEncoder
@@ -102,7 +102,7 @@ def test_chats_are_the_tokens_of_the_template(name: str, kind: str, tmp_path: Pa
     kind, _, first = kind.partition("-first")
     file = write_tokenizer(tmp_path, TEMPLATES[name], kind, "first" if first else "always")
     tokenizer = Tokenizer.from_file(file)
-    chat = read_chat(file, tokenizer, {}, DAY)
+    chat = read_chat(file, tokenizer, {}, DAY if name == "trimmed" else None)
     assert {key: getattr(chat, key) for key in FORMS[name]} == FORMS[name]
     encoder, theirs = (
         ChatEncoder(chat, tokenizer, tokenizer.vocab_size, 10_000),
@@ -136,7 +136,8 @@ def test_chats_are_the_tokens_of_the_template(name: str, kind: str, tmp_path: Pa
             "makes other tokens of the chat",
         ),
         ("{{ nothing.at.all }}", {}, "cannot be rendered for messages of user: 'nothing' is undefined"),
-        (TEMPLATES["turns"], {"bos_token": 3}, None),
+        (TEMPLATES["turns"] + "{{ bos_token }}", {"bos_token": 3}, None),
+        (EACH % "m.content | replace('q', '')", {}, "reads 'q' in a message of 'system' in a way of its own"),
     ],
 )
 def test_what_turns_cannot_say_is_refused(
@@ -149,6 +150,83 @@ def test_what_turns_cannot_say_is_refused(
     with pytest.raises(CheckpointError, match="--prompt chat") as refused:
         read_chat(file, Tokenizer.from_file(file), arguments, None)
     assert says in str(refused.value)
+
+
+KEPT_LAST = "m.content if loop.last else m.content.split('</think>')[-1]"
+KEPT_BEHIND_USER = "m.content if loop.index0 > n.last else m.content.split('</think>')[-1]"
+LAST_USER = (
+    "{% set n = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set n.last = loop.index0 %}"
+    "{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "thinking", "ends_with_user"),
+    [
+        (EACH % KEPT_LAST, {"end": "</think>"}, True),  # an answer that ends a chat keeps its thoughts
+        (LAST_USER + EACH % KEPT_BEHIND_USER, {"end": "</think>"}, True),  # MiniMax M2's
+        (
+            EACH % "m.content.split('</think>', 1)[-1]",
+            {"end": "</think>", "which": "first"},
+            False,
+        ),  # DeepSeek V3.1's
+    ],
+    ids=["kept-last", "kept-behind-user", "first-end"],
+)
+def test_thoughts_are_left_out_where_the_template_does(
+    tmp_path: Path, template: str, thinking: dict[str, str], ends_with_user: bool
+) -> None:
+    file = write_tokenizer(tmp_path, template)
+    tokenizer = Tokenizer.from_file(file)
+    chat = read_chat(file, tokenizer, {}, None)
+    assert chat.assistant.thinking == Thinking.model_validate(thinking)
+    assert chat.ends_with_user == ends_with_user
+    said = [("user", "a"), ("assistant", "b</think>c</think>d"), ("user", "e")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ChatEncoder(chat, tokenizer, tokenizer.vocab_size, 99).encode(messages).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "role", "text"),
+    [
+        ("m.content | replace('/no_think', '')", "system", "/no_think"),  # SmolLM3's, of the system
+        ("m.content ~ ('' if m.content.endswith('/nothink') else '!')", "user", "/nothink"),  # GLM-4.5's
+        ("m.content.split('</think>')[-1] if m.role == 'user' else m.content", "user", "</think>"),
+    ],
+)
+def test_texts_that_a_template_reads_in_its_own_way_are_refused_where_they_are_said(
+    tmp_path: Path, changed: str, role: str, text: str
+) -> None:
+    file = write_tokenizer(tmp_path, EACH % changed)
+    tokenizer = Tokenizer.from_file(file)
+    chat = read_chat(file, tokenizer, {}, None)
+    turn = chat.turn(role)
+    assert turn is not None
+    assert turn.refused == [text]
+    encoder = ChatEncoder(chat, tokenizer, tokenizer.vocab_size, 99)
+    said = [{"role": role, "content": f"a {text}"}, {"role": "user", "content": "a"}]
+    assert len(encoder.encode([said[1]]))
+    with pytest.raises(
+        InvalidRequest, match=rf"messages\[0\] has '{text}', which the chat template reads in a way"
+    ):
+        encoder.encode(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "day", "says"),
+    [
+        ({"enable_thinkin": False}, None, "does not read 'enable_thinkin' of --chat-template-kwargs"),
+        ({}, DAY, "writes no day: leave --chat-date 2026-02-03 out"),
+    ],
+)
+def test_what_a_template_is_told_it_reads(
+    tmp_path: Path, arguments: Any, day: date | None, says: str
+) -> None:
+    file = write_tokenizer(tmp_path, TEMPLATES["thinking"])
+    with pytest.raises(InvalidRequest, match=says):
+        read_chat(file, Tokenizer.from_file(file), arguments, day)
 
 
 def test_the_day_is_said_once(tmp_path: Path) -> None:

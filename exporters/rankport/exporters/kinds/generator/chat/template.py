@@ -1,5 +1,6 @@
 """A folder's chat template as transformers renders it, in its sandbox, for chats of any length."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,10 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.prompt.chats import Said
 
 _FIX = "write the prompt as a file, with a field for each message, and give it by --prompt"
+
+
+_CODE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_TEXT = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 
 
 class UnrenderedError(Exception):
@@ -48,6 +53,26 @@ class FolderTemplate:
         """The template's text."""
         source: str = self.inner.get_chat_template()
         return source
+
+    @property
+    def named_texts(self) -> tuple[str, ...]:
+        """Texts that the template's code names, each once: what it looks for in messages is among them."""
+        named = [
+            found for code in _CODE.findall(self.source) for pair in _TEXT.findall(code) for found in pair
+        ]
+        plain = (text.encode("ascii", "backslashreplace").decode("unicode-escape") for text in named)
+        return tuple(dict.fromkeys(filter(None, plain)))
+
+    def require_read(self) -> None:
+        """Raises InvalidRequest for an argument, or a day, that the template does not read."""
+        told = f"{self.file.parent}: --prompt chat: the chat template"
+        for name in self.arguments:
+            if not re.search(rf"\b{re.escape(name)}\b", self.source):
+                raise InvalidRequest(
+                    f"{told} does not read {name!r:.60} of --chat-template-kwargs: leave it out, or correct its name"
+                )
+        if self.day is not None and "strftime_now" not in self.source:
+            raise InvalidRequest(f"{told} writes no day: leave --chat-date {self.day.isoformat()} out")
 
     def text(self, said: Said, *, answer: bool = True) -> str:
         """Renders a chat, up to where its answer begins. Raises `UnrenderedError`."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 from rankport.exporters.kinds.generator.chat.template import FolderTemplate, UnrenderedError
@@ -81,7 +82,9 @@ class _Reader:
     def _ordered(self, parts: dict[str, Any]) -> Chat:
         """Says which orders of messages the template writes as turns one by one."""
         system = parts["system"]
-        user, answer = ("user", _USERS[0]), ("assistant", _ANSWERS[0])
+        thinking = parts["assistant"].thinking
+        thoughts = "" if thinking is None else f"a{thinking.end}"
+        user, answer = ("user", _USERS[0]), ("assistant", thoughts + _ANSWERS[0])
         orders: list[list[tuple[str, str]]] = [[user, user], [answer, user], [user, answer, answer, user]]
         if system is not None:
             orders.append([("system", _SYSTEM), answer, user])
@@ -155,13 +158,13 @@ class _Reader:
         for end in _ENDS_OF_THOUGHTS:
             if end not in self.template.source:
                 continue
-            text = f"a{end}\n \n{_ANSWERS[0]}\n "
+            text = f"a{end} {end}\n \n{_ANSWERS[0]}\n "
             said: Said = [_TWO[0], ("assistant", text), _TWO[2]]
             written = self._text(said)
             if written == before + assistant.read(text) + after:
                 continue
-            for strip in _STRIPS_BEHIND:
-                thinking = Thinking.model_validate({"end": end, "strip": strip})
+            for which, strip in product(("last", "first"), _STRIPS_BEHIND):
+                thinking = Thinking.model_validate({"end": end, "which": which, "strip": strip})
                 turn = assistant.model_copy(update={"thinking": thinking})
                 if written == before + turn.read(text) + after:
                     return thinking

@@ -30,11 +30,22 @@ class ChatPart(TypedDict):
     text: str
 
 
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
+
+
 class ChatMessage(Form):
-    """Message of a chat."""
+    """Message of a chat. An answer is sent back with fields that it had, of which those are taken that say nothing."""
 
     role: str
     content: str | Annotated[list[ChatPart], FAIL_FAST]
+    name: None = None
+    refusal: None = None
+    annotations: Nothing = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing = None
+    reasoning: None = None  # this and the following are vLLM's
+    reasoning_content: None = None
 
     @property
     def text(self) -> str:

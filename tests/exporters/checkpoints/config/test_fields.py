@@ -26,6 +26,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "eurobert": {"bos_token": "<|begin_of_text|>", "mask_token": "<|mask|>", "clf_pooling": "late"},
     "gte": {"layer_norm_type": "layer_norm", "logn_attention_clip1": False, "logn_attention_scale": False}
     | {"pack_qkv": True, "position_embedding_type": "rope", "use_memory_efficient_attention": True},
+    # bart-base, bart-large-cnn
+    "bart": {"_num_labels": 3, "id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, "save_step": 58}
+    | {"add_bias_logits": False, "add_final_layer_norm": False, "extra_pos_embeddings": 2, "normalize_before": False}
+    | {"normalize_embedding": True, "replacing_rate": 0}
+    | {"static_position_embeddings": False, "student_decoder_layers": None, "student_encoder_layers": None},
+    "llava": {"ignore_index": -100, "image_token_index": 32000, "vision_feature_layer": -2},
     "deberta": {"padding_idx": 0, "pos_att_type": "c2p|p2c", "relative_attention": True, "type_vocab_size": 0},
     "deberta-v2": {"attention_head_size": 64, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3, "conv_act": "gelu"},
     # nomic-embed-text-v1.5, whose sizes are those that transformers' config begins with.
@@ -137,6 +143,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "modernbert",
         {"position_embedding_type": "relative_key"},
         r"'relative_key', which modernbert .* \(it knows 'absolute' or 'sans_pos' only\)",
+    ),
+    "labels that another field counts otherwise": (
+        "bert",
+        {"_num_labels": 3, "id2label": {"0": "no", "1": "yes"}},
+        r"'_num_labels' is 3, which bert .* does not read",
+    ),
+    "a first token that no id is stated of": (
+        "bart",
+        {"force_bos_token_to_be_generated": True},
+        r"'force_bos_token_to_be_generated' is True, which bart .* does not read",
     ),
     "another's value": (
         "bert",

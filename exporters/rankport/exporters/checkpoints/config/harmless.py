@@ -31,6 +31,7 @@ ANY_VALUE = frozenset(
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
         *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "init_method"),
         *("aux_loss_alpha", "seq_aux", "ep_size", "sparse_prediction", "sparse_pred_ignore_index"),
+        *("ignore_index", "save_step"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
         *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
         *("block_use_xavier_init", "conv_use_xavier_init"),
@@ -115,6 +116,9 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("cohere2", "position_embedding_type"): ("rope_gptj",),
         ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
         ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
+        ("bart", "extra_pos_embeddings"): (2,),
+        ("bart", "normalize_embedding"): (True,),
+        ("bart", "replacing_rate"): (0,),
         ("starcoder2", "activation_function"): ("gelu",),  # published beside the hidden_act that counts
         ("starcoder2", "attention_softmax_in_fp32"): (True,),
         ("starcoder2", "scale_attention_softmax_in_fp32"): (True,),
@@ -189,6 +193,7 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "experts_per_token": ("num_experts_per_tok",),
         "clf_pooling": ("classifier_pooling",),
         "padding_idx": ("pad_token_id",),
+        "_num_labels": ("num_labels",),
     }
 )
 """Second names that some writers give a field beside the one that counts: both must say the same."""

@@ -71,6 +71,10 @@ class Sampling:
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
         _check_count("min_tokens", self.min_tokens, 0)
         _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        if not isinstance(self.logprobs, bool):
+            raise InvalidRequest(
+                f"logprobs is {self.logprobs!r:.40}: give true or false, and to top_logprobs how many others are told"
+            )
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest(f"top_logprobs is {self.top_logprobs}, and logprobs is not set: set it")
         if not isinstance(self.ignore_eos, bool):
@@ -174,7 +178,10 @@ def _biases(given: object) -> tuple[tuple[int, float], ...]:
         _check_number(f"logit_bias of token {token}", bias, -100.0, 100.0)
     if len(pairs) > MAX_BIASED:
         raise InvalidRequest(f"logit_bias has {len(pairs)} tokens: give at most {MAX_BIASED}")
-    return tuple(sorted({int(token): float(bias) for token, bias in pairs}.items()))
+    biases = {int(token): float(bias) for token, bias in pairs}
+    if len(biases) < len(pairs):
+        raise InvalidRequest("logit_bias has a token twice: give each once")
+    return tuple(sorted(biases.items()))
 
 
 def _schema_text(schema: object) -> str | None:

@@ -405,6 +405,7 @@ def test_labels_and_defaults_that_clients_send_change_nothing(chatting: tuple[Ch
         ({"return_token_ids": True}, "return_token_ids is True"),
         ({"bad_words": ["a"]}, "bad_words is ['a'], which this server cannot do: give logit_bias, by token"),
         ({"priority": 1}, "priority is 1"),
+        ({"logit_bias": {"5": 1, "05": 2}}, "logit_bias has a token twice"),
         ({"add_generation_prompt": False}, "add_generation_prompt is False"),
         ({"continue_final_message": True}, "continue_final_message is True"),
         ({"echo": True}, "echo is True"),

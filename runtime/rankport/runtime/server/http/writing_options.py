@@ -161,7 +161,7 @@ class WritingOptions(SaidAnyway):
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
-            logit_bias={_token_id(name): bias for name, bias in (self.logit_bias or {}).items()},
+            logit_bias=tuple((_token_id(name), bias) for name, bias in (self.logit_bias or {}).items()),
             min_tokens=self.min_tokens,
             ignore_eos=bool(self.ignore_eos),
             seed=self.seed,

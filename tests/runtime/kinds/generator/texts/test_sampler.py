@@ -136,6 +136,8 @@ def test_log_probabilities_are_those_of_the_softmax() -> None:
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs is 21: give a whole number from 0 to 20"),
         ({"top_logprobs": 2}, "top_logprobs is 2, and logprobs is not set: set it"),
         ({"ignore_eos": None}, "ignore_eos is None: give true or false"),
+        ({"logit_bias": ((7, 1), (7, 2))}, "logit_bias has a token twice: give each once"),
+        ({"logprobs": 3}, "logprobs is 3: give true or false, and to top_logprobs how many others are told"),
         ({"ignore_eos": True, "regex": "a"}, "ignore_eos goes on behind what regex says"),
         ({"stop_ids": (1,) * 17}, "stop_ids has 17 entries: give at most 16"),
     ],

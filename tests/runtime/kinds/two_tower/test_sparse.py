@@ -202,10 +202,14 @@ def test_a_server_answers_as_in_process(towers: Towers, bundle: Bundle) -> None:
         with pytest.raises(NotFound, match=r"'sparse'"):
             client.encode(["a"])
         reply = ask(server.http_address, "/embed_sparse", {"inputs": ITEMS[:3]})
+        query = ask(server.http_address, "/embed_sparse", {"inputs": QUERY, "prompt_name": "query"})
+        other = ask(server.http_address, "/embed_sparse", {"inputs": QUERY, "prompt_name": "passage"})
         one = ask(server.http_address, "/embed_sparse", {"inputs": ITEMS[3], "truncate": True})
     assert isinstance(same, SparseRows)
     np.testing.assert_array_equal(same.to_dense(), rows.to_dense())
     np.testing.assert_allclose(scores, rows.to_dense() @ asked.to_dense()[0], atol=1e-5)
-    told = [[(entry["index"], entry["value"]) for entry in text] for text in reply.json]
-    assert told == [list(zip(*(part.tolist() for part in row), strict=True)) for row in rows]
+    for body, expected_rows in ((reply.json, rows), (query.json, asked)):
+        told = [[(entry["index"], entry["value"]) for entry in text] for text in body]
+        assert told == [list(zip(*(part.tolist() for part in row), strict=True)) for row in expected_rows]
+    assert other.json["error"] == "prompt_name is 'passage': give query or document"
     assert len(one.json) == 1

@@ -15,7 +15,7 @@ from rankport.protos.errors import (
     RequestCancelled,
     Unavailable,
 )
-from rankport.protos.types import ItemStatus, Truncation
+from rankport.protos.types import ItemStatus, Side, Truncation
 from rankport.protos.wording import counted
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
@@ -73,7 +73,17 @@ class TeiEmbedSparse(TeiOptions):
     """Request of `/embed_sparse`."""
 
     inputs: str | Texts
-    prompt_name: str | None = None
+    prompt_name: str | None = None  # of the side that texts are read as: an item's, where it is not said
+
+    def side(self) -> Side:
+        """Takes the side that has the prompt. Raises `InvalidRequest` for another name than sentence-transformers'."""
+        side = _SIDES.get(self.prompt_name)
+        if side is None:
+            raise InvalidRequest(f"prompt_name is {self.prompt_name!r:.40}: give query or document")
+        return side
+
+
+_SIDES: Mapping[str | None, Side] = {None: "item", "document": "item", "query": "query"}
 
 
 async def _rerank(call: Call, form: TeiRerank) -> Reply:
@@ -142,14 +152,13 @@ async def _embed(call: Call, form: TeiEmbed) -> Reply:
 
 
 async def _embed_sparse(call: Call, form: TeiEmbedSparse) -> Reply:
-    refuse("prompt_name", form.prompt_name, "leave it out, the model's bundle has its prompts")
     texts = [form.inputs] if isinstance(form.inputs, str) else form.inputs
-    truncation = form.truncation(call)
+    truncation, side = form.truncation(call), form.side()
     call.check_size(len(texts))
     with call.sparse_encoder("") as served:
         submit = served.model.submit_sparse
         columns = ItemColumns.of(texts, "inputs")
-        rows = await call.run(lambda left_s: submit(columns, left_s, truncation=truncation))
+        rows = await call.run(lambda left_s: submit(columns, left_s, truncation=truncation, side=side))
     body = [
         [
             {"index": index, "value": value}

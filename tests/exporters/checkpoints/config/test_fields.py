@@ -94,6 +94,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "deepseek_v3": {"aux_loss_alpha": 0.001, "moe_layer_freq": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
     | {"rope_theta": 10000, "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0}
     | {"mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}},
+    "glm4_moe_lite": {"first_k_dense_replace": 1, "num_nextn_predict_layers": 1, "topk_method": "noaux_tc"}
+    | {"n_group": 1, "topk_group": 1, "partial_rotary_factor": 1.0, "rope_theta": 1000000},
+    "dots1": {"scoring_func": "noaux_tc", "topk_method": "noaux_tc", "moe_layer_freq": 1, "max_window_layers": 62},
+    "ernie4_5_moe": {"moe_capacity": [64, 64, 64], "moe_gate": "topk", "moe_use_aux_free": True, "moe_k": 6}
+    | {"num_nextn_predict_layers": 0},
     "ministral": {"rope_scaling": {"factor": 16.0, "finetuned": True, "original_max_position_embeddings": 4096}
     | {"type": "yarn"}},
     "qwen3_vl_text": {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20]}
@@ -148,6 +153,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "bert",
         {"_num_labels": 3, "id2label": {"0": "no", "1": "yes"}},
         r"'_num_labels' is 3, which bert .* does not read",
+    ),
+    "dense layers that another field has elsewhere": (
+        "glm4_moe_lite",
+        {"first_k_dense_replace": 3},
+        r"'first_k_dense_replace' is 3, which glm4_moe_lite .* does not read",
     ),
     "a first token that no id is stated of": (
         "bart",

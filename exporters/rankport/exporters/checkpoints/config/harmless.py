@@ -31,7 +31,7 @@ ANY_VALUE = frozenset(
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
         *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "init_method"),
         *("aux_loss_alpha", "seq_aux", "ep_size", "sparse_prediction", "sparse_pred_ignore_index"),
-        *("ignore_index", "save_step"),
+        *("ignore_index", "save_step", "num_nextn_predict_layers"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
         *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
         *("block_use_xavier_init", "conv_use_xavier_init"),
@@ -127,6 +127,12 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("deepseek_v2", "scoring_func"): ("softmax",),
         ("deepseek_v3", "scoring_func"): ("sigmoid",),
         ("deepseek_v3", "topk_method"): ("noaux_tc",),
+        ("glm4_moe_lite", "topk_method"): ("noaux_tc",),
+        ("dots1", "scoring_func"): ("noaux_tc",),  # by sigmoids, as its own code has that name
+        ("dots1", "topk_method"): ("noaux_tc",),
+        ("ernie4_5_moe", "moe_gate"): ("topk",),
+        ("ernie4_5_moe", "moe_capacity"): ([64, 64, 64],),  # of as many experts: none drops a token
+        ("ernie4_5_moe", "moe_use_aux_free"): (True,),
         ("qwen3_5_text", "attn_output_gate"): (True,),
         ("qwen3_5_text", "output_gate_type"): ("swish",),
         ("qwen3_5_moe_text", "attn_output_gate"): (True,),
@@ -148,7 +154,7 @@ LEFT_ASIDE = frozenset(
         # what the tensors show
         *("expansion_ratio", "mamba_proj_bias", "n_shared_experts"),
         # how it was trained, or is run
-        *("router_jitter_noise", "add_router_probs", "num_nextn_predict_layers", "mtp_loss_scaling_factor"),
+        *("router_jitter_noise", "add_router_probs", "mtp_loss_scaling_factor"),
         *("init_device", "residual_in_fp32", "mamba_ssm_cache_dtype", "use_mem_eff_path"),
         "moe_shared_expert_overlap",
         # of texts that are written, which `stated_writing` reads of the files that count
@@ -229,11 +235,18 @@ def is_harmless(field: str, value: object, config: object) -> bool:
         return bool(value == rope.get("original_max_position_embeddings"))
     if field == "max_window_layers":  # of families whose layers Qwen's windows do not choose
         return not getattr(config, "use_sliding_window", False)
+    if field == "first_k_dense_replace":  # of GLM-4.7 Flash, which has them in a list
+        kinds = getattr(config, "mlp_layer_types", None) or []
+        return bool(kinds) and isinstance(value, int) and bool(kinds == _dense_first(value, len(kinds)))
     if field == "classifier_pooling":  # of ModernBERT's decoder, whose head reads the last token
         return not any(
             "ForSequenceClassification" in name for name in getattr(config, "architectures", None) or ()
         )
     return any(value is not None and getattr(config, twin, None) == value for twin in TWINS.get(field, ()))
+
+
+def _dense_first(dense: int, layers: int) -> list[str]:
+    return ["dense"] * dense + ["sparse"] * (layers - dense)
 
 
 def _head_width(config: object) -> float:

@@ -193,6 +193,7 @@ def test_an_item_that_the_tokenizer_makes_nothing_of_is_empty_and_one_that_it_le
             r"item 0: embedding tokens of shape \[2, 3\], the bundle takes",
         ),
         (["a"], {"title": "q"}, r"fields missing query, unknown title"),
+        (["a"], [{"role": "user", "content": "q"}], "prefix: messages of a chat, and the bundle takes none"),
         (["a"], [10**6], "prefix: token id 1000000 at position 0 is outside the vocabulary"),
     ],
 )

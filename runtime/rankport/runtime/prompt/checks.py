@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_run, checked_text, is_id_run
+from rankport.protos.arguments import checked_run, checked_text, is_chat, is_id_run
 from rankport.protos.columns import Embeddings, RaggedIds
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Prefix
 from rankport.protos.wording import amiss, listed, type_told
 
 
@@ -45,6 +46,15 @@ def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[
 def fields_told(fields: Sequence[str]) -> str:
     """Says which fields a prompt has."""
     return f"the fields {listed(fields)}" if fields else "no fields"
+
+
+def refuse_chat(prefix: Prefix, fields: Sequence[str]) -> None:
+    """Raises `InvalidRequest` for the messages of a chat, where a prompt has these fields and takes none."""
+    if is_chat(prefix):
+        raise InvalidRequest(
+            f"prefix: messages of a chat, and the bundle takes none: its prompt has {fields_told(fields)} "
+            "(export a generator with --prompt chat)"
+        )
 
 
 def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]:

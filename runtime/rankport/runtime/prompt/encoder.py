@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import check_choice, check_prefix, is_chat
 from rankport.protos.columns import ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest, LimitExceeded
-from rankport.protos.types import Item, Messages, Prefix, Truncation
+from rankport.protos.types import Item, Prefix, Truncation
 from rankport.protos.wording import listed
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
@@ -25,7 +25,7 @@ from rankport.runtime.prompt.checks import (
     checked_columns,
     checked_ids,
     field_texts,
-    fields_told,
+    refuse_chat,
     refuse_unknown,
 )
 from rankport.runtime.prompt.encoded import (
@@ -101,8 +101,10 @@ class PromptEncoder:
         """
         check_truncation(truncation)
         check_prefix(prefix)
-        if is_chat(prefix):
-            return EncodedPrefix(TokenRun(self._whole_chat(prefix)), truncated=False)
+        if self._chat is None:
+            refuse_chat(prefix, self.fields)
+        elif is_chat(prefix):
+            return EncodedPrefix(TokenRun(self._chat.encode(prefix)), truncated=False)
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
         texts = field_texts(prefix, self.fields)
@@ -210,14 +212,6 @@ class PromptEncoder:
             return encoded
         kept = np.flatnonzero(~empty)
         return replace(encoded, runs=encoded.runs.take(kept), places=places[kept], empty=places[empty])
-
-    def _whole_chat(self, messages: Messages) -> Ids:
-        if self._chat is None:
-            raise InvalidRequest(
-                f"prefix: messages of a chat, and the bundle takes none: its prompt has {fields_told(self.fields)} "
-                "(export a generator with --prompt chat)"
-            )
-        return self._chat.encode(messages)
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")

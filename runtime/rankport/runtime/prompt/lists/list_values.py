@@ -20,6 +20,7 @@ from rankport.runtime.prompt.checks import (
     checked_rows,
     field_texts,
     fields_told,
+    refuse_chat,
 )
 from rankport.runtime.prompt.encoded import EMPTY, KeyedTokens, without_blanks
 from rankport.runtime.prompt.far_texts import starts_of
@@ -68,6 +69,7 @@ class ListValues:
             LimitExceeded: they are too long together, and are ids or `truncation` is "error".
         """
         check_prefix(prefix)
+        refuse_chat(prefix, self._fields)
         if not isinstance(prefix, str | Mapping):
             return FieldValues({self._only_field(): self._field_ids(prefix)}, truncated=False)
         texts = [self._markers.cleaned(text) for text in field_texts(prefix, self._fields)]

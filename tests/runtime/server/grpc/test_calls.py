@@ -135,7 +135,7 @@ def test_a_message_too_long_for_a_header_arrives_clipped(served: Serving, stub: 
         ),
         (
             request(items=["a"], model="encoder"),
-            "no model that scores is named 'encoder'; this server has ranker",
+            "no model that scores is named 'encoder', which encodes; this server has ranker",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import MODEL_KEY, AliasTarget, ModelVersions
+from rankport.protos.wording import listed
 from rankport.runtime.kinds.capabilities import (
     Capability,
     ClassifyingModel,
@@ -160,7 +161,8 @@ class ServedModels:
         name = name or said_model() or self._only_name(what, capability)
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
-            raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
+            other = "" if version is None or version.served is None else _does_other(version.served)
+            raise NotFound(f"no {what} is named {name!r}{other}; {self._have(self._doing(capability))}")
         return self._found(version, name, capability)
 
     def _found(self, version: Version, name: str, does: str = "") -> Served[Any]:
@@ -210,6 +212,11 @@ class ServedModels:
 
     def _answers(self, target: AliasTarget) -> bool:
         return bool(_served(self.versions.ready(target.model)).model.alive)
+
+
+def _does_other(served: Served[Any]) -> str:
+    does = [capability.replace("_", " ") for capability in sorted(served.model.capabilities)]
+    return f", which {listed(does)}"
 
 
 def tokens_of(served: Served[Any]) -> HotTokens | None:

@@ -105,8 +105,15 @@ def stated_fields(source: Checkpoint) -> tuple[str, Mapping[str, object]]:
     for folder in source.folders:
         if (folder / _CONFIG).is_file():
             raw = read_json_object(folder / _CONFIG)
-            return _CONFIG, {name: value for name, value in raw.items() if name in known}
+            said = {name: value for name, value in raw.items() if name in known}
+            return _CONFIG, {**said, **_of_old_files(raw)}
     return _CONFIG, {}
+
+
+def _of_old_files(raw: Mapping[str, object]) -> Mapping[str, object]:
+    """Reads BART's first files, which say so that a text begins with its first token, whatever else they say."""
+    forced = raw.get("force_bos_token_to_be_generated")
+    return {"forced_bos_token_id": raw.get("bos_token_id")} if forced else {}
 
 
 def model_config(source: Checkpoint) -> Mapping[str, object]:

@@ -29,7 +29,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     # bart-base, bart-large-cnn
     "bart": {"_num_labels": 3, "id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, "save_step": 58}
     | {"add_bias_logits": False, "add_final_layer_norm": False, "extra_pos_embeddings": 2, "normalize_before": False}
-    | {"normalize_embedding": True, "replacing_rate": 0}
+    | {"normalize_embedding": True, "replacing_rate": 0, "force_bos_token_to_be_generated": True}
     | {"static_position_embeddings": False, "student_decoder_layers": None, "student_encoder_layers": None},
     "llava": {"ignore_index": -100, "image_token_index": 32000, "vision_feature_layer": -2},
     "deberta": {"padding_idx": 0, "pos_att_type": "c2p|p2c", "relative_attention": True, "type_vocab_size": 0},
@@ -158,11 +158,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "glm4_moe_lite",
         {"first_k_dense_replace": 3},
         r"'first_k_dense_replace' is 3, which glm4_moe_lite .* does not read",
-    ),
-    "a first token that no id is stated of": (
-        "bart",
-        {"force_bos_token_to_be_generated": True},
-        r"'force_bos_token_to_be_generated' is True, which bart .* does not read",
     ),
     "another's value": (
         "bert",

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import AutoConfig, GenerationConfig
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.kinds.seq2seq.stated import stated_generation, stated_max_tokens
@@ -63,6 +64,34 @@ def test_config_json_speaks_where_no_generation_config_does(source: Checkpoint) 
         assert stated_generation(source, None) == Generation(stop_ids=[2, 5], decoding=DECODING)
     finally:
         config.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("said", "first"), [({}, 6), ({"forced_bos_token_id": 4}, 6), ({"bos_token_id": None}, None)]
+)
+def test_old_files_say_that_a_text_begins_with_its_first_token(
+    source: Checkpoint, said: dict[str, object], first: int | None
+) -> None:
+    config = source.path / "config.json"
+    before = config.read_text()
+    old = {"force_bos_token_to_be_generated": True, "bos_token_id": 6, **said}
+    say(source, None)
+    config.write_text(json.dumps(json.loads(before) | old))
+    theirs = GenerationConfig.from_model_config(AutoConfig.from_pretrained(source.path)).forced_bos_token_id
+    try:
+        stated = load_checkpoint(source.path)
+        for generation, expected in ((stated_generation(stated, None), first), (_beside(stated), None)):
+            assert generation.decoding is not None
+            assert generation.decoding.first_id == expected
+        assert first == theirs
+    finally:
+        config.write_text(before)
+
+
+def _beside(source: Checkpoint) -> Generation:
+    """Reads a folder whose generation_config.json counts, and says nothing of it."""
+    say(source, {})
+    return stated_generation(source, None)
 
 
 def test_where_nothing_is_said_a_text_is_greedy_and_begins_as_the_config_says(source: Checkpoint) -> None:

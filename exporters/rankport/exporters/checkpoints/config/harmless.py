@@ -117,6 +117,7 @@ OF_FAMILY: Mapping[tuple[str, str], tuple[object, ...]] = MappingProxyType(
         ("cohere2", "order_of_interleaved_layers"): ("local_attn_first",),
         ("cohere2", "layer_switch"): (4,),  # sliding_window_pattern, whose default it is
         ("bart", "extra_pos_embeddings"): (2,),
+        ("bart", "force_bos_token_to_be_generated"): (True,),  # kinds that write read it, `stated_writing`
         ("bart", "normalize_embedding"): (True,),
         ("bart", "replacing_rate"): (0,),
         ("starcoder2", "activation_function"): ("gelu",),  # published beside the hidden_act that counts

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from transformers import BertConfig, BertModel
 
 from support import text_tokenizers
 
+Make = Callable[[Path, Path], Path]
+"""Writes a folder, the second, from a base."""
 WIDTH = 32
 POSITIONS = 40
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -77,6 +79,17 @@ def change(folder: Path, file: str, **values: object) -> None:
     """Sets keys of a JSON object."""
     place = folder / file
     write(folder, file, {**(json.loads(place.read_text()) if place.is_file() else {}), **values})
+
+
+def then(make: Make, file: str, **values: Any) -> Make:
+    """Changes fields of a file in the folders that something makes."""
+
+    def changed(base: Path, folder: Path) -> Path:
+        made = make(base, folder)
+        change(made, file, **values)
+        return made
+
+    return changed
 
 
 def state_modules(folder: Path, *modules: tuple[str, str]) -> None:

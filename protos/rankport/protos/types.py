@@ -30,7 +30,7 @@ Messages = Sequence[Mapping[str, str]]
 """Chat, in order: each message has its `role` and its `content`. For a generator that takes chats."""
 
 Prefix = str | Mapping[str, str] | Sequence[int] | Messages
-"""What a request shares: the prompt's only field, its fields by name, the whole prefix as token ids, or a chat."""
+"""Part that all items share: the prompt's only field, its fields by name, the whole prefix as token ids, or a chat."""
 
 Query = Prefix | Key | NDArray[np.floating]
 """Query that two towers score items against: a prefix, or its representation, by key in the store or as an array."""

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages import tag_wire
+from rankport.protos.messages.text_units import places_in
 from rankport.protos.tagging import TagTexts
-from rankport.protos.text_units import places_in
 from rankport.protos.v1 import rankport_pb2 as pb
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), min_size=1, max_size=4)

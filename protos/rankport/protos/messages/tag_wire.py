@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.tensors import float32_array, tensor_message
+from rankport.protos.messages.text_units import TextUnit, places_in
 from rankport.protos.messages.wire_parts import (
     enum_code,
     enum_value,
@@ -19,7 +20,6 @@ from rankport.protos.messages.wire_parts import (
     usage_value,
 )
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags, checked_stride
-from rankport.protos.text_units import TextUnit, places_in
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.wording import be, counted
 

@@ -1,7 +1,6 @@
 """Folders of late interaction: each library's gives the scores of sentence-transformers, or is refused by name."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from support import late_folders as late
-from support.sentence_folders import change, write
+from support.sentence_folders import Make, then, write
 
 QUERIES = ["cook", "a nurse, ward", "b"]
 ITEMS = ["nurse, ward!", "pilot", "a (cook) b. c", "!!!", "% & ' é"]
 FILLED = {"strategy": "fixed", "attend": False, "token": None, "length": late.QUERY_TOKENS}
-Make = Callable[[Path, Path], Path]
 
 
 def native(**settings: Any) -> Make:
@@ -39,15 +37,6 @@ def pylate(**config: Any) -> Make:
 
 def stanford(**metadata: Any) -> Make:
     return lambda base, folder: late.stanford(base, folder, **metadata)
-
-
-def then(make: Make, file: str, **values: Any) -> Make:
-    def changed(base: Path, folder: Path) -> Path:
-        made = make(base, folder)
-        change(made, file, **values)
-        return made
-
-    return changed
 
 
 CONFIG, MASK = "config_sentence_transformers.json", "2_MultiVectorMask/config.json"

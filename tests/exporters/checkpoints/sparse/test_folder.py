@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from support import sparse_folders as sparse
-from support.sentence_folders import change, write
+from support.sentence_folders import Make, change, then, write
 
 QUERIES = ["cook", "a nurse, ward nurse", "zz"]
 ITEMS = ["nurse, ward", "pilot", "a cook b c", "a b c d e f g h", "zz zz"]
-Make = Callable[[Path, Path], Path]
 CONFIG, BESIDE = "config_sentence_transformers.json", "sentence_bert_config.json"
 
 
@@ -40,15 +38,6 @@ def legacy(**config: Any) -> Make:
 
 def routed(**config: Any) -> Make:
     return lambda base, folder: sparse.routed(base, folder, **config)
-
-
-def then(make: Make, file: str, **values: Any) -> Make:
-    def changed(base: Path, folder: Path) -> Path:
-        made = make(base, folder)
-        change(made, file, **values)
-        return made
-
-    return changed
 
 
 PROMPTS = {"query": "query: ", "document": "a "}

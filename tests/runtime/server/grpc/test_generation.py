@@ -13,21 +13,10 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
+from support.samplings import ADJUSTED
 from support.servers.supervised import eventually
 
 DRAWN = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
-ADJUSTED = Sampling(
-    max_tokens=10,
-    temperature=1.0,
-    seed=4,
-    presence_penalty=1.5,
-    frequency_penalty=-0.5,
-    logit_bias={2: 9.0, 40: 4.5},
-    min_tokens=3,
-    ignore_eos=True,
-    logprobs=True,
-    top_logprobs=3,
-)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.server.http.dialects.completions import OpenAiCompletions
 from rankport.runtime.server.http.forms import read_form
 from rankport.runtime.server.server import Server
+from support import samplings
 from support.servers.http import ask
 from support.servers.serving import HTTP
 from support.servers.supervised import eventually
@@ -122,24 +123,12 @@ ADJUSTED = {
     "use_beam_search": False,
     "length_penalty": 1.0,
 }
-WITH_LIKELIEST = Sampling(
-    max_tokens=10,
-    temperature=1.0,
-    seed=4,
-    presence_penalty=1.5,
-    frequency_penalty=-0.5,
-    logit_bias={2: 9.0, 40: 4.5},
-    min_tokens=3,
-    ignore_eos=True,
-    logprobs=True,
-    top_logprobs=3,
-)
 
 
 def test_likeliest_tokens_of_an_adjusted_text_are_those_in_process(
     address: str, chatting: tuple["Chatting", str], generator: Generator
 ) -> None:
-    result = generator.generate("a b c", WITH_LIKELIEST)
+    result = generator.generate("a b c", samplings.ADJUSTED)
     assert result.logprobs is not None
     asked = {"prompt": "a b c", "logprobs": 3, **ADJUSTED}
     (choice,) = ask(address, PATH, asked).json["choices"]
@@ -185,7 +174,7 @@ class Suggesting:
 
 
 def test_beams_are_searched_where_a_request_says_so(seq2seq_bundle: Bundle) -> None:
-    """As vLLM has it: n texts by as many beams, or none where it says false."""
+    """Beams as vLLM has them: n texts by as many, or none where it says false."""
     asked = {"prompt": "red shoes", "n": 2, "max_tokens": 6, "seed": 4}
     with (
         Generator.load(seq2seq_bundle, config=EngineConfig(threads=1)) as suggester,

@@ -18,14 +18,14 @@ from rankport.runtime.bundle.manifest import Limits, Score
 from rankport.runtime.bundle.sections.wide import WideFeature
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TowerFacts:
     """Sizes, names and limits of two towers."""
 
     width: int  # of a vector
     outputs: tuple[str, ...]  # names of the logits
-    positive: int  # which of them a score speaks for
-    wide: tuple[WideFeature, ...]
+    positive: int = 0  # which of them a score speaks for
+    wide: tuple[WideFeature, ...] = ()
     shared: bool  # one tower reads both sides
     max_query_tokens: int
     max_item_tokens: int
@@ -130,8 +130,6 @@ def _late(module: LateInteraction) -> TowerFacts:
     return TowerFacts(
         width=module.width,
         outputs=(form.similarity,),
-        positive=0,
-        wide=(),
         shared=False,
         max_query_tokens=_tokens(form.where, "query", form.query_tokens, most),
         max_item_tokens=_tokens(form.where, "item", form.item_tokens, most),
@@ -147,8 +145,6 @@ def _sparse(module: SparseEncoder) -> TowerFacts:
     return TowerFacts(
         width=module.width,
         outputs=(form.similarity,),
-        positive=0,
-        wide=(),
         shared=module.static is None,
         max_query_tokens=_tokens(
             form.where, "query", form.query_tokens, most if module.static is None else None

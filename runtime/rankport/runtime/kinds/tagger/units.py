@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import offsets_of
+from rankport.protos.messages.text_units import code_points
 from rankport.protos.tagging import TagTexts
-from rankport.protos.text_units import code_points
 from rankport.runtime.prompt.tokenizer import PlacedTokens
 
 _WHITE = np.array([point for point in range(0x3001) if chr(point).isspace()], np.uint32)

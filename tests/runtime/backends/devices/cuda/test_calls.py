@@ -9,20 +9,12 @@ import pytest
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import DeviceLost
-from rankport.runtime.backends.devices.cuda import calls
 from rankport.runtime.backends.devices.cuda.calls import CudaStream
 from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from rankport.runtime.backends.devices.cuda.recording import record
 from support.gpu.cuda_driver import CudaDriver, Errors
 
 BROKEN = Errors.cudaErrorIllegalAddress
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
-    driver = CudaDriver()
-    monkeypatch.setattr(calls, "load_cuda_runtime", lambda: driver)
-    return driver
 
 
 def test_an_error_has_its_reason_and_is_not_met_again(driver: CudaDriver) -> None:

@@ -9,16 +9,8 @@ import threading
 import pytest
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.devices.cuda import calls
 from rankport.runtime.backends.devices.cuda.memory import CudaMemory
 from support.gpu.cuda_driver import CudaDriver, Errors
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
-    driver = CudaDriver()
-    monkeypatch.setattr(calls, "load_cuda_runtime", lambda: driver)
-    return driver
 
 
 def test_too_little_memory_is_told_with_its_reason_and_the_option_to_lower(driver: CudaDriver) -> None:

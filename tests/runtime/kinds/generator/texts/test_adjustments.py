@@ -1,4 +1,4 @@
-"""What a request changes of logits: held to plain loops, and to transformers in all that it has too."""
+"""Changes that a request makes of logits: held to plain loops, and to transformers in all that it has too."""
 
 from collections.abc import Sequence
 

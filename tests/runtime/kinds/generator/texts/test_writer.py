@@ -124,7 +124,7 @@ def test_whatever_is_written_its_parts_are_the_text(ids: list[int]) -> None:
 
 @given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=3), st.integers(0, 8))
 def test_a_stop_text_counts_that_ends_behind_the_least_tokens(text: str, stop: str, least: int) -> None:
-    """As in vLLM: one that begins among them and ends behind them stops."""
+    """Text of `stop` that begins among them and ends behind them: it stops, as in vLLM."""
     parts, writer = write(text, stop, min_tokens=least)
     at = next((end - len(stop) for end in range(least + 1, len(text) + 1) if text[:end].endswith(stop)), None)
     assert writer.stopped == (at is not None)

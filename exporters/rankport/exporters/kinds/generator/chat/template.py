@@ -16,8 +16,6 @@ from rankport.protos.reasons import reason_of
 from rankport.runtime.prompt.chats import Said
 
 _FIX = "write the prompt as a file, with a field for each message, and give it by --prompt"
-
-
 _CODE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 _TEXT = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 

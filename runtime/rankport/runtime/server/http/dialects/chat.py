@@ -115,13 +115,8 @@ class OpenAiChat(WritingOptions):
         """
         if not self.messages:
             raise InvalidRequest("messages is empty: give one of role 'user'")
-        told = json.loads(model.chat_template_kwargs or "{}")
-        for name, value in (self.chat_template_kwargs or {}).items():
-            if name not in told or told[name] != value:
-                raise InvalidRequest(
-                    f"chat_template_kwargs.{name} is {value!r:.40}, and the bundle's chat has "
-                    f"{told.get(name, 'none of it')!r:.40}: leave it out, or export with --chat-template-kwargs"
-                )
+        if self.chat_template_kwargs:
+            _check_told(self.chat_template_kwargs, json.loads(model.chat_template_kwargs or "{}"))
         if model.chat_roles:
             return [{"role": message.role, "content": message.text} for message in self.messages]
         return self._by_field(model)
@@ -146,6 +141,16 @@ class OpenAiChat(WritingOptions):
                 f"messages have no role {missing[0]!r}: the prompt of {model.name!r} has {fields_told(fields)}"
             )
         return given
+
+
+def _check_told(given: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` for an argument that the bundle's chat template was not told at export."""
+    for name, value in given.items():
+        if name not in told or told[name] != value:
+            raise InvalidRequest(
+                f"chat_template_kwargs.{name} is {value!r:.40}, and the bundle's chat has "
+                f"{told.get(name, 'none of it')!r:.40}: leave it out, or export with --chat-template-kwargs"
+            )
 
 
 _USUAL = {

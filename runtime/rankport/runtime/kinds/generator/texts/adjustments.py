@@ -72,7 +72,7 @@ class Adjustments:
         places, there = _places(self._biased, tokens)
         changed[places] += self._biases[there]
         if self._seen is not None:
-            changed = penalized(changed, _places(self._seen, tokens)[0], rules.repetition_penalty)
+            _penalize(changed, _places(self._seen, tokens)[0], rules.repetition_penalty)
         if self._counts:
             ids = np.fromiter(self._counts, np.int64, len(self._counts))
             counts = np.fromiter(self._counts.values(), np.float32, len(ids))
@@ -94,9 +94,14 @@ def penalized(logits: Logits, seen: NDArray[np.int64], penalty: float) -> Logits
     """Divides positive logits of tokens that were seen, multiplies negative ones (arXiv 1909.05858, 4.1)."""
     if penalty == 1.0:
         return logits
-    changed, before, factor = logits.copy(), logits[seen], np.float32(penalty)
-    changed[seen] = np.where(before < 0, before * factor, before / factor)
+    changed = logits.copy()
+    _penalize(changed, seen, penalty)
     return changed
+
+
+def _penalize(logits: Logits, seen: _Ids, penalty: float) -> None:
+    before, factor = logits[seen], np.float32(penalty)
+    logits[seen] = np.where(before < 0, before * factor, before / factor)
 
 
 def _places(ids: _Ids, tokens: _Ids | None) -> tuple[_Ids, _Ids]:
